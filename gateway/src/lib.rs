@@ -1,0 +1,3 @@
+//! Holdpoint: human approval in front of bots.
+
+pub mod operation;
