@@ -1,3 +1,7 @@
 //! Holdpoint: human approval in front of bots.
 
+pub mod mask;
 pub mod operation;
+pub mod policy;
+pub mod record;
+pub mod workload;

@@ -1,0 +1,1 @@
+//! Redaction of values, pure: bytes in, bytes out. Where the values lie in a reply is each protocol's to know.
