@@ -1,5 +1,6 @@
 //! Holdpoint: human approval in front of bots.
 
+pub mod intercept;
 pub mod mask;
 pub mod operation;
 pub mod policy;
