@@ -4,4 +4,5 @@ pub mod mask;
 pub mod operation;
 pub mod policy;
 pub mod record;
+pub mod visible;
 pub mod workload;
