@@ -1,8 +1,10 @@
 //! Holdpoint: human approval in front of bots.
 
+pub mod intercept;
 pub mod mask;
 pub mod operation;
 pub mod policy;
 pub mod record;
 pub mod visible;
 pub mod workload;
+pub mod protocol;
