@@ -20,6 +20,7 @@ pub mod visible;
 pub mod mask;
 pub mod policy;
 pub mod record;
+pub mod visible;
 pub mod workload;
 
 pub mod gate;
