@@ -5,3 +5,4 @@ pub mod operation;
 pub mod policy;
 pub mod record;
 pub mod workload;
+pub mod protocol;
