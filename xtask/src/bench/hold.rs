@@ -67,9 +67,9 @@ impl Desk {
 
     /// Approves `request`, as `holdpoint approvals approve` does.
     pub(super) fn approve(&mut self, request: &str) -> Result<()> {
-        let body = r#"{"decision":"approve","reason":"bench"}"#;
+        let body = r#"{"approve":true,"reason":"bench"}"#;
         let head = format!(
-            "POST /v1/requests/{request}/decision HTTP/1.1\r\nHost: holdpoint\r\nContent-Type: application/json\r\n\
+            "POST /api/v1/approvals/{request}/decision HTTP/1.1\r\nHost: holdpoint\r\nContent-Type: application/json\r\n\
              Content-Length: {}\r\n\r\n",
             body.len()
         );
