@@ -1,8 +1,4 @@
 //! Ctrl-C as a value: waits end early with an error, so that guards clean up in their own order.
-//!
-//! # Correctness
-//! [`watch`] must run before any other thread starts: the signals are blocked for all threads and read by one.
-//! Children do not inherit the block, the standard library clears the mask before `exec`.
 
 use std::{
     sync::atomic::{AtomicBool, Ordering},
@@ -10,27 +6,27 @@ use std::{
 };
 
 use anyhow::{Context, Result, bail};
-use nix::sys::signal::{SigSet, Signal};
+use nix::sys::signal::{SaFlags, SigAction, SigHandler, SigSet, Signal, sigaction};
 
 static INTERRUPTED: AtomicBool = AtomicBool::new(false);
 
 /// Starts to watch for Ctrl-C and termination. A second signal ends the process on the spot.
 ///
 /// # Errors
-/// The kernel does not let the signals be blocked.
+/// The kernel does not take the handler.
 pub(crate) fn watch() -> Result<()> {
-    let signals: SigSet = [Signal::SIGINT, Signal::SIGTERM, Signal::SIGHUP].into_iter().collect();
-    signals.thread_block().context("cannot block signals")?;
-    std::thread::spawn(move || {
-        while signals.wait().is_ok() {
-            if INTERRUPTED.swap(true, Ordering::SeqCst) {
-                #[expect(clippy::disallowed_methods, reason = "the user asked twice: leave without cleaning up")]
-                std::process::exit(130);
-            }
-            eprintln!("\ninterrupted: cleaning up (again to leave at once)");
-        }
-    });
+    // A handler, not a blocked signal: children inherit what is blocked, and start afresh with handlers.
+    let handler = SigHandler::Handler(interrupted);
+    let action = SigAction::new(handler, SaFlags::SA_RESTART | SaFlags::SA_RESETHAND, SigSet::empty());
+    for signal in [Signal::SIGINT, Signal::SIGTERM, Signal::SIGHUP] {
+        // SAFETY: the handler only stores to an atomic, which is allowed in a signal handler.
+        unsafe { sigaction(signal, &action) }.context("cannot watch for signals")?;
+    }
     Ok(())
+}
+
+extern "C" fn interrupted(_: nix::libc::c_int) {
+    INTERRUPTED.store(true, Ordering::SeqCst);
 }
 
 /// Fails once the user has interrupted.

@@ -70,7 +70,7 @@ impl Stand {
         postgres.sql("postgres", "CREATE DATABASE bench OWNER bench")?;
         let mut fill = postgres.tool("pgbench");
         command::output(fill.args(["-i", "-q", "-s", SCALE, "-U", "bench", "bench"])).context("pgbench -i failed")?;
-        postgres.sql("bench", "CREATE TABLE probe (id int); ALTER TABLE probe OWNER TO bench; VACUUM ANALYZE")?;
+        postgres.sql("bench", "CREATE TABLE probe (id int); ALTER TABLE probe OWNER TO bench")?;
         let haproxy = haproxy(&dir, postgres.port())?;
         let pgbouncer = pgbouncer(&dir, postgres.port())?;
         let policies = [("bench.yaml", policy(postgres.port())?)];
@@ -199,7 +199,7 @@ fn pgbouncer(dir: &TempDir, to: u16) -> Result<(Running, u16)> {
     fs::set_permissions(dir.path(), std::os::unix::fs::PermissionsExt::from_mode(0o755))?;
     let mut command = as_owner(&program, Some(&owner));
     command.arg("-q").arg(&file).current_dir(dir.path());
-    started("pgbouncer", dir, Signal::SIGINT, command, port)
+    started("pgbouncer", dir, Signal::SIGTERM, command, port)
 }
 
 fn started(name: &str, dir: &TempDir, polite: Signal, mut command: Command, port: u16) -> Result<(Running, u16)> {

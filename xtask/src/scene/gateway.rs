@@ -131,11 +131,12 @@ impl Gateway {
 
     /// Stops it and removes what it made in the kernel: the second call does nothing.
     pub(crate) fn stop(&mut self) -> Result<()> {
-        let status = self.running.stop()?;
+        let ended = self.running.stop();
         self.bpffs.take().iter().for_each(|path| unmount(path));
         if let Some(cgroup) = self.cgroup.take() {
             remove_cgroup(&cgroup)?;
         }
+        let status = ended?;
         if !status.success() {
             bail!("holdpoint run ended with {status}; it wrote:\n{}", self.log());
         }
