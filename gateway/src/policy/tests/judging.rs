@@ -62,9 +62,8 @@ decide: hold
 
 #[test]
 fn the_strictest_wins_whatever_the_order() {
-    let rules = ["allow", "refuse", "hold"].map(|decide| {
-        format!("---\npolicy: {decide}-it\nmatch: {{ effects: [read] }}\ndecide: {decide}\n")
-    });
+    let rules = ["allow", "refuse", "hold"]
+        .map(|decide| format!("---\npolicy: {decide}-it\nmatch: {{ effects: [read] }}\ndecide: {decide}\n"));
     check(&rules.concat(), "read", "refuse by refuse-it");
     check(&[rules[0].as_str(), &rules[2]].concat(), "read", "hold by hold-it");
     check(&[rules[2].as_str(), &rules[0]].concat(), "read", "hold by hold-it");
@@ -257,9 +256,7 @@ fn when_sees_the_operation_the_caller_and_the_resource() {
 #[test]
 fn a_when_that_fails_counts_on_the_strict_side() {
     for when in ["operation.nothing == 1", "operation.kind > 3", "operation.kind", "operation.tables[7].name == \"\""] {
-        let rule = |decide| {
-            format!("---\npolicy: w\nmatch: {{ effects: [read] }}\nwhen: '{when}'\ndecide: {decide}\n")
-        };
+        let rule = |decide| format!("---\npolicy: w\nmatch: {{ effects: [read] }}\nwhen: '{when}'\ndecide: {decide}\n");
         check(&rule("allow"), "read", "hold by default of orders-db");
         check(&rule("refuse"), "read", "refuse by w");
         let unless = |decide| {
@@ -451,7 +448,9 @@ fn judging_costs() {
         .map(|n| {
             let decide = ["allow", "hold", "refuse"][n % 3];
             let effects = ["read", "schema, privilege", "admin, transfer"][n % 3];
-            format!("---\npolicy: p{n}\nmatch: {{ workload: {{ name: 'imp*' }}, effects: [{effects}] }}\ndecide: {decide}\n")
+            format!(
+                "---\npolicy: p{n}\nmatch: {{ workload: {{ name: 'imp*' }}, effects: [{effects}] }}\ndecide: {decide}\n"
+            )
         })
         .collect();
     let set = set(&format!("{ORDERS}{rules}"));
