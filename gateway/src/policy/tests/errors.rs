@@ -248,7 +248,15 @@ fn all_errors_of_all_files_are_reported_together() {
     let files: [(&str, &[u8]); 3] =
         [("b.yaml", b"resource: [\n"), ("a.yaml", b"policy: p\nmach: {}\ndecide: no\n"), ("c.yaml", b"policy: q\n")];
     let said = PolicySet::parse(files).expect_err("three files are wrong").to_string();
-    assert_eq!(said);
+    assert_eq!(
+        said,
+        "a.yaml:1:1: policy has no `match`; expected `match: { resource: NAME }` or more: what the policy is about\n\
+         a.yaml:2:1: unknown key `mach` in policy, did you mean `match`?\n\
+         a.yaml:3:9: `decide` cannot be the text `no`; expected one of allow, hold, refuse\n\
+         b.yaml:1:11: this is not valid YAML: unclosed bracket '['\n\
+         c.yaml:1:1: policy has no `match`; expected `match: { resource: NAME }` or more: what the policy is about\n\
+         c.yaml:1:1: policy has no `decide`; expected `decide: allow`, `hold` or `refuse`"
+    );
 }
 
 /// Loads a directory that is wrong; its own path is left out of the answer.

@@ -96,8 +96,14 @@ fn unknown_is_allowed_only_by_name() {
 }
 
 #[test]
-fn an_operation_without_any_effect_is_unknown() {
-    check(READS, "-", "hold by default of orders-db");
+fn an_operation_of_which_nothing_was_said_is_unknown() {
+    let set = set(&format!("{ORDERS}{READS}"));
+    let caller = Caller::default();
+    let scope = set.scope(&caller.workload, &caller.process, set.resources().first());
+    let nothing_said = Operation { meaning: Arc::default(), ..operation("read") };
+    assert_eq!(&*scope.judge(&nothing_said).rule, "default of orders-db");
+    // An empty statement, which clients send to see whether the connection lives.
+    check(READS, "-", "allow by reads");
 }
 
 #[test]
