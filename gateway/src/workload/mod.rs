@@ -2,11 +2,23 @@
 //!
 //! An unknown workload is an identity of its own, never an error that lets traffic pass.
 
-use std::{collections::BTreeMap, path::PathBuf};
+use std::{
+    collections::BTreeMap,
+    path::{Path, PathBuf},
+    sync::Arc,
+};
 
 use serde::Serialize;
 
 use crate::operation::Digest;
+
+pub mod cgroup;
+pub mod exec;
+pub mod process;
+mod systemd;
+
+pub use cgroup::Hierarchy;
+pub use process::{Caller, Processes};
 
 /// A cgroup v2 directory's id: the inode number that `bpf_get_current_cgroup_id` answers.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize)]
@@ -50,3 +62,62 @@ pub struct Process {
     /// The command line's arguments, bounded.
     pub command_line: Vec<String>,
 }
+
+/// Finds the workload behind a cgroup. Cheap to clone.
+#[derive(Debug, Clone)]
+pub struct Workloads {
+    hierarchy: Hierarchy,
+    /// The directories in which `holdpoint exec` makes cgroups, below the mount, with a leading slash.
+    guards: Arc<[String]>,
+}
+
+impl Workloads {
+    /// Workloads of `hierarchy`; `guards` are the directories (absolute, or below the mount) in which `holdpoint exec`
+    /// makes its cgroups. Names are read from nowhere else, since elsewhere others may make directories.
+    pub fn new(hierarchy: Hierarchy, guards: &[PathBuf]) -> Self {
+        let below = |guard: &PathBuf| below(hierarchy.root(), &hierarchy.resolve(guard));
+        let guards = guards.iter().map(below).collect();
+        Self { hierarchy, guards }
+    }
+
+    /// The workload in `cgroup`, as it is now.
+    pub fn find(&self, cgroup: CgroupId) -> Workload {
+        match self.hierarchy.path(cgroup) {
+            Some(path) => identify(cgroup, path, &self.guards),
+            None => unknown(cgroup),
+        }
+    }
+}
+
+/// The path of `directory` below `root`, with a leading slash.
+fn below(root: &Path, directory: &Path) -> String {
+    let below = directory.strip_prefix(root).unwrap_or(directory);
+    format!("/{}", below.to_string_lossy().trim_matches('/'))
+}
+
+/// A cgroup that is gone, or not visible from here.
+fn unknown(cgroup: CgroupId) -> Workload {
+    let name = format!("unknown (cgroup {})", cgroup.0);
+    Workload { cgroup, name, path: String::new(), unit: None, labels: BTreeMap::new() }
+}
+
+fn identify(cgroup: CgroupId, path: String, guards: &[String]) -> Workload {
+    let mut labels = BTreeMap::new();
+    let unit = systemd::unit(&path);
+    if let Some(slice) = unit.and_then(|unit| unit.slice) {
+        labels.insert("slice".to_owned(), slice.to_owned());
+    }
+    let unit = unit.map(|unit| unit.name.to_owned());
+    let name = exec::name(&path, guards).or_else(|| unit.clone()).unwrap_or_else(|| last_part(&path));
+    Workload { cgroup, name, path, unit, labels }
+}
+
+fn last_part(path: &str) -> String {
+    match path.rsplit('/').next() {
+        Some("") | None => "/".to_owned(),
+        Some(last) => last.to_owned(),
+    }
+}
+
+#[cfg(test)]
+mod tests;

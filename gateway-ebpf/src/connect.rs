@@ -1,0 +1,231 @@
+//! `connect4` and `connect6`: pass, intercept or refuse.
+//!
+//! Also run for connected UDP sockets and for whatever else calls `connect`; only TCP (and MPTCP, which arrives as its
+//! first subflow) can be intercepted, so where a rule intercepts, everything else is refused.
+
+use aya_ebpf::{
+    bindings::{bpf_sock, bpf_sock_addr},
+    btf_maps::lpm_trie::Key,
+    helpers::{bpf_get_socket_cookie, bpf_ktime_get_ns},
+    macros::cgroup_sock_addr,
+    programs::SockAddrContext,
+};
+use aya_log_ebpf::warn;
+use gateway_ebpf::{Action, Endpoint, Rule, RuleKey};
+
+use crate::{maps, process};
+
+/// `connect` goes on.
+const GO: i32 = 1;
+/// `connect` fails with `EPERM`.
+const EPERM: i32 = 0;
+
+const IPPROTO_TCP: u32 = 6;
+const IPPROTO_MPTCP: u32 = 262;
+
+#[cgroup_sock_addr(connect4)]
+pub(crate) fn connect4(ctx: SockAddrContext) -> i32 {
+    let dialled = Endpoint::v4(address4(&ctx), port(&ctx)).effective();
+    match decide(&ctx, &dialled) {
+        Decision::Pass => GO,
+        Decision::Refuse => EPERM,
+        Decision::Intercept { generation } => {
+            if !remember(&ctx, &dialled, generation) {
+                return EPERM;
+            }
+            redirect4(&ctx, maps::listener().v4);
+            GO
+        }
+    }
+}
+
+#[cgroup_sock_addr(connect6)]
+pub(crate) fn connect6(ctx: SockAddrContext) -> i32 {
+    let asked = Endpoint::new(address6(&ctx), port(&ctx));
+    let mut dialled = asked.effective();
+    let mut decision = decide(&ctx, &dialled);
+    if asked.is_any_v6() {
+        // The kernel makes `::1` of `::`, or 127.0.0.1 for a socket bound to a mapped address: the stricter counts.
+        let mapped = Endpoint::loopback_v4(asked.port);
+        let other = decide(&ctx, &mapped);
+        if other.action() > decision.action() {
+            (dialled, decision) = (mapped, other);
+        }
+    }
+    match decision {
+        Decision::Pass => GO,
+        Decision::Refuse => EPERM,
+        Decision::Intercept { generation } => {
+            if !remember(&ctx, &dialled, generation) {
+                return EPERM;
+            }
+            let listener = maps::listener();
+            // A mapped address stays mapped, since its socket may be bound to one; any other goes to `::1`, since its
+            // socket may be IPV6_V6ONLY. A V6ONLY socket cannot reach a mapped address in the first place.
+            if dialled.is_v4() && !asked.is_any_v6() {
+                redirect6(&ctx, &Endpoint::loopback_v4(listener.v4));
+            } else {
+                redirect6(&ctx, &Endpoint::loopback_v6(listener.v6));
+            }
+            GO
+        }
+    }
+}
+
+enum Decision {
+    Pass,
+    Intercept { generation: u32 },
+    Refuse,
+}
+
+impl Decision {
+    #[inline(always)]
+    fn action(&self) -> u32 {
+        match self {
+            Decision::Pass => Action::Pass as u32,
+            Decision::Intercept { .. } => Action::Intercept as u32,
+            Decision::Refuse => Action::Refuse as u32,
+        }
+    }
+}
+
+#[inline(always)]
+fn decide(ctx: &SockAddrContext, dialled: &Endpoint) -> Decision {
+    if is_listener(dialled) {
+        // Redirected by the same programs on a cgroup further up. Whoever dials this by himself has left nothing for the
+        // gateway to find, and is closed there.
+        return Decision::Pass;
+    }
+    let Some(rules) = maps::RULES.get(0) else { return Decision::Refuse };
+    let Some(rule) = look_up(rules, dialled) else { return Decision::Pass };
+    let (action, generation) = (rule.action, rule.generation);
+    if action == Action::Pass as u32 || process::is_gateway() {
+        return Decision::Pass;
+    }
+    let protocol = protocol(ctx);
+    if action != Action::Intercept as u32 || (protocol != IPPROTO_TCP && protocol != IPPROTO_MPTCP) {
+        return Decision::Refuse;
+    }
+    Decision::Intercept { generation }
+}
+
+#[inline(always)]
+fn is_listener(endpoint: &Endpoint) -> bool {
+    let (listener, addr) = (maps::listener(), &endpoint.addr);
+    let v4 = Endpoint::loopback_v4(listener.v4).addr;
+    let v6 = Endpoint::loopback_v6(listener.v6).addr;
+    (addr[0] | addr[1]) == 0
+        && ((endpoint.port == listener.v4 && addr[2] == v4[2] && addr[3] == v4[3])
+            || (endpoint.port == listener.v6 && addr[2] == v6[2] && addr[3] == v6[3]))
+}
+
+/// See the precedence at [`RuleKey`].
+#[inline(always)]
+fn look_up<'a>(rules: &'a maps::Rules, dialled: &Endpoint) -> Option<&'a Rule> {
+    let mut key = Key::new(RuleKey::all_bits(), RuleKey::of(dialled, false));
+    if let Some(rule) = rules.get(&key) {
+        return Some(rule);
+    }
+    key.data.port = 0;
+    rules.get(&key)
+}
+
+/// Leaves with the socket what the gateway will ask for. Whether that worked.
+#[inline(always)]
+fn remember(ctx: &SockAddrContext, dialled: &Endpoint, generation: u32) -> bool {
+    // SAFETY: takes nothing.
+    let now = unsafe { bpf_ktime_get_ns() };
+    if maps::FULL.get(0).is_none_or(|until| now < *until) {
+        warn!(ctx, "connect refused: too many connections wait for the gateway");
+        return false;
+    }
+    // SAFETY: null, or storage of this very socket, which the kernel keeps while this program runs.
+    let Some(facts) = (unsafe { maps::dialled_or_new(socket(ctx)).as_mut() }) else {
+        warn!(ctx, "connect refused: no memory to remember what was dialled");
+        return false;
+    };
+    facts.at_ns = now;
+    facts.generation = generation;
+    facts.dialled = *dialled;
+    // SAFETY: the context is this hook's own.
+    facts.cookie = unsafe { bpf_get_socket_cookie(ctx.sock_addr.cast()) };
+    process::describe(facts);
+    facts.armed = 1;
+    true
+}
+
+// The verifier wants every access to the context to be one word at a constant offset: hence the volatile accesses
+// ("dereference of modified ctx ptr" and "invalid bpf_context access" are what it says otherwise).
+
+#[inline(always)]
+pub(crate) fn socket(ctx: &SockAddrContext) -> *mut bpf_sock {
+    // SAFETY: the context is this hook's own; the field is always set.
+    unsafe { (&raw const (*ctx.sock_addr).__bindgen_anon_1.sk).read_volatile() }
+}
+
+#[inline(always)]
+fn protocol(ctx: &SockAddrContext) -> u32 {
+    // SAFETY: the context is this hook's own.
+    unsafe { (&raw const (*ctx.sock_addr).protocol).read_volatile() }
+}
+
+#[inline(always)]
+pub(crate) fn port(ctx: &SockAddrContext) -> u16 {
+    // SAFETY: the context is this hook's own. The field holds the port in network order in its first two bytes.
+    u16::from_be(unsafe { (&raw const (*ctx.sock_addr).user_port).read_volatile() } as u16)
+}
+
+#[inline(always)]
+fn address4(ctx: &SockAddrContext) -> u32 {
+    // SAFETY: the context is this hook's own.
+    unsafe { (&raw const (*ctx.sock_addr).user_ip4).read_volatile() }
+}
+
+#[inline(always)]
+fn address6(ctx: &SockAddrContext) -> [u32; 4] {
+    let addr: *mut bpf_sock_addr = ctx.sock_addr;
+    // SAFETY: the context is this hook's own.
+    unsafe {
+        [
+            (&raw const (*addr).user_ip6[0]).read_volatile(),
+            (&raw const (*addr).user_ip6[1]).read_volatile(),
+            (&raw const (*addr).user_ip6[2]).read_volatile(),
+            (&raw const (*addr).user_ip6[3]).read_volatile(),
+        ]
+    }
+}
+
+#[inline(always)]
+fn redirect4(ctx: &SockAddrContext, port: u16) {
+    name4(ctx, &Endpoint::loopback_v4(port));
+}
+
+#[inline(always)]
+fn redirect6(ctx: &SockAddrContext, to: &Endpoint) {
+    name6(ctx, to);
+}
+
+/// Writes `endpoint` into the context of an IPv4 socket.
+#[inline(always)]
+pub(crate) fn name4(ctx: &SockAddrContext, endpoint: &Endpoint) {
+    let addr: *mut bpf_sock_addr = ctx.sock_addr;
+    // SAFETY: the context is this hook's own, and both fields may be written.
+    unsafe {
+        (&raw mut (*addr).user_ip4).write_volatile(endpoint.addr[3]);
+        (&raw mut (*addr).user_port).write_volatile(u32::from(endpoint.port.to_be()));
+    }
+}
+
+/// Writes `endpoint` into the context of an IPv6 socket.
+#[inline(always)]
+pub(crate) fn name6(ctx: &SockAddrContext, endpoint: &Endpoint) {
+    let addr: *mut bpf_sock_addr = ctx.sock_addr;
+    // SAFETY: the context is this hook's own, and all these fields may be written.
+    unsafe {
+        (&raw mut (*addr).user_ip6[0]).write_volatile(endpoint.addr[0]);
+        (&raw mut (*addr).user_ip6[1]).write_volatile(endpoint.addr[1]);
+        (&raw mut (*addr).user_ip6[2]).write_volatile(endpoint.addr[2]);
+        (&raw mut (*addr).user_ip6[3]).write_volatile(endpoint.addr[3]);
+        (&raw mut (*addr).user_port).write_volatile(u32::from(endpoint.port.to_be()));
+    }
+}

@@ -1,0 +1,159 @@
+//! The few `bpf(2)` commands that aya has no call for: links that outlive us and are updated in place, and an entry
+//! taken from a map in one step.
+
+use std::{
+    ffi::CString,
+    io,
+    mem::MaybeUninit,
+    os::{
+        fd::{AsFd, AsRawFd, BorrowedFd, FromRawFd, OwnedFd, RawFd},
+        unix::ffi::OsStrExt,
+    },
+    path::Path,
+};
+
+use nix::libc;
+
+/// Opens what is pinned at `path`.
+pub(super) fn open_pin(path: &Path) -> io::Result<OwnedFd> {
+    let path = c_path(path)?;
+    let attr = Object { pathname: path.as_ptr() as u64, fd: 0, flags: 0 };
+    new_fd(OBJ_GET, &attr)
+}
+
+/// Pins `object` at `path`.
+pub(super) fn pin(object: BorrowedFd<'_>, path: &Path) -> io::Result<()> {
+    let path = c_path(path)?;
+    let attr = Object { pathname: path.as_ptr() as u64, fd: raw(object), flags: 0 };
+    call(OBJ_PIN, &attr).map(drop)
+}
+
+/// Attaches `program` to the cgroup. The link goes on beside those of others; the programs of all run.
+pub(super) fn link_cgroup(program: BorrowedFd<'_>, cgroup: BorrowedFd<'_>, attach_type: u32) -> io::Result<OwnedFd> {
+    let attr = LinkCreate { program: raw(program), target: raw(cgroup), attach_type, flags: 0 };
+    new_fd(LINK_CREATE, &attr)
+}
+
+/// Exchanges the program behind `link`, with no moment in which neither is attached.
+pub(super) fn update_link(link: BorrowedFd<'_>, program: BorrowedFd<'_>) -> io::Result<()> {
+    let attr = LinkUpdate { link: raw(link), program: raw(program), flags: 0, old_program: 0 };
+    call(LINK_UPDATE, &attr).map(drop)
+}
+
+/// What the kernel says about a cgroup link, now.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct LinkInfo {
+    pub(super) id: u32,
+    pub(super) program: u32,
+    /// 0 once the link is detached, or its cgroup gone.
+    pub(super) cgroup: u64,
+}
+
+/// Asks about `link`.
+pub(super) fn link_info(link: BorrowedFd<'_>) -> io::Result<LinkInfo> {
+    let mut info = RawLinkInfo::default();
+    let attr =
+        InfoByFd { fd: raw(link), length: size_of::<RawLinkInfo>() as u32, info: &raw mut info as u64 };
+    call(OBJ_GET_INFO_BY_FD, &attr)?;
+    Ok(LinkInfo { id: info.id, program: info.program, cgroup: info.cgroup })
+}
+
+/// Takes the value under `key` out of a hash map: `None` when there is none. Linux 5.14.
+pub(super) fn take<K: aya::Pod, V: aya::Pod>(map: BorrowedFd<'_>, key: &K) -> io::Result<Option<V>> {
+    let mut value = MaybeUninit::<V>::zeroed();
+    let attr = Element {
+        map: raw(map),
+        padding: 0,
+        key: std::ptr::from_ref(key) as u64,
+        value: value.as_mut_ptr() as u64,
+        flags: 0,
+    };
+    match call(MAP_LOOKUP_AND_DELETE_ELEM, &attr) {
+        // SAFETY: the kernel has written a whole value; before, it was zeros; `Pod` types have no other invariant.
+        Ok(_) => Ok(Some(unsafe { value.assume_init() })),
+        Err(error) if error.raw_os_error() == Some(libc::ENOENT) => Ok(None),
+        Err(error) => Err(error),
+    }
+}
+
+const OBJ_PIN: libc::c_int = 6;
+const OBJ_GET: libc::c_int = 7;
+const OBJ_GET_INFO_BY_FD: libc::c_int = 15;
+const MAP_LOOKUP_AND_DELETE_ELEM: libc::c_int = 21;
+const LINK_CREATE: libc::c_int = 28;
+const LINK_UPDATE: libc::c_int = 29;
+
+// Each is the part of `union bpf_attr` that its command reads.
+
+#[repr(C)]
+struct Object {
+    pathname: u64,
+    fd: u32,
+    flags: u32,
+}
+
+#[repr(C)]
+struct LinkCreate {
+    program: u32,
+    target: u32,
+    attach_type: u32,
+    flags: u32,
+}
+
+#[repr(C)]
+struct LinkUpdate {
+    link: u32,
+    program: u32,
+    flags: u32,
+    old_program: u32,
+}
+
+#[repr(C)]
+struct InfoByFd {
+    fd: u32,
+    length: u32,
+    info: u64,
+}
+
+#[repr(C)]
+struct Element {
+    map: u32,
+    padding: u32,
+    key: u64,
+    value: u64,
+    flags: u64,
+}
+
+/// The head of `struct bpf_link_info` and its cgroup part.
+#[repr(C)]
+#[derive(Default)]
+struct RawLinkInfo {
+    kind: u32,
+    id: u32,
+    program: u32,
+    padding: u32,
+    cgroup: u64,
+    attach_type: u32,
+    tail: u32,
+}
+
+fn call<T>(command: libc::c_int, attr: &T) -> io::Result<RawFd> {
+    // SAFETY: `attr` is what `command` reads, and its size is given; every address in it is of a live value that the
+    // caller borrows for at least this call.
+    let answer = unsafe { libc::syscall(libc::SYS_bpf, command, std::ptr::from_ref(attr), size_of::<T>()) };
+    if answer < 0 { Err(io::Error::last_os_error()) } else { Ok(RawFd::try_from(answer).unwrap_or(0)) }
+}
+
+fn new_fd<T>(command: libc::c_int, attr: &T) -> io::Result<OwnedFd> {
+    let fd = call(command, attr)?;
+    // SAFETY: these commands answer with a descriptor that is ours alone; the kernel sets close-on-exec on it.
+    Ok(unsafe { OwnedFd::from_raw_fd(fd) })
+}
+
+fn raw(fd: impl AsFd) -> u32 {
+    u32::try_from(fd.as_fd().as_raw_fd()).expect("an open descriptor is not negative")
+}
+
+fn c_path(path: &Path) -> io::Result<CString> {
+    Ok(CString::new(path.as_os_str().as_bytes())?)
+}

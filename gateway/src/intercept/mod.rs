@@ -1,0 +1,509 @@
+//! Interception: the kernel programs, loaded, attached and asked.
+//!
+//! The programs run at every `connect` of a guarded cgroup and decide by the rule table. What they intercept arrives at
+//! the gateway's listener; [`Interceptor::take`] then says, once, where the client meant to go and who it is.
+//!
+//! # Security
+//!
+//! *Invariant:* no failure here makes a guarded connection direct. Programs, maps and rules stay pinned when the gateway
+//! ends, so its guarded workloads are refused until the next one listens; that one exchanges the programs in place.
+//! Links in the kernel give identity and speed; that a workload cannot go round them is the business of the network
+//! namespace's own default-deny.
+
+use std::{
+    io,
+    net::SocketAddr,
+    os::fd::{AsFd, AsRawFd, OwnedFd},
+    path::{Path, PathBuf},
+    sync::Mutex,
+    time::Duration,
+};
+
+use aya::{
+    Ebpf, EbpfLoader,
+    maps::ArrayOfMaps,
+    programs::{Program, ProgramFd},
+};
+use gateway_ebpf::{Facts, Listener, Own, Tuple, maps, settings};
+use nix::libc;
+
+use crate::workload::{Caller, CgroupId, Hierarchy, process};
+
+mod bpf;
+mod btf;
+mod error;
+mod kernel_log;
+mod pins;
+mod rules;
+
+pub use error::InterceptError;
+pub use kernel_log::KernelLog;
+pub use rules::{Action, Network, NoNetwork, Rule};
+
+use pins::{PinnedLink, Pins};
+
+/// How to intercept.
+#[derive(Debug, Clone)]
+pub struct Options {
+    /// The gateway's own directory on a bpf file system, for pinned programs and maps. Made where missing.
+    pub bpffs: PathBuf,
+    /// The port on 127.0.0.1 to which IPv4 connections are sent; 0 where nothing listens.
+    pub port_v4: u16,
+    /// The port on `::1` to which IPv6 connections are sent; 0 where nothing listens.
+    pub port_v6: u16,
+    /// How many intercepted connections may wait for their accept. Counts when the maps are first made.
+    pub arrivals: u32,
+}
+
+impl Options {
+    /// The usual place and size, for listeners on these ports.
+    pub fn new(port_v4: u16, port_v6: u16) -> Self {
+        Self { bpffs: "/sys/fs/bpf/holdpoint".into(), port_v4, port_v6, arrivals: gateway_ebpf::DEFAULT_ARRIVALS }
+    }
+}
+
+/// The loaded programs and their maps. Dropping it leaves everything attached and pinned.
+pub struct Interceptor {
+    pins: Pins,
+    hierarchy: Hierarchy,
+    programs: Vec<Loaded>,
+    table: Mutex<rules::Table>,
+    arrivals: OwnedFd,
+    log: Option<KernelLog>,
+}
+
+struct Loaded {
+    name: &'static str,
+    attach_type: u32,
+    fd: ProgramFd,
+    id: u32,
+}
+
+/// The programs with their attach types (`enum bpf_attach_type`), in the order of attaching: a connect must not be
+/// redirected before the rest is there to carry it on. Detached in the opposite order.
+const PROGRAMS: [(&str, u32); 5] =
+    [("sock_ops", 3), ("getpeername4", 29), ("getpeername6", 30), ("connect4", 10), ("connect6", 11)];
+
+static OBJECT: &[u8] = aya::include_bytes_aligned!(concat!(env!("OUT_DIR"), "/holdpoint.bpf.o"));
+
+impl Interceptor {
+    /// Loads the programs, and puts them in the place of those that an earlier gateway left attached.
+    ///
+    /// Listen first: from this moment on intercepted connections come to the ports in `options`.
+    ///
+    /// # Errors
+    /// What is missing, in words that say what to do.
+    pub fn load(options: &Options) -> Result<Self, InterceptError> {
+        if OBJECT.is_empty() {
+            return Err(InterceptError::NotBuilt);
+        }
+        allowed()?;
+        let hierarchy = Hierarchy::find()?;
+        let pins = Pins::open(&options.bpffs)?;
+        let offsets = btf::offsets(Path::new(btf::VMLINUX)).unwrap_or_default();
+        if !offsets.known() {
+            tracing::warn!(path = btf::VMLINUX, "the kernel's types are not known: executables stay unverified");
+        }
+        let listener = Listener { v4: options.port_v4, v6: options.port_v6 };
+        let own = own(&hierarchy);
+        let mut loader = EbpfLoader::new();
+        loader
+            .btf(None)
+            .override_global(settings::LISTENER, &listener, true)
+            .override_global(settings::OWN, &own, true)
+            .override_global(settings::OFFSETS, &offsets, true)
+            .map_max_entries(maps::ARRIVALS, options.arrivals);
+        for name in maps::PINNED {
+            loader.map_pin_path(name, pins.map(name));
+        }
+        let mut object = loader.load(OBJECT).map_err(|error| InterceptError::load(&error))?;
+        // Before anything is attached, so that no connect ever finds an empty slot.
+        let table = table(&mut object)?;
+        let arrivals = bpf::open_pin(&pins.map(maps::ARRIVALS)).map_err(InterceptError::io("open", pins.map(maps::ARRIVALS)))?;
+        let log = aya_log::EbpfLogger::init_with_logger(&mut object, kernel_log::Lines)
+            .map(KernelLog)
+            .inspect_err(|error| tracing::warn!(%error, "the kernel programs cannot log"))
+            .ok();
+        let programs = PROGRAMS.iter().map(|(name, kind)| load(&mut object, name, *kind)).collect::<Result<_, _>>()?;
+        let interceptor = Self { pins, hierarchy, programs, table: Mutex::new(table), arrivals, log };
+        interceptor.take_over()?;
+        Ok(interceptor)
+    }
+
+    /// Guards the cgroup at `directory` (absolute, or below the cgroup2 mount) and all below it, from now on and until
+    /// [`detach`](Self::detach), whatever becomes of this process. Guarding twice changes nothing.
+    ///
+    /// Sockets that are connected already stay as they are.
+    ///
+    /// # Errors
+    /// It is no cgroup, or the kernel refuses.
+    pub fn attach(&self, directory: &Path) -> Result<CgroupId, InterceptError> {
+        let directory = self.hierarchy.resolve(directory);
+        let cgroup = open_cgroup(&directory)?;
+        let id = self.hierarchy.id(&directory).map_err(InterceptError::io("read", &directory))?;
+        let present = self.pins.links()?;
+        for program in &self.programs {
+            let pinned = present.iter().find(|link| link.cgroup == id && link.program == program.name);
+            match pinned {
+                Some(link) if link.is_alive() => link.exchange(&program.fd)?,
+                other => {
+                    other.map_or(Ok(()), |dead| self.pins.unpin(dead))?;
+                    let link = bpf::link_cgroup(program.fd.as_fd(), cgroup.as_fd(), program.attach_type)
+                        .map_err(InterceptError::io("guard", &directory))?;
+                    self.pins.pin(id, program.name, &link)?;
+                }
+            }
+        }
+        Ok(id)
+    }
+
+    /// Ends the guard of `cgroup`: its connections are direct from now on.
+    ///
+    /// # Errors
+    /// The pins cannot be removed.
+    pub fn detach(&self, cgroup: CgroupId) -> Result<(), InterceptError> {
+        let links = self.pins.links()?;
+        for (name, _) in PROGRAMS.iter().rev() {
+            let found = links.iter().find(|link| link.cgroup == cgroup && link.program == *name);
+            found.map_or(Ok(()), |link| self.pins.unpin(link))?;
+        }
+        Ok(())
+    }
+
+    /// Puts `rules` in force in place of all before, at one moment for all connects.
+    ///
+    /// # Errors
+    /// There are too many, or the kernel refuses; the old rules are in force then.
+    pub fn replace_rules(&self, rules: &[Rule]) -> Result<(), InterceptError> {
+        self.table.lock().expect("no holder panics").replace(rules)
+    }
+
+    /// Which replacement of the rules is in force; counts on over restarts.
+    pub fn generation(&self) -> u32 {
+        self.table.lock().expect("no holder panics").generation()
+    }
+
+    /// What the kernel knows about an accepted connection. The answer is given once.
+    ///
+    /// # Errors
+    /// The connection was not intercepted here (somebody dialled the gateway's port by himself, or the arrival was lost):
+    /// the caller must close it.
+    pub fn take(&self, arrival: &Arrival) -> Result<Intercepted, NoEntry> {
+        let lost = |source| NoEntry { peer: arrival.peer, source };
+        let facts: Option<Facts> = bpf::take(self.arrivals.as_fd(), &arrival.tuple()).map_err(|error| lost(Some(error)))?;
+        facts.map(|facts| Intercepted::from(&facts)).ok_or_else(|| lost(None))
+    }
+
+    /// Forgets connections that were intercepted more than [`STALE`] ago and never accepted: what a dead gateway left.
+    /// Call it once a minute or so.
+    ///
+    /// # Errors
+    /// The map cannot be read.
+    pub fn sweep(&self) -> Result<usize, InterceptError> {
+        let refused = || InterceptError::map(maps::ARRIVALS);
+        let data = aya::maps::MapData::from_pin(self.pins.map(maps::ARRIVALS)).map_err(refused())?;
+        let mut arrivals =
+            aya::maps::HashMap::<_, Tuple, Facts>::try_from(aya::maps::Map::HashMap(data)).map_err(refused())?;
+        let oldest = now().saturating_sub(STALE);
+        let stale = |(_, facts): &(Tuple, Facts)| Duration::from_nanos(facts.at_ns) < oldest;
+        let gone: Vec<_> = arrivals.iter().filter_map(Result::ok).filter(stale).map(|(tuple, _)| tuple).collect();
+        Ok(gone.iter().filter(|tuple| arrivals.remove(tuple).is_ok()).count())
+    }
+
+    /// The programs' own log lines, to be read by one task. `None` the second time.
+    pub fn kernel_log(&mut self) -> Option<KernelLog> {
+        self.log.take()
+    }
+
+    /// What is attached: asked of the kernel, now.
+    ///
+    /// # Errors
+    /// The pins cannot be read.
+    pub fn status(&self) -> Result<Vec<Guard>, InterceptError> {
+        let mut guards: Vec<Guard> = Vec::new();
+        for link in self.pins.links()? {
+            let state = self.state(&link);
+            match guards.iter_mut().find(|guard| guard.cgroup == link.cgroup) {
+                Some(guard) => guard.programs.push(state),
+                None => guards.push(Guard {
+                    cgroup: link.cgroup,
+                    path: self.hierarchy.path(link.cgroup),
+                    programs: vec![state],
+                }),
+            }
+        }
+        Ok(guards)
+    }
+
+    fn state(&self, link: &PinnedLink) -> ProgramState {
+        let info = link.info().ok();
+        let ours = self.programs.iter().find(|program| program.name == link.program).map(|program| program.id);
+        ProgramState {
+            name: link.program.clone(),
+            link: info.map_or(0, |info| info.id),
+            program: info.map_or(0, |info| info.program),
+            attached: info.is_some_and(|info| info.cgroup == link.cgroup.0),
+            current: info.is_some_and(|info| Some(info.program) == ours),
+        }
+    }
+
+    /// Exchanges the programs behind what an earlier gateway left attached, and clears away links of cgroups that are gone.
+    fn take_over(&self) -> Result<(), InterceptError> {
+        for link in self.pins.links()? {
+            let program = self.programs.iter().find(|program| program.name == link.program);
+            match program {
+                Some(program) if link.is_alive() => link.exchange(&program.fd)?,
+                Some(_) => self.pins.unpin(&link)?,
+                None => tracing::warn!(program = link.program, "left alone: a pinned program of another version"),
+            }
+        }
+        self.pins.drop_other_layouts();
+        Ok(())
+    }
+}
+
+/// Ends every guard that a gateway using `bpffs` has set up, and removes what it left there. Guarded workloads'
+/// connections are direct from then on.
+///
+/// # Errors
+/// A gateway is running there, or a pin cannot be removed.
+pub fn uninstall(bpffs: &Path) -> Result<(), InterceptError> {
+    if !bpffs.exists() {
+        return Ok(());
+    }
+    let _locked = Pins::open(bpffs)?;
+    pins::remove_all(bpffs)
+}
+
+/// Whether `directory`, a cgroup, is guarded right now, itself or by one above it, with or without a running gateway.
+///
+/// # Errors
+/// There is no cgroup v2, or the pins cannot be read.
+pub fn is_guarded(bpffs: &Path, directory: &Path) -> Result<bool, InterceptError> {
+    let hierarchy = Hierarchy::find()?;
+    let links = pins::links(bpffs)?;
+    let whole = |cgroup: CgroupId| {
+        PROGRAMS.iter().all(|(name, _)| {
+            links.iter().any(|link| link.cgroup == cgroup && link.program == *name && link.is_alive())
+        })
+    };
+    let directory = hierarchy.resolve(directory);
+    let above = directory.ancestors().take_while(|above| above.starts_with(hierarchy.root()));
+    Ok(above.filter_map(|above| hierarchy.id(above).ok()).any(whole))
+}
+
+/// An accepted connection, named as the kernel programs filed it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Arrival {
+    /// The client's address.
+    pub peer: SocketAddr,
+    /// Ours.
+    pub local: SocketAddr,
+    /// The cookie of the socket's network namespace.
+    pub netns: u64,
+}
+
+impl Arrival {
+    /// Of an accepted socket. Linux 5.14.
+    ///
+    /// # Errors
+    /// The client has gone already, or it is no TCP socket.
+    pub fn of(socket: &impl AsFd) -> io::Result<Self> {
+        let socket = socket.as_fd();
+        let fd = socket.as_raw_fd();
+        let addr = |storage: nix::sys::socket::SockaddrStorage| {
+            let v4 = storage.as_sockaddr_in().map(|v4| SocketAddr::V4((*v4).into()));
+            let v6 = storage.as_sockaddr_in6().map(|v6| SocketAddr::V6((*v6).into()));
+            v4.or(v6).ok_or_else(|| io::Error::from(io::ErrorKind::InvalidInput))
+        };
+        Ok(Self {
+            peer: addr(nix::sys::socket::getpeername(fd)?)?,
+            local: addr(nix::sys::socket::getsockname(fd)?)?,
+            netns: netns_cookie(fd)?,
+        })
+    }
+
+    fn tuple(&self) -> Tuple {
+        let client = rules::endpoint(self.peer);
+        Tuple {
+            netns: self.netns,
+            client: client.addr,
+            client_port: client.port,
+            gateway_port: self.local.port(),
+            padding: 0,
+        }
+    }
+}
+
+/// What the kernel knew when the client connected.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Intercepted {
+    /// Where the client meant to go. Never IPv4-mapped.
+    pub dialled: SocketAddr,
+    /// Who connected.
+    pub caller: Caller,
+    /// The client's socket, by a number that is unique until the machine restarts.
+    pub cookie: u64,
+    /// When, on the monotonic clock.
+    pub at: Duration,
+    /// Which replacement of the rules intercepted it.
+    pub generation: u32,
+}
+
+impl From<&Facts> for Intercepted {
+    fn from(facts: &Facts) -> Self {
+        let executable = process::FileId {
+            major: facts.exe_device >> 20,
+            minor: facts.exe_device & 0xf_ffff,
+            inode: facts.exe_inode,
+        };
+        let caller = Caller {
+            cgroup: CgroupId(facts.cgroup),
+            pid: facts.pid,
+            tid: facts.tid,
+            uid: facts.uid,
+            gid: facts.gid,
+            comm: facts.comm,
+            started: (facts.started_ns != 0).then_some(facts.started_ns / gateway_ebpf::TICK_NS),
+            executable: (facts.exe_inode != 0).then_some(executable),
+        };
+        Self {
+            dialled: rules::socket_addr(&facts.dialled),
+            caller,
+            cookie: facts.cookie,
+            at: Duration::from_nanos(facts.at_ns),
+            generation: facts.generation,
+        }
+    }
+}
+
+/// The kernel programs know nothing of an accepted connection. It must be closed.
+#[derive(Debug, thiserror::Error)]
+#[error("the connection from {peer} was not intercepted: nothing is known of where it was going, so it is closed")]
+pub struct NoEntry {
+    /// The client's address.
+    pub peer: SocketAddr,
+    /// The kernel's complaint, if it was not simply missing.
+    pub source: Option<io::Error>,
+}
+
+/// A guarded cgroup, as the kernel has it.
+#[derive(Debug, Clone, PartialEq, Eq, serde::Serialize)]
+pub struct Guard {
+    /// The cgroup.
+    pub cgroup: CgroupId,
+    /// Its path below the mount; `None` once it is gone.
+    pub path: Option<String>,
+    /// The programs.
+    pub programs: Vec<ProgramState>,
+}
+
+impl Guard {
+    /// Whether every program is attached, and is this gateway's.
+    pub fn is_whole(&self) -> bool {
+        let good = |name: &str| self.programs.iter().any(|state| state.name == name && state.attached && state.current);
+        PROGRAMS.iter().all(|(name, _)| good(name))
+    }
+}
+
+/// One program on one cgroup, as the kernel has it.
+#[derive(Debug, Clone, PartialEq, Eq, serde::Serialize)]
+pub struct ProgramState {
+    /// Its name.
+    pub name: String,
+    /// The link's id in the kernel.
+    pub link: u32,
+    /// The program's id in the kernel.
+    pub program: u32,
+    /// Whether the link holds on to its cgroup still.
+    pub attached: bool,
+    /// Whether the program is the one that this gateway has loaded.
+    pub current: bool,
+}
+
+/// How long an intercepted connection may wait for its accept: longer than a client goes on sending SYNs (127 s).
+pub const STALE: Duration = Duration::from_secs(180);
+
+fn table(object: &mut Ebpf) -> Result<rules::Table, InterceptError> {
+    let map = object.take_map(maps::RULES).expect("the programs declare it");
+    rules::Table::open(ArrayOfMaps::try_from(map).map_err(InterceptError::map(maps::RULES))?)
+}
+
+fn load(object: &mut Ebpf, name: &'static str, attach_type: u32) -> Result<Loaded, InterceptError> {
+    let refused = |error: aya::programs::ProgramError| InterceptError::program(name, &error);
+    let program = object.program_mut(name).expect("the object has it");
+    match program {
+        Program::CgroupSockAddr(program) => program.load(),
+        Program::SockOps(program) => program.load(),
+        _ => Err(aya::programs::ProgramError::UnexpectedProgramType),
+    }
+    .map_err(refused)?;
+    let fd = program.fd().and_then(|fd| Ok(fd.try_clone()?)).map_err(refused)?;
+    let id = program.info().map_err(refused)?.id();
+    Ok(Loaded { name, attach_type, fd, id })
+}
+
+/// Whether this process has what the programs and links need.
+fn allowed() -> Result<(), InterceptError> {
+    const SYS_ADMIN: u32 = 21;
+    const NEEDED: [(u32, &str); 3] = [(39, "CAP_BPF"), (12, "CAP_NET_ADMIN"), (38, "CAP_PERFMON")];
+    let status = std::fs::read_to_string("/proc/self/status").unwrap_or_default();
+    let line = status.lines().find_map(|line| line.strip_prefix("CapEff:"));
+    let effective = line.and_then(|hex| u64::from_str_radix(hex.trim(), 16).ok()).unwrap_or(0);
+    let has = |bit: u32| effective >> bit & 1 == 1;
+    // Before Linux 5.8 there was only the one.
+    let missing: Vec<_> = NEEDED
+        .iter()
+        .filter(|(bit, _)| !has(*bit) && !(has(SYS_ADMIN) && *bit != 12))
+        .map(|(_, name)| *name)
+        .collect();
+    if missing.is_empty() { Ok(()) } else { Err(InterceptError::NotAllowed { missing: missing.join(", ") }) }
+}
+
+/// This process, as the programs will see it. Nobody, where they would see it under another number.
+fn own(hierarchy: &Hierarchy) -> Own {
+    let stat = std::fs::read("/proc/self/stat").unwrap_or_default();
+    match (in_first_pid_namespace(), hierarchy.own(), process::started(&stat)) {
+        (true, Ok(CgroupId(cgroup)), Some(started_ticks)) => {
+            Own { cgroup, started_ticks, pid: std::process::id(), padding: 0 }
+        }
+        _ => {
+            tracing::warn!("the gateway's own number in the kernel is not known: keep it out of guarded cgroups");
+            Own::default()
+        }
+    }
+}
+
+fn in_first_pid_namespace() -> bool {
+    /// `PROC_PID_INIT_INO`
+    const FIRST: u64 = 0xefff_fffc;
+    let found = std::fs::metadata("/proc/self/ns/pid");
+    found.is_ok_and(|found| std::os::unix::fs::MetadataExt::ino(&found) == FIRST)
+}
+
+fn open_cgroup(directory: &Path) -> Result<std::fs::File, InterceptError> {
+    /// `CGROUP2_SUPER_MAGIC`
+    const CGROUP2: nix::sys::statfs::FsType = nix::sys::statfs::FsType(0x6367_7270);
+    let cgroup = std::fs::File::open(directory).ok();
+    let found = cgroup.filter(|file| nix::sys::statfs::fstatfs(file).is_ok_and(|on| on.filesystem_type() == CGROUP2));
+    found.ok_or_else(|| InterceptError::NotACgroup { path: directory.to_owned() })
+}
+
+fn netns_cookie(fd: i32) -> io::Result<u64> {
+    /// `SO_NETNS_COOKIE`
+    const NETNS_COOKIE: libc::c_int = 71;
+    let mut cookie = 0_u64;
+    let mut length = size_of::<u64>() as libc::socklen_t;
+    // SAFETY: value and length are ours, and the length is the value's.
+    let answer =
+        unsafe { libc::getsockopt(fd, libc::SOL_SOCKET, NETNS_COOKIE, (&raw mut cookie).cast(), &raw mut length) };
+    if answer == 0 { Ok(cookie) } else { Err(io::Error::last_os_error()) }
+}
+
+/// The monotonic clock, as the programs read it.
+fn now() -> Duration {
+    let mut time = libc::timespec { tv_sec: 0, tv_nsec: 0 };
+    // SAFETY: the call writes one `timespec`; this clock always exists.
+    unsafe { libc::clock_gettime(libc::CLOCK_MONOTONIC, &raw mut time) };
+    Duration::new(u64::try_from(time.tv_sec).unwrap_or(0), u32::try_from(time.tv_nsec).unwrap_or(0))
+}

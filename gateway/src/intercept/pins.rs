@@ -1,0 +1,186 @@
+//! The gateway's own directory on a bpf file system: what must outlive the gateway.
+//!
+//! ```text
+//! <bpffs>/maps-<LAYOUT>/<map>            the maps; another layout never meets these
+//! <bpffs>/links/<cgroup id>/<program>    one link per guarded cgroup and program
+//! ```
+//!
+//! As long as a link is pinned its program runs, gateway or no gateway, and sends what it intercepts to a port where
+//! nobody listens then. A new gateway finds the links here and exchanges the programs behind them.
+
+use std::{
+    fs::{self, File},
+    io,
+    os::fd::{AsFd, OwnedFd},
+    path::{Path, PathBuf},
+};
+
+use gateway_ebpf::LAYOUT;
+use nix::{
+    errno::Errno,
+    fcntl::{Flock, FlockArg},
+    mount::{MsFlags, mount},
+    sys::statfs::{FsType, statfs},
+};
+
+use super::{
+    InterceptError,
+    bpf::{self, LinkInfo},
+};
+use crate::workload::CgroupId;
+
+/// The directory, locked for as long as this lives: one gateway at a time.
+pub(super) struct Pins {
+    directory: PathBuf,
+    _lock: Flock<File>,
+}
+
+/// One pinned link and what the kernel says of it.
+#[derive(Debug)]
+pub(super) struct PinnedLink {
+    pub(super) cgroup: CgroupId,
+    pub(super) program: String,
+    pub(super) path: PathBuf,
+    fd: OwnedFd,
+}
+
+impl Pins {
+    pub(super) fn open(directory: &Path) -> Result<Self, InterceptError> {
+        on_bpffs(directory)?;
+        let maps = maps(directory);
+        fs::create_dir_all(&maps).map_err(InterceptError::io("make", &maps))?;
+        let links = directory.join(LINKS);
+        fs::create_dir_all(&links).map_err(InterceptError::io("make", &links))?;
+        let file = File::open(directory).map_err(InterceptError::io("open", directory))?;
+        match Flock::lock(file, FlockArg::LockExclusiveNonblock) {
+            Ok(lock) => Ok(Self { directory: directory.to_owned(), _lock: lock }),
+            Err((_, Errno::EWOULDBLOCK)) => Err(InterceptError::InUse { path: directory.to_owned() }),
+            Err((_, errno)) => Err(InterceptError::io("lock", directory)(errno.into())),
+        }
+    }
+
+    pub(super) fn map(&self, name: &str) -> PathBuf {
+        maps(&self.directory).join(name)
+    }
+
+    pub(super) fn link(&self, cgroup: CgroupId, program: &str) -> PathBuf {
+        self.cgroup(cgroup).join(program)
+    }
+
+    fn cgroup(&self, CgroupId(id): CgroupId) -> PathBuf {
+        self.directory.join(LINKS).join(id.to_string())
+    }
+
+    pub(super) fn links(&self) -> Result<Vec<PinnedLink>, InterceptError> {
+        links(&self.directory)
+    }
+
+    pub(super) fn pin(&self, cgroup: CgroupId, program: &str, link: &OwnedFd) -> Result<(), InterceptError> {
+        let directory = self.cgroup(cgroup);
+        fs::create_dir_all(&directory).map_err(InterceptError::io("make", &directory))?;
+        let path = self.link(cgroup, program);
+        bpf::pin(link.as_fd(), &path).map_err(InterceptError::io("pin the link", path))
+    }
+
+    pub(super) fn unpin(&self, link: &PinnedLink) -> Result<(), InterceptError> {
+        remove(&link.path)?;
+        // Goes with the last link in it.
+        let _not_empty = fs::remove_dir(self.cgroup(link.cgroup));
+        Ok(())
+    }
+
+    /// Removes maps that only programs of another layout used, once none of those is attached any more.
+    pub(super) fn drop_other_layouts(&self) {
+        let current = maps(&self.directory);
+        for entry in entries(&self.directory) {
+            let maps = entry.file_name().is_some_and(|name| name.to_string_lossy().starts_with(MAPS));
+            if maps && entry != current {
+                let _retried_next_time = remove_tree(&entry);
+            }
+        }
+    }
+}
+
+impl PinnedLink {
+    pub(super) fn info(&self) -> io::Result<LinkInfo> {
+        bpf::link_info(self.fd.as_fd())
+    }
+
+    /// Whether it is attached still: a link outlives its cgroup, and can be detached by force.
+    pub(super) fn is_alive(&self) -> bool {
+        self.info().is_ok_and(|info| info.cgroup != 0)
+    }
+
+    pub(super) fn exchange(&self, program: impl AsFd) -> Result<(), InterceptError> {
+        bpf::update_link(self.fd.as_fd(), program.as_fd())
+            .map_err(InterceptError::io("exchange the program behind", &self.path))
+    }
+}
+
+/// The links pinned under `directory`, whoever is at work there.
+pub(super) fn links(directory: &Path) -> Result<Vec<PinnedLink>, InterceptError> {
+    let mut links = Vec::new();
+    for cgroup in entries(&directory.join(LINKS)) {
+        let name = cgroup.file_name().unwrap_or_default().to_string_lossy().into_owned();
+        let Ok(id) = name.parse() else { continue };
+        for path in entries(&cgroup) {
+            let fd = bpf::open_pin(&path).map_err(InterceptError::io("open the pinned link", &path))?;
+            let program = path.file_name().unwrap_or_default().to_string_lossy().into_owned();
+            links.push(PinnedLink { cgroup: CgroupId(id), program, path, fd });
+        }
+    }
+    Ok(links)
+}
+
+/// Removes every link, and with the links the guard; then the maps and the directory.
+pub(super) fn remove_all(directory: &Path) -> Result<(), InterceptError> {
+    remove_tree(directory)
+}
+
+const LINKS: &str = "links";
+const MAPS: &str = "maps-";
+
+fn maps(directory: &Path) -> PathBuf {
+    directory.join(format!("{MAPS}{LAYOUT}"))
+}
+
+/// Where systemd mounts it on every boot; elsewhere it is the administrator's business.
+const USUAL: &str = "/sys/fs/bpf";
+
+fn on_bpffs(directory: &Path) -> Result<(), InterceptError> {
+    if is_bpffs(directory) {
+        return Ok(());
+    }
+    if directory.starts_with(USUAL) && mount(Some("bpf"), USUAL, Some("bpf"), MsFlags::empty(), Some("mode=0700")).is_ok() {
+        tracing::info!(path = USUAL, "mounted the bpf file system");
+        return Ok(());
+    }
+    let mount = if directory.starts_with(USUAL) { Path::new(USUAL) } else { directory.parent().unwrap_or(directory) };
+    Err(InterceptError::NoBpffs { path: directory.to_owned(), mount: mount.to_owned() })
+}
+
+fn is_bpffs(directory: &Path) -> bool {
+    /// `BPF_FS_MAGIC`
+    const BPFFS: FsType = FsType(0xcafe_4a11);
+    let existing = directory.ancestors().find(|ancestor| ancestor.exists());
+    existing.and_then(|existing| statfs(existing).ok()).is_some_and(|found| found.filesystem_type() == BPFFS)
+}
+
+fn entries(directory: &Path) -> Vec<PathBuf> {
+    fs::read_dir(directory).into_iter().flatten().flatten().map(|entry| entry.path()).collect()
+}
+
+fn remove_tree(path: &Path) -> Result<(), InterceptError> {
+    if path.is_dir() {
+        entries(path).iter().try_for_each(|entry| remove_tree(entry))?;
+    }
+    remove(path)
+}
+
+fn remove(path: &Path) -> Result<(), InterceptError> {
+    let removed = if path.is_dir() { fs::remove_dir(path) } else { fs::remove_file(path) };
+    match removed {
+        Err(error) if error.kind() != io::ErrorKind::NotFound => Err(InterceptError::io("remove", path)(error)),
+        _ => Ok(()),
+    }
+}

@@ -1,0 +1,104 @@
+//! What is known of each backend's catalog, shared by its connections, and how it is asked for.
+
+use std::{
+    collections::HashMap,
+    net::SocketAddr,
+    sync::{Arc, Mutex, MutexGuard},
+    time::{Duration, Instant},
+};
+
+use super::mask::catalog::{Builder, Catalog, lookup_sql};
+use crate::mask::Masks;
+
+/// One database of one backend.
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+pub(crate) struct Backend {
+    address: SocketAddr,
+    database: String,
+}
+
+/// What is known of each.
+#[derive(Debug, Default)]
+pub(crate) struct Catalogs(Mutex<HashMap<Backend, Known>>);
+
+#[derive(Debug)]
+struct Known {
+    catalog: Arc<Catalog>,
+    at: Instant,
+    doubted: bool,
+}
+
+/// A look into a catalog, under way.
+#[derive(Debug)]
+pub(crate) struct Lookup {
+    sql: String,
+    found: Option<Builder>,
+}
+
+impl Backend {
+    pub(super) fn new(address: SocketAddr) -> Self {
+        Self { address, database: String::new() }
+    }
+
+    pub(super) fn database(&mut self, name: &str) {
+        name.clone_into(&mut self.database);
+    }
+}
+
+impl Catalogs {
+    /// What is known; `None` before the first look.
+    pub(super) fn of(&self, backend: &Backend) -> Option<Arc<Catalog>> {
+        self.known().get(backend).map(|known| known.catalog.clone())
+    }
+
+    /// Whether it is time to look (again).
+    pub(super) fn is_wanted(&self, backend: &Backend) -> bool {
+        self.known().get(backend).is_none_or(|known| known.doubted || known.at.elapsed() > FRESH)
+    }
+
+    /// Something happened that may have changed it.
+    pub(super) fn doubt(&self, backend: &Backend) {
+        if let Some(known) = self.known().get_mut(backend) {
+            known.doubted = true;
+        }
+    }
+
+    /// Keeps what a look found. A look that failed leaves what was known, in doubt.
+    pub(super) fn learn(&self, backend: &Backend, lookup: &mut Lookup) {
+        let Some(found) = lookup.found.take() else {
+            tracing::warn!(?backend, "cannot look into the backend's catalog: relations that are not known are masked whole");
+            return;
+        };
+        let known = Known { catalog: Arc::new(found.build()), at: Instant::now(), doubted: false };
+        self.known().insert(backend.clone(), known);
+    }
+
+    fn known(&self) -> MutexGuard<'_, HashMap<Backend, Known>> {
+        self.0.lock().expect("nothing panics while it holds this lock")
+    }
+}
+
+impl Lookup {
+    pub(super) fn new(masks: &Masks) -> Self {
+        Self { sql: lookup_sql(masks), found: Some(Builder::new(masks)) }
+    }
+
+    pub(super) fn sql(&self) -> &str {
+        &self.sql
+    }
+
+    /// One `DataRow`'s body. A row that cannot be read fails the look: half a catalog is worse than none.
+    pub(super) fn row(&mut self, body: &[u8]) {
+        let read = self.found.as_mut().map(|found| found.row(body));
+        if !matches!(read, Some(Ok(()))) {
+            self.fail();
+        }
+    }
+
+    pub(super) fn fail(&mut self) {
+        self.found = None;
+    }
+}
+
+/// How long a look is good for. Renaming a column past the gateway stays unnoticed for so long.
+const FRESH: Duration = Duration::from_secs(60);
