@@ -74,8 +74,8 @@ impl Lab {
 }
 
 fn request(said: Value) -> Request {
-    let id = ["id", "request"].iter().find_map(|key| said[*key].as_str());
-    Request { id: id.unwrap_or_else(|| panic!("a request without an id: {said}")).to_owned(), said }
+    let id = said["request"].as_str().unwrap_or_else(|| panic!("a request without an id: {said}")).to_owned();
+    Request { id, said }
 }
 
 /// The identifiers in the output of `holdpoint approvals list -o json`.

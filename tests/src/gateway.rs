@@ -37,9 +37,8 @@ impl Gateway {
 
     /// The port on which intercepted connections arrive.
     pub fn port(&self) -> u16 {
-        let ports = self.ready.split(' ').find_map(|field| field.strip_prefix("ports=")).expect("the ready line has ports=");
-        let first = ports.split(',').next().expect("split yields at least one");
-        first.parse().unwrap_or_else(|_| panic!("no port in {:?}", self.ready))
+        let port = self.ready.split(' ').find_map(|field| field.strip_prefix("port="));
+        port.and_then(|port| port.parse().ok()).unwrap_or_else(|| panic!("no port in {:?}", self.ready))
     }
 
     /// Its log so far.

@@ -188,6 +188,11 @@ impl Lab {
         self.path("bin").join(name).display().to_string()
     }
 
+    /// Where the record is.
+    pub fn store(&self) -> PathBuf {
+        self.path("state/record")
+    }
+
     /// The settings file.
     pub fn config(&self) -> PathBuf {
         self.path("holdpoint.yaml")
@@ -253,7 +258,7 @@ pub fn binary(name: &str) -> PathBuf {
 /// The programs that unprivileged bots and approvers run, bound to where they can reach them.
 fn binds(dir: &Path) -> Vec<(PathBuf, PathBuf)> {
     let mut binds = Vec::new();
-    for name in ["holdpoint", "raw_client", "tokio_client", "flood_client", "load_client"] {
+    for name in ["holdpoint", "record_dump", "raw_client", "tokio_client", "flood_client", "load_client"] {
         let place = dir.join("bin").join(name);
         fs::write(&place, "").expect("the directory is new and ours");
         binds.push((binary(name), place));

@@ -1,14 +1,18 @@
 //! The third witness: what the record holds, read as a reviewer reads it.
 
+use std::{collections::BTreeMap, time::Duration};
+
 use serde_json::Value;
 
-use crate::Lab;
+use crate::{Lab, Running};
 
 /// The whole record at one moment.
 #[derive(Debug)]
 pub struct Record {
     /// Its sessions, oldest first.
     pub sessions: Vec<Session>,
+    /// Every entry in order, with those that belong to no session.
+    pub events: Vec<Event>,
 }
 
 /// One guarded connection's life.
@@ -16,9 +20,9 @@ pub struct Record {
 pub struct Session {
     /// Its identifier.
     pub id: String,
-    /// What `sessions list` says of it.
-    pub said: Value,
-    /// What `replay` shows, in order.
+    /// Its summary, as `holdpoint sessions list -o json` has it.
+    pub summary: Value,
+    /// Its entries, in order.
     pub events: Vec<Event>,
 }
 
@@ -28,14 +32,26 @@ pub struct Event(pub Value);
 
 impl Record {
     pub(crate) fn read(lab: &Lab) -> Self {
-        let listed = lab.holdpoint(&["sessions", "list", "-o", "json"]).ok();
-        let sessions = values(&listed.stdout).into_iter().map(|said| Session::read(lab, said)).collect();
-        Self { sessions }
+        let store = lab.store().display().to_string();
+        let dump = Running::start(&mut lab.command(&[&lab.tool("record_dump"), &store])).finish(READ_LIMIT).ok();
+        let lines = values(&dump.stdout);
+        let events: Vec<_> = lines.iter().filter_map(|line| line.get("entry")).cloned().map(Event).collect();
+        let mut by_session: BTreeMap<String, Vec<Event>> = BTreeMap::new();
+        for event in &events {
+            if let Some(session) = event.0["session"].as_str() {
+                by_session.entry(session.to_owned()).or_default().push(event.clone());
+            }
+        }
+        let summaries = lines.iter().filter_map(|line| line.get("summary"));
+        let mut sessions: Vec<_> = summaries.map(|summary| Session::of(summary, &mut by_session)).collect();
+        // Identifiers sort by time.
+        sessions.sort_by(|one, other| one.id.cmp(&other.id));
+        Self { sessions, events }
     }
 
-    /// Every entry of every session.
+    /// Every entry.
     pub fn events(&self) -> impl Iterator<Item = &Event> {
-        self.sessions.iter().flat_map(|session| &session.events)
+        self.events.iter()
     }
 
     /// The entries of `kind` (`operation`, `requested`, `decided`, `closed`, …) that contain `marker`.
@@ -66,19 +82,17 @@ impl Record {
 }
 
 impl Session {
-    fn read(lab: &Lab, said: Value) -> Self {
-        let id = ["session", "id"].iter().find_map(|key| said[*key].as_str());
-        let id = id.unwrap_or_else(|| panic!("a session without an id: {said}")).to_owned();
-        let replayed = lab.holdpoint(&["replay", &id, "--no-wait", "-o", "json"]).ok();
-        let events = values(&replayed.stdout).into_iter().map(Event).collect();
-        Self { id, said, events }
+    fn of(summary: &Value, events: &mut BTreeMap<String, Vec<Event>>) -> Self {
+        let id = summary["session"].as_str().unwrap_or_else(|| panic!("a session without an id: {summary}")).to_owned();
+        let events = events.remove(&id).unwrap_or_default();
+        Self { id, summary: summary.clone(), events }
     }
 }
 
 impl Event {
     /// Whether this is an entry of `kind`.
     pub fn is(&self, kind: &str) -> bool {
-        self.text("kind") == kind || self.0["body"].get(kind).is_some() || self.0.get(kind).is_some()
+        self.0["body"]["type"] == kind
     }
 
     /// The first field called `key`, however deep, as text; empty where there is none.
@@ -118,6 +132,9 @@ pub(crate) fn values(json: &str) -> Vec<Value> {
     let each = serde_json::Deserializer::from_str(json).into_iter();
     each.map(|value| value.unwrap_or_else(|error| panic!("not JSON ({error}): {json}"))).collect()
 }
+
+/// Thousands of sessions, on a busy machine.
+const READ_LIMIT: Duration = Duration::from_secs(120);
 
 fn find<'v>(value: &'v Value, key: &str) -> Option<&'v Value> {
     match value {

@@ -716,7 +716,7 @@ fn a7_an_expired_request_stays_expired_over_a_restart() {
     lab.kill();
     lab.start();
     assert!(lab.pending().is_empty());
-    lab.holdpoint(&["approvals", "approve", &request]).failed().says(&["expired"]);
+    lab.holdpoint(&["approvals", "approve", &request]).failed().says(&["in time"]);
     assert_eq!(lab.record().outcome(&request), ["expired"], "ended once, and not again by the restart");
     assert_eq!(targets(&pg), "3");
 }
@@ -731,6 +731,6 @@ fn a7_a_terminated_client_leaves_no_request_behind() {
     bot.signal("psql", Signal::SIGTERM);
     drop(psql);
     lab.nothing_held();
-    lab.approve(&request).failed().says(&["withdrawn"]);
+    lab.approve(&request).failed().says(&["withdrew"]);
     assert_eq!(targets(&pg), "3");
 }

@@ -44,8 +44,8 @@ fn allowed_select_is_masked_and_recorded() {
         assert!(!record.contains(canary), "the record holds {canary}, though it keeps masked responses only");
     }
     let session = &record.sessions[0];
-    assert!(session.said.to_string().contains("\"ci\""), "the session names its workload: {}", session.said);
-    assert!(session.said.to_string().contains("shop"), "the session names its resource: {}", session.said);
+    assert!(session.summary.to_string().contains("\"ci\""), "the session names its workload: {}", session.summary);
+    assert!(session.summary.to_string().contains("shop"), "the session names its resource: {}", session.summary);
     lab.verify();
 }
 
@@ -66,7 +66,7 @@ fn held_statement_waits_says_so_and_runs_after_approval() {
     assert_ran_once(&lab, &pg, "DROP TABLE orders");
 
     let record = lab.record();
-    let order: Vec<&str> = record.sessions.iter().flat_map(|session| &session.events).filter_map(step).collect();
+    let order: Vec<&str> = record.events().filter_map(step).collect();
     assert_eq!(order, ["requested", "decided", "closed", "operation"], "asked, decided, closed, only then forwarded");
     assert_eq!(record.outcome(&request.id), ["approved"]);
     lab.verify();
@@ -107,7 +107,7 @@ fn nobody_decides_in_time_and_the_answer_is_no() {
     let record = lab.record();
     let request = record.of("requested", "DROP TABLE")[0].text("request");
     assert_eq!(record.outcome(&request), ["expired"]);
-    lab.holdpoint(&["approvals", "approve", &request]).failed().says(&["expired"]);
+    lab.holdpoint(&["approvals", "approve", &request]).failed().says(&["in time"]);
 }
 
 #[test]
@@ -180,7 +180,7 @@ fn hanging_up_withdraws() {
 fn assert_withdrawn(lab: &Lab, pg: &Postgres, request: &Request) {
     lab.nothing_held();
     assert_eq!(lab.record().outcome(&request.id), ["withdrawn"]);
-    lab.approve(request).failed().says(&["withdrawn"]);
+    lab.approve(request).failed().says(&["withdrew"]);
     assert!(exists(pg, "orders"), "approving a withdrawn request ran it");
     assert_never_ran(lab, pg, "DROP TABLE orders");
 }
@@ -355,7 +355,7 @@ fn a7_restart_refuses_what_was_held() {
     psql.finish(Duration::from_secs(10)).failed();
     lab.start();
     assert!(lab.pending().is_empty(), "a request outlived the gateway that held its connection");
-    lab.approve(&request).failed().says(&["restart"]);
+    lab.approve(&request).failed().says(&["stopped"]);
     assert!(exists(&pg, "orders"), "approving it after the restart ran it behind the client's back");
     assert_eq!(lab.record().outcome(&request.id), ["restarted"]);
     assert_eq!(pg.ran("DROP TABLE orders"), 0);
