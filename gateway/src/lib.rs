@@ -20,7 +20,6 @@ pub mod visible;
 pub mod mask;
 pub mod policy;
 pub mod record;
-pub mod visible;
 pub mod workload;
 
 pub mod gate;

@@ -11,7 +11,7 @@ use crate::{config::Config, protocol};
 pub mod approvals;
 mod client;
 pub mod exec;
-//x pub mod policy;
+pub mod policy;
 //x pub mod replay;
 pub mod run;
 //x pub mod sessions;
@@ -40,9 +40,9 @@ enum Command {
     Replay(replay::Args),
     /// Prove that the record is whole
     Verify(verify::Args),
+x*/
     /// Check, test and explain policies
     Policy(policy::Args),
-x*/
     /// Say how the gateway is, as the kernel has it
     Status(status::Args),
 }
@@ -88,13 +88,11 @@ pub fn main() -> ExitCode {
         Command::Run(args) => run::run(&args),
         Command::Exec(args) => exec::run(&args),
         Command::Approvals(args) => approvals::run(&args),
-/*x        Command::Sessions(args) => sessions::run(args),
-        Command::Replay(args) => replay::run(args, &|name| protocol::named(name).map(|protocol| protocol.renderer())),
-        Command::Verify(args) => verify::run(args),
+//xS
         Command::Policy(args) => policy::run(args, &|name, statement| {
             protocol::named(name).map(|protocol| protocol.operation(statement))
         }),
-x*/        Command::Status(args) => status::run(&args),
+        Command::Status(args) => status::run(&args),
     };
     done.unwrap_or_else(|error| {
         // A reader that has seen enough (`| head`) is no error.
