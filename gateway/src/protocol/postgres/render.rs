@@ -11,7 +11,7 @@ use crate::{
 
 /// Reads one session's replies. A message may be recorded in pieces; a row needs the description before it.
 #[derive(Debug, Default)]
-pub struct PostgresRenderer {
+pub struct Rows {
     pending: Vec<u8>,
     columns: Vec<Column>,
 }
@@ -29,7 +29,7 @@ const LONGEST: usize = 64 << 20;
 /// Of a value that is longer, only the start is shown. Characters.
 const SHOWN: usize = 400;
 
-impl Renderer for PostgresRenderer {
+impl Renderer for Rows {
     fn response(&mut self, wire: &[u8]) -> Vec<String> {
         // The answer to SSLRequest and GSSENCRequest is a single byte that is no message.
         if self.pending.is_empty() && matches!(wire, [b'N' | b'S' | b'G']) {
@@ -55,7 +55,7 @@ impl Renderer for PostgresRenderer {
     }
 }
 
-impl PostgresRenderer {
+impl Rows {
     fn message(&mut self, kind: u8, body: &[u8]) -> Option<String> {
         let known = match kind {
             b'T' => self.description(body),

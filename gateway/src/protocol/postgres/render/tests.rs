@@ -52,29 +52,29 @@ const SHOWN_REPLY: [&str; 5] =
 
 #[test]
 fn a5_rows_tags_and_errors_are_lines_without_escapes() {
-    assert_eq!(PostgresRenderer::default().response(&reply()), SHOWN_REPLY);
+    assert_eq!(Rows::default().response(&reply()), SHOWN_REPLY);
 }
 
 #[test]
 fn a_reply_in_pieces_reads_the_same() {
-    let mut renderer = PostgresRenderer::default();
+    let mut renderer = Rows::default();
     let lines: Vec<_> = reply().chunks(7).flat_map(|piece| renderer.response(piece)).collect();
     assert_eq!(lines, SHOWN_REPLY);
 }
 
 #[test]
 fn what_is_no_message_is_shown_as_bytes() {
-    let lines = PostgresRenderer::default().response(b"\x00\x01\x02\x03\x04\x05");
+    let lines = Rows::default().response(b"\x00\x01\x02\x03\x04\x05");
     assert_eq!(lines, ["bytes that are no message: \\x00\\x01\\x02\\x03\\x04\\x05"]);
     let cut = message(b'D', &[0, 3, 0]);
-    assert_eq!(PostgresRenderer::default().response(&cut), ["message `D`: \\x00\\x03\\x00"]);
-    assert_eq!(PostgresRenderer::default().response(b"N"), ["encryption refused"]);
+    assert_eq!(Rows::default().response(&cut), ["message `D`: \\x00\\x03\\x00"]);
+    assert_eq!(Rows::default().response(b"N"), ["encryption refused"]);
 }
 
 proptest! {
     #[test]
     fn a5_any_bytes_are_harmless(pieces in proptest::collection::vec(proptest::collection::vec(any::<u8>(), 0..80), 0..6)) {
-        let mut renderer = PostgresRenderer::default();
+        let mut renderer = Rows::default();
         for piece in pieces {
             for line in renderer.response(&piece) {
                 prop_assert!(!line.chars().any(char::is_control), "{line:?}");
@@ -84,7 +84,7 @@ proptest! {
 
     #[test]
     fn a5_any_message_is_harmless(kind in any::<u8>(), body in proptest::collection::vec(any::<u8>(), 0..80)) {
-        for line in PostgresRenderer::default().response(&message(kind, &body)) {
+        for line in Rows::default().response(&message(kind, &body)) {
             prop_assert!(!line.chars().any(char::is_control), "{line:?}");
         }
     }
