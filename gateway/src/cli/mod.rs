@@ -12,11 +12,12 @@ pub mod approvals;
 mod client;
 pub mod exec;
 pub mod policy;
-//x pub mod replay;
+pub mod replay;
 pub mod run;
-//x pub mod sessions;
+pub mod sessions;
 pub mod status;
-//x pub mod verify;
+mod store;
+pub mod verify;
 
 /// Human approval in front of bots.
 #[derive(Debug, Parser)]
@@ -34,13 +35,12 @@ enum Command {
     Exec(exec::Args),
     /// See and decide what waits for people
     Approvals(approvals::Args),
-/*x    /// List and search recorded sessions
+    /// List and search recorded sessions
     Sessions(sessions::Args),
     /// Play a recorded session back
     Replay(replay::Args),
     /// Prove that the record is whole
     Verify(verify::Args),
-x*/
     /// Check, test and explain policies
     Policy(policy::Args),
     /// Say how the gateway is, as the kernel has it
@@ -88,7 +88,9 @@ pub fn main() -> ExitCode {
         Command::Run(args) => run::run(&args),
         Command::Exec(args) => exec::run(&args),
         Command::Approvals(args) => approvals::run(&args),
-//xS
+        Command::Sessions(args) => sessions::run(args),
+        Command::Replay(args) => replay::run(args, &|name| protocol::named(name).map(|protocol| protocol.renderer())),
+        Command::Verify(args) => verify::run(args),
         Command::Policy(args) => policy::run(args, &|name, statement| {
             protocol::named(name).map(|protocol| protocol.operation(statement))
         }),

@@ -26,7 +26,7 @@ pub mod fuzz;
 pub mod mask;
 mod pending;
 mod portal;
-//x pub mod render;
+pub mod render;
 mod replies;
 mod requests;
 mod startup;
@@ -121,7 +121,6 @@ impl Protocol for Postgres {
     }
 
     fn renderer(&self) -> Box<dyn Renderer> {
-        todo_render()
+        Box::new(render::Rows::default())
     }
 }
-fn todo_render() -> Box<dyn Renderer> { loop {} }
