@@ -2,6 +2,4 @@
 
 pub mod mask;
 pub mod operation;
-pub mod policy;
-pub mod record;
-pub mod workload;
+pub mod protocol;
