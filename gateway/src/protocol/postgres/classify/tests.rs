@@ -61,3 +61,15 @@ fn corpus_has_the_expected_effects() {
     assert!(count >= 250, "the corpus has only {count} lines");
     assert!(wrong.is_empty(), "\n{wrong}");
 }
+
+#[test]
+fn zz_clients() {
+    let Ok(text) = std::fs::read_to_string("/tmp/clients.json") else { return };
+    let all: Vec<String> = serde_json::from_str(&text).expect("json");
+    for sql in all {
+        let meaning = look(&sql).meaning;
+        if meaning.effects != Effects::of(Effect::Read) {
+            println!("{} {:?}\n      {}", meaning.effects, meaning.unknown, &sql.replace('\n', " ").chars().take(300).collect::<String>());
+        }
+    }
+}
