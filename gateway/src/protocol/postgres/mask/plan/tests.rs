@@ -60,7 +60,8 @@ fn nothing_to_do_is_recognised() {
     let fields = [field("id", ORDERS, 1, 23), field("note", ORDERS, 3, 25)];
     let plan = |rules: &[_], catalog| Plan::new(&fields, &References::default(), &masker(rules).masks, catalog);
     assert!(plan(&[], None).is_pass());
-    assert!(plan(&column_rules(), Some(&catalog())).is_pass());
+    let catalog = catalog();
+    assert!(plan(&column_rules(), Some(&catalog)).is_pass());
     let detecting = plan(&[detect_rule()], None);
     assert!(!detecting.is_pass());
     assert_eq!(detecting.columns().expect("described")[1].treatment, Detect);
