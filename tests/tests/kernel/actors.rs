@@ -4,6 +4,7 @@
 //! (the test harness writes there, too), made of `name=value` words.
 
 use std::{
+    ffi::OsString,
     io::{self, BufRead, BufReader, Read, Write},
     net::{SocketAddr, TcpListener, TcpStream},
     os::{
@@ -18,7 +19,7 @@ use std::{
 
 use holdpoint::{
     intercept::{Action, Arrival, Interceptor, Options, Rule},
-    workload::{Hierarchy, Processes, Workloads},
+    workload::{Hierarchy, Processes, Workloads, exec},
 };
 use nix::{
     libc,
@@ -135,8 +136,23 @@ pub(crate) fn play() {
             nix::unistd::setuid(nix::unistd::Uid::from_raw(65534)).expect("we are root");
             answer_all(&mut Pauper);
         }
+        "exec" => {
+            let [guard, name, command, rest @ ..] = &arguments[..] else { panic!("a guard, a name and a command") };
+            let rest: Vec<_> = rest.iter().map(OsString::from).collect();
+            let code = exec::run(Path::new(guard), name, &OsString::from(command), &rest);
+            std::process::exit(code.unwrap_or_else(|error| error.exit_code()));
+        }
         other => panic!("no role {other}"),
     }
+}
+
+/// `holdpoint exec`, without the command line around it.
+pub(crate) fn exec(guard: &Path, name: &str, command: &[&str]) -> Child {
+    let mut child = Command::new(std::env::current_exe().expect("we run"));
+    child.args(["--exact", "child", "--nocapture", "--test-threads=1"]);
+    let arguments = [&[guard.to_str().expect("text"), name], command].concat().join("\n");
+    child.env(ROLE, "exec").env(ARGUMENTS, arguments).stdout(Stdio::null());
+    child.spawn().expect("we can be started again")
 }
 
 trait Role {

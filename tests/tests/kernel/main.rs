@@ -260,6 +260,36 @@ fn nested_guards_redirect_once() {
 }
 
 #[test]
+fn a_command_runs_in_a_guarded_cgroup_of_its_own() {
+    let lab = Lab::new();
+    let inside = || {
+        let entries = fs::read_dir(&lab.cgroup).expect("it is there").flatten();
+        entries.map(|entry| entry.path()).find(|path| path.is_dir() && *path != lab.inner)
+    };
+    let code = |name: &str, command: &[&str]| {
+        let status = actors::exec(&lab.cgroup, name, command).wait().expect("it ends");
+        assert_eq!(inside(), None, "the cgroup is removed");
+        status.code()
+    };
+    assert_eq!(code("bot", &["/bin/sh", "-c", "exit 7"]), Some(7));
+    assert_eq!(code("bot", &["/bin/sh", "-c", "kill -TERM $$"]), Some(128 + 15));
+    assert_eq!(code("bot", &["/bin/sh", "-c", "grep -q '/nightly%20run-' /proc/self/cgroup || exit 9"]), Some(9));
+    assert_eq!(code("nightly run", &["/bin/sh", "-c", "grep -q '/nightly%20run-' /proc/self/cgroup || exit 9"]), Some(0));
+    assert_eq!(code("bot", &["/no/such/command"]), Some(127));
+    assert_eq!(code("", &["/bin/true"]), Some(125));
+    // A signal is handed on, and its number comes back.
+    let mut runner = actors::exec(&lab.cgroup, "bot", &["/bin/sleep", "60"]);
+    let populated = |path: std::path::PathBuf| {
+        fs::read_to_string(path.join("cgroup.events")).is_ok_and(|events| events.contains("populated 1"))
+    };
+    eventually(|| inside().is_some_and(populated));
+    let pid = nix::unistd::Pid::from_raw(i32::try_from(runner.id()).expect("a process"));
+    nix::sys::signal::kill(pid, nix::sys::signal::Signal::SIGTERM).expect("it waits");
+    assert_eq!(runner.wait().expect("it ends").code(), Some(128 + 15));
+    assert_eq!(inside(), None);
+}
+
+#[test]
 fn status_is_the_kernels_word() {
     let lab = Lab::new();
     let mut gateway = lab.gateway(&[]);
