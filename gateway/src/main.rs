@@ -1,2 +1,7 @@
-//! x
-fn main(){}
+//! `holdpoint`: the gateway, and everything that people ask of it.
+
+use std::process::ExitCode;
+
+fn main() -> ExitCode {
+    holdpoint::cli::main()
+}

@@ -3,11 +3,53 @@
 //! Judging touches no clock, no network and no store: the same policy, workload and operation always give the same
 //! verdict, which is what lets `holdpoint policy test` and `explain` answer for production.
 //!
+//! A directory of YAML files becomes a [`PolicySet`], whole or not at all; a [`PolicySet`] with a caller and a resource
+//! becomes a [`Scope`], which lives beside a connection and judges its operations. [`Policies`] is the set in force.
+//!
 //! # Correctness
-//! The strictest matching verdict wins; no match takes the resource's `default`; a rule whose `when` cannot be
-//! evaluated holds, or refuses if the rule refuses. Nothing here can answer "allow" because of an error.
+//! - The strictest matching rule decides: refuse over hold over allow. Of several that hold, the one that asks more of
+//!   people (quorum, then a reason, then the shorter time), then the one written first.
+//! - A rule that **holds or refuses** matches on *any* effect or object that it shares with the operation. A rule that
+//!   **allows** must cover *all* of the operation's effects, and all of its objects of the kinds that it names:
+//!   `effects: [read]` does not allow a `SELECT` with a writing CTE, whose effects are `{read, write}`.
+//! - [`Effect::Unknown`](crate::operation::Effect::Unknown) holds by default. Only a matching rule that names `unknown`
+//!   allows it; leaving `effects` out of a rule that allows means every effect *but* `unknown`. A `default: allow` holds
+//!   what is unknown, and refuses it where the resource names no approvers. An operation about which the
+//!   classifier said nothing at all counts as unknown; one that it says has no effect (an empty statement) is covered
+//!   by any rule that allows.
+//! - No match takes the resource's `default`. A destination that no resource names is refused, by rule
+//!   [`NO_RESOURCE`].
+//! - What cannot be told counts on the strict side: a `when` that fails, an executable that could not be verified, a
+//!   workload that could not be identified, a table whose schema depends on the search path. It matches a rule that
+//!   holds or refuses, does not match one that allows, and never makes an exception.
+//! - A rule in `mode: observe` never decides; it is reported beside the verdict where it would have been stricter.
+//!
+//! Nothing here can answer "allow" because of an error.
 
-use std::{sync::Arc, time::Duration};
+mod condition;
+mod error;
+mod fields;
+mod files;
+mod pattern;
+mod reload;
+mod resource;
+mod rule;
+mod scope;
+mod set;
+mod subject;
+mod trial;
+mod when;
+mod yaml;
+
+pub use error::{Origin, PolicyError, PolicyErrors};
+pub use reload::{Policies, Report, Watch};
+pub use resource::{Endpoint, Inspector, MaskRule, MaskTarget, MaskWith, Objection, Resource};
+pub use scope::{Considered, Explanation, NO_RESOURCE, Scope};
+pub use set::PolicySet;
+pub use subject::Caller;
+pub use trial::{Classify, Failure, TrialFailure, TrialReport};
+
+use std::{fmt, sync::Arc, time::Duration};
 
 use serde::{Deserialize, Serialize};
 
@@ -79,7 +121,7 @@ pub struct Approval {
 }
 
 /// What policy says about one operation.
-#[derive(Debug, Clone, PartialEq, Serialize)]
+#[derive(Debug, Clone, PartialEq)]
 pub struct Verdict {
     /// What to do.
     pub decide: Decide,
@@ -94,3 +136,23 @@ pub struct Verdict {
     /// What a policy in observe mode would have decided, with its name, when that is stricter than `decide`.
     pub observed: Option<(Decide, Arc<str>)>,
 }
+
+impl Decide {
+    /// The word in policies and on pages.
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Decide::Allow => "allow",
+            Decide::Hold => "hold",
+            Decide::Refuse => "refuse",
+        }
+    }
+}
+
+impl fmt::Display for Decide {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.as_str())
+    }
+}
+
+#[cfg(test)]
+mod tests;

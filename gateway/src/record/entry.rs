@@ -1,158 +1,242 @@
 //! What the record keeps: one [`Entry`] per thing that happened, in the order in which it happened.
 //!
 //! The layout is the store's contract with every later version: fields carry explicit numbers, numbers are never
-//! reused, and an unknown [`Body`] reads as an error, never as something harmless.
+//! reused, and an unknown [`Body`] reads as an error, never as something harmless. Types of other modules are laid
+//! out in `encoding`.
+
+use std::time::{SystemTime, UNIX_EPOCH};
 
 use bytes::Bytes;
+use minicbor::{Decode, Encode};
 use serde::Serialize;
 
+use super::{encoding, json};
 use crate::operation::{Digest, Effects, Object, OperationId, Parameter, RequestId, SessionId, State};
 use crate::policy::{Approval, Decide};
 use crate::workload::{Process, Workload};
 
 /// Nanoseconds since the Unix epoch, by the wall clock. Order in the record is by position, never by this.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Encode, Decode)]
 #[serde(transparent)]
-pub struct Timestamp(pub u64);
+#[cbor(transparent)]
+pub struct Timestamp(#[n(0)] pub u64);
+
+impl Timestamp {
+    /// The wall clock, now. Before 1970 and after 2554 it stands still.
+    pub fn now() -> Self {
+        let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+        Self(u64::try_from(since.as_nanos()).unwrap_or(u64::MAX))
+    }
+}
 
 /// One thing that happened.
-#[derive(Debug, Clone, PartialEq)]
+#[derive(Debug, Clone, PartialEq, Serialize, Encode, Decode)]
 pub struct Entry {
     /// When.
+    #[n(0)]
     pub at: Timestamp,
     /// In which session; `None` for what concerns the whole gateway.
+    #[cbor(n(1), with = "encoding::optional_id")]
     pub session: Option<SessionId>,
     /// What.
+    #[n(2)]
     pub body: Body,
 }
 
 /// What happened.
-#[derive(Debug, Clone, PartialEq)]
+#[derive(Debug, Clone, PartialEq, Serialize, Encode, Decode)]
+#[serde(tag = "type", rename_all = "snake_case")]
 pub enum Body {
     /// The gateway started.
+    #[n(0)]
     Started {
         /// Its version.
+        #[n(0)]
         version: String,
         /// The node's name.
+        #[n(1)]
         node: String,
     },
     /// The gateway stopped in order.
+    #[n(1)]
     Stopped,
     /// A policy set was loaded.
+    #[n(2)]
     PolicyLoaded {
         /// Digest of all its files' bytes in name order.
+        #[cbor(n(0), with = "encoding::digest")]
         digest: Digest,
         /// How many rules it has.
+        #[n(1)]
         rules: u32,
     },
     /// A guarded connection was accepted.
-    Connected(Box<Connected>),
+    #[n(3)]
+    Connected(#[n(0)] Box<Connected>),
     /// An operation was let through (about to be forwarded) or refused.
-    Operation(Box<Operated>),
+    #[n(4)]
+    Operation(#[n(0)] Box<Operated>),
     /// Bytes that belong to an operation already let through (COPY data).
+    #[n(5)]
     Continued {
         /// The operation.
+        #[cbor(n(0), with = "encoding::id")]
         of: OperationId,
         /// The bytes as forwarded.
+        #[cbor(n(1), with = "encoding::bytes")]
+        #[serde(serialize_with = "json::bytes")]
         wire: Bytes,
     },
     /// Handshake or protocol control, forwarded. Secrets are left out.
+    #[n(6)]
     Control {
         /// In words: `startup`, `password`, `parse`, `sync`, …
+        #[n(0)]
         what: String,
         /// The bytes as forwarded, or what stands in for a secret.
+        #[cbor(n(1), with = "encoding::bytes")]
+        #[serde(serialize_with = "json::bytes")]
         wire: Bytes,
     },
     /// Bytes delivered to the client, after masking.
+    #[n(7)]
     Response {
         /// The operation they answer, where there is one.
+        #[cbor(n(0), with = "encoding::optional_id")]
         of: Option<OperationId>,
         /// The bytes as delivered.
+        #[cbor(n(1), with = "encoding::bytes")]
+        #[serde(serialize_with = "json::bytes")]
         wire: Bytes,
         /// How many values were masked in them.
+        #[n(2)]
         masked: u32,
     },
     /// An approval request was opened. Durable before anybody is asked.
-    Requested(Box<Requested>),
+    #[n(8)]
+    Requested(#[n(0)] Box<Requested>),
     /// A person decided.
+    #[n(9)]
     Decided {
         /// The request.
+        #[cbor(n(0), with = "encoding::id")]
         request: RequestId,
         /// Who: the authenticated name.
+        #[n(1)]
         by: String,
         /// Their user id on this machine.
+        #[n(2)]
         uid: u32,
         /// Yes or no.
+        #[n(3)]
         approve: bool,
         /// Their words.
+        #[n(4)]
         reason: Option<String>,
         /// The digest of what they decided on.
+        #[cbor(n(5), with = "encoding::digest")]
         digest: Digest,
     },
     /// A request ended.
+    #[n(10)]
     Closed {
         /// The request.
+        #[cbor(n(0), with = "encoding::id")]
         request: RequestId,
         /// How.
+        #[n(1)]
         outcome: Outcome,
     },
     /// The connection ended.
+    #[n(11)]
     Disconnected {
         /// Why, in words.
+        #[n(0)]
         reason: String,
     },
     /// Something that people should see: malformed bytes, a reply that could not be masked, a limit reached.
+    #[n(12)]
     Incident {
         /// What and whose fault, in words.
+        #[n(0)]
         what: String,
     },
 }
 
 /// How an approval request ended. Each request ends exactly once.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Encode, Decode)]
 #[serde(rename_all = "lowercase")]
+#[cbor(index_only)]
 pub enum Outcome {
     /// Enough people approved; the operation was released.
+    #[n(0)]
     Approved,
     /// Somebody said no.
+    #[n(1)]
     Denied,
     /// Time ran out.
+    #[n(2)]
     Expired,
     /// The client cancelled or hung up.
+    #[n(3)]
     Withdrawn,
     /// The gateway stopped or restarted while it was held.
+    #[n(4)]
     Restarted,
 }
 
+impl Outcome {
+    /// The outcome in one word, as people read it.
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Outcome::Approved => "approved",
+            Outcome::Denied => "denied",
+            Outcome::Expired => "expired",
+            Outcome::Withdrawn => "withdrawn",
+            Outcome::Restarted => "restarted",
+        }
+    }
+}
+
 /// The facts of a connection.
-#[derive(Debug, Clone, PartialEq)]
+#[derive(Debug, Clone, PartialEq, Serialize, Encode, Decode)]
 pub struct Connected {
     /// Who.
+    #[cbor(n(0), with = "encoding::workload")]
     pub workload: Workload,
     /// The process that connected.
+    #[cbor(n(1), with = "encoding::process")]
     pub process: Process,
     /// The client's own address.
+    #[n(2)]
     pub client: String,
     /// Where it meant to go: address and port.
+    #[n(3)]
     pub destination: String,
     /// The resource's name, where policy knows the destination.
+    #[n(4)]
     pub resource: Option<String>,
     /// The protocol spoken.
+    #[n(5)]
     pub protocol: String,
 }
 
-/// What was asked, as judged: shared by [`Operated`] and [`Requested`].
-#[derive(Debug, Clone, PartialEq)]
+/// What was asked, as judged: shared by [`Operated`] and [`Requested`]. Laid out in `encoding`, because a text that
+/// lies inside the wire bytes is stored once.
+#[derive(Debug, Clone, PartialEq, Serialize)]
 pub struct Asked {
     /// The operation.
     pub operation: OperationId,
     /// The protocol's word for it.
     pub kind: String,
     /// The statement, exactly as sent.
+    #[serde(serialize_with = "json::bytes")]
     pub text: Bytes,
     /// The wire bytes (secrets left out).
+    #[serde(serialize_with = "json::bytes")]
     pub wire: Bytes,
     /// Bound parameters.
+    #[serde(serialize_with = "json::parameters")]
     pub parameters: Vec<Parameter>,
     /// What the classifier made of it.
     pub effects: Effects,
@@ -173,33 +257,44 @@ pub struct Asked {
 }
 
 /// An operation's end at the gate.
-#[derive(Debug, Clone, PartialEq)]
+#[derive(Debug, Clone, PartialEq, Serialize, Encode, Decode)]
 pub struct Operated {
     /// What was asked.
+    #[n(0)]
     pub asked: Asked,
     /// Whether it goes on to the backend.
+    #[n(1)]
     pub forwarded: bool,
     /// The request that held it, if it was held.
+    #[cbor(n(2), with = "encoding::optional_id")]
     pub request: Option<RequestId>,
     /// Why it was refused, in words; empty when forwarded.
+    #[n(3)]
     pub refusal: String,
 }
 
 /// An approval request, as opened.
-#[derive(Debug, Clone, PartialEq)]
+#[derive(Debug, Clone, PartialEq, Serialize, Encode, Decode)]
 pub struct Requested {
     /// Its name.
+    #[cbor(n(0), with = "encoding::id")]
     pub request: RequestId,
     /// What was asked.
+    #[n(1)]
     pub asked: Asked,
     /// What an approver approves: see `gate::digest`.
+    #[cbor(n(2), with = "encoding::digest")]
     pub digest: Digest,
     /// Who may decide, how many, until when.
+    #[cbor(n(3), with = "encoding::approval")]
     pub approval: Approval,
     /// The workload's name, for people.
+    #[n(4)]
     pub workload: String,
     /// The resource's name.
+    #[n(5)]
     pub resource: String,
     /// Whether the client waits inside its connection or was told to come back.
+    #[n(6)]
     pub waits: bool,
 }

@@ -1,9 +1,182 @@
 //! The record: `append(Entry) -> Receipt`. Every operation is here before its backend sees it.
 //!
-//! Entries form one hash chain per node, from the first one on. RocksDB is known only inside [`store`].
+//! Entries form one hash chain per node, from the first one on ([`chain`]). RocksDB is known only inside `store`.
+//! [`Recorder`] writes; [`Records`] reads, in the gateway or beside it; [`verify`] proves that nothing was changed.
 //!
 //! # Correctness
 //! A [`Receipt`] can only be made here, and only for an entry that is durable at its declared level; the gate cannot
-//! make a cleared operation without one.
+//! make a cleared operation without one. When a write fails the recorder answers errors, and so every operation is
+//! refused, until a write succeeds again. When a sync fails it answers errors until the gateway is restarted: after
+//! that nobody can say what is on the disk.
 
+pub mod chain;
+mod encoding;
 pub mod entry;
+mod error;
+mod json;
+mod read;
+pub mod session;
+mod store;
+mod sync;
+pub mod verify;
+mod write;
+
+use std::{
+    path::Path,
+    pin::Pin,
+    sync::Arc,
+    task::{Context, Poll},
+    time::Duration,
+};
+
+pub use self::{
+    chain::Head,
+    error::RecordError,
+    read::{Lookup, Recorded, Records, RequestHistory},
+    session::Summary,
+};
+use self::{
+    entry::{Entry, Requested},
+    sync::{Syncer, Waiting},
+    write::Log,
+};
+use crate::operation::RequestId;
+
+/// Where a gateway keeps its record unless told otherwise.
+pub const DEFAULT_DIR: &str = "/var/lib/holdpoint/record";
+
+/// When an append counts as done.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Durability {
+    /// In the kernel: survives a killed gateway. On the disk within [`Options::sync_within`].
+    Written,
+    /// On the disk: survives power loss.
+    Synced,
+}
+
+/// How the record is kept.
+#[derive(Debug, Clone)]
+pub struct Options {
+    /// How long an entry that is only written may wait for the disk.
+    pub sync_within: Duration,
+    /// Bytes of newest entries held in memory before they go to a sorted file; up to three times as much is used.
+    pub memtable_bytes: usize,
+}
+
+impl Default for Options {
+    fn default() -> Self {
+        Self { sync_within: Duration::from_millis(10), memtable_bytes: 16 << 20 }
+    }
+}
+
+/// Proof that an entry is durable at its declared level. Only the recorder makes one; it cannot be copied.
+#[derive(Debug)]
+#[must_use = "a receipt is what allows an operation to go on"]
+pub struct Receipt {
+    position: u64,
+}
+
+impl Receipt {
+    /// The entry's position in the record, from 1.
+    pub const fn position(&self) -> u64 {
+        self.position
+    }
+}
+
+/// Appends to the record. A cheap handle: clones share one record, which is closed, synced, with the last of them.
+#[derive(Clone)]
+pub struct Recorder {
+    log: Arc<Log>,
+    /// Ends the syncing thread with the last handle; `None` where there is no disk.
+    syncer: Option<Arc<Syncer>>,
+}
+
+impl Recorder {
+    /// Opens the record in `dir` for writing, and makes it where there is none. One process at a time.
+    pub fn open(dir: &Path, options: &Options) -> Result<Self, RecordError> {
+        let log = Arc::new(Log::open(dir, options)?);
+        let syncer = Syncer::start(log.clone(), options.sync_within)
+            .map_err(|error| RecordError::Write { dir: dir.to_owned(), why: error.to_string() })?;
+        Ok(Self { log, syncer: Some(Arc::new(syncer)) })
+    }
+
+    /// The same chain and the same interface over memory, for tests of what stands on the record.
+    pub fn in_memory() -> Self {
+        Self { log: Arc::new(Log::in_memory()), syncer: None }
+    }
+
+    /// From now on every append fails, as on a broken disk. For tests of what must then not happen.
+    pub fn fail_from_now_on(&self) {
+        self.log.break_on_purpose();
+    }
+
+    /// Appends, in the kernel when this returns.
+    pub fn append_written(&self, entry: &Entry) -> Result<Receipt, RecordError> {
+        let position = self.log.append(entry)?;
+        if let Some(syncer) = &self.syncer {
+            syncer.note_written();
+        }
+        Ok(Receipt { position })
+    }
+
+    /// Appends: at once and in order of calls, not when first polled. The future is ready when the entry is durable
+    /// at the level; for [`Durability::Written`] that is immediately.
+    pub fn append(&self, entry: &Entry, durability: Durability) -> Appending {
+        Appending(match (self.append_written(entry), durability, &self.syncer) {
+            (Ok(receipt), Durability::Synced, Some(syncer)) => {
+                Progress::Waiting(syncer.wait_for(receipt.position), receipt.position)
+            }
+            (done, _, _) => Progress::Ready(Some(done)),
+        })
+    }
+
+    /// The newest entry's position and hash.
+    pub fn head(&self) -> Result<Head, RecordError> {
+        self.log.head()
+    }
+
+    /// A view to read from. It sees every entry appended before each call.
+    ///
+    /// Let go of it soon: the record cannot be opened again after a failed write while somebody reads it.
+    pub fn records(&self) -> Result<Records, RecordError> {
+        self.log.store().map(Records::over)
+    }
+
+    /// Requests without an end, oldest first.
+    pub fn open_requests(&self) -> Result<Vec<Requested>, RecordError> {
+        self.records()?.open_requests()
+    }
+
+    /// A request with everything that happened to it.
+    pub fn request(&self, id: RequestId) -> Result<Option<RequestHistory>, RecordError> {
+        self.records()?.request(id)
+    }
+}
+
+/// An append on its way to its durability.
+#[must_use = "an append that nobody waits for proves nothing"]
+pub struct Appending(Progress);
+
+enum Progress {
+    Ready(Option<Result<Receipt, RecordError>>),
+    Waiting(Waiting, u64),
+}
+
+impl Future for Appending {
+    type Output = Result<Receipt, RecordError>;
+
+    fn poll(mut self: Pin<&mut Self>, ctx: &mut Context<'_>) -> Poll<Self::Output> {
+        match &mut self.0 {
+            Progress::Ready(done) => Poll::Ready(done.take().expect("a future is not polled after it was ready")),
+            Progress::Waiting(waiting, position) => {
+                let position = *position;
+                Pin::new(waiting).poll(ctx).map(|synced| synced.map(|()| Receipt { position }))
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+pub(crate) mod samples;
+#[cfg(test)]
+mod tests;

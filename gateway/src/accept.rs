@@ -1,0 +1,116 @@
+//! Accept → identify → choose → serve: what happens to an intercepted connection before its first byte is read.
+//!
+//! # Security
+//! A socket that the kernel programs know nothing of is closed: somebody dialled the gateway's port by hand, and what
+//! it wants and who it is cannot be known.
+
+use std::{sync::Arc, time::Duration};
+
+use tokio::net::{TcpListener, TcpStream};
+
+use crate::{
+    drain::Drain,
+    gate::{Connection, Gate, Services},
+    intercept::{Arrival, Intercepted, Interceptor},
+    net::{ClientAddr, Dialer, Namespace, OriginalDst, split_tcp},
+    operation::{ProtocolName, SessionId},
+    protocol::Protocol,
+    resources::Destinations,
+    workload::{Processes, Workloads},
+};
+
+/// Everything that accepting needs. A cheap handle.
+#[derive(Clone)]
+pub struct Acceptor {
+    /// The kernel's side.
+    pub interceptor: Arc<Interceptor>,
+    /// cgroup → workload.
+    pub workloads: Workloads,
+    /// pid → process.
+    pub processes: Processes,
+    /// Address → resource.
+    pub destinations: Arc<Destinations>,
+    /// What each connection's gate shares.
+    pub services: Services,
+    /// The protocols, by name.
+    pub protocols: Arc<Vec<Arc<dyn Protocol>>>,
+    /// Where the workloads' sockets live.
+    pub namespace: Namespace,
+    /// How often a waiting client is told that it still waits.
+    pub remind: Duration,
+    /// Hears that the gateway stops.
+    pub drain: Drain,
+}
+
+impl Acceptor {
+    /// Accepts until the gateway stops.
+    pub async fn run(self, listener: TcpListener) {
+        let mut drain = self.drain.clone();
+        loop {
+            let accepted = tokio::select! {
+                accepted = listener.accept() => accepted,
+                () = drain.signalled() => return,
+            };
+            match accepted {
+                Ok((stream, _)) => drop(tokio::spawn(self.clone().connection(stream))),
+                Err(error) => {
+                    // Out of descriptors, most likely. The connection waits in the backlog; trying again at once
+                    // would only burn the processor.
+                    tracing::error!(%error, "cannot accept a guarded connection");
+                    tokio::time::sleep(PAUSE).await;
+                }
+            }
+        }
+    }
+
+    async fn connection(self, stream: TcpStream) {
+        let client = match stream.peer_addr() {
+            Ok(client) => ClientAddr(client),
+            // It has hung up already.
+            Err(_) => return,
+        };
+        let arrival = Arrival::of(&stream).and_then(|arrival| self.interceptor.take(&arrival).map_err(std::io::Error::other));
+        match arrival {
+            Ok(intercepted) => self.serve(stream, client, intercepted).await,
+            Err(error) => tracing::warn!(%error, client = %client.0, "closed a connection that was not intercepted"),
+        }
+    }
+
+    async fn serve(self, stream: TcpStream, client: ClientAddr, intercepted: Intercepted) {
+        let destination = OriginalDst(intercepted.dialled);
+        let resource = self.destinations.resource(destination);
+        let protocol = resource.as_ref().and_then(|resource| self.protocols.iter().find(|one| one.name() == resource.protocol));
+        let connection = Arc::new(Connection {
+            id: SessionId::now(),
+            workload: self.workloads.find(intercepted.caller.cgroup),
+            process: self.processes.describe(intercepted.caller).await,
+            client,
+            destination,
+            protocol: protocol.map_or(UNRECOGNISED, |protocol| protocol.name()),
+            resource,
+        });
+        tracing::debug!(session = %connection.id, workload = %connection.workload.name, destination = %destination.0, "connection");
+        let (read, write) = match split_tcp(stream) {
+            Ok(halves) => halves,
+            Err(error) => return tracing::debug!(%error, "the client has gone"),
+        };
+        let dialer = Dialer::tcp(self.namespace.clone(), destination);
+        let gate = match Gate::open(connection, self.services.clone(), write, dialer) {
+            Ok(gate) => gate,
+            Err(error) => return tracing::error!(%error, "cannot record a connection, so it is closed"),
+        };
+        match protocol {
+            Some(protocol) => protocol.clone().serve(read, gate, self.drain, self.remind).await,
+            None => {
+                gate.incident("refused: no resource of the policy is at this destination");
+                gate.close("refused: no resource at this destination").await;
+            }
+        }
+    }
+}
+
+/// What a connection speaks when no resource says.
+const UNRECOGNISED: ProtocolName = ProtocolName::from_static("unrecognised");
+
+/// How long accepting pauses when it fails.
+const PAUSE: Duration = Duration::from_millis(50);

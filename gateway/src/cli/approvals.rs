@@ -1,0 +1,212 @@
+//! `holdpoint approvals`: see what waits, and decide.
+
+use std::{fmt::Write as _, process::ExitCode};
+
+use clap::Subcommand;
+use hyper::Method;
+use serde_json::{Value, json};
+
+use super::{Output, client::Socket};
+use crate::{admin::Approvals, visible::visible};
+
+/// Its arguments.
+#[derive(Debug, clap::Args)]
+pub struct Args {
+    #[command(flatten)]
+    socket: Socket,
+    /// How lists are printed
+    #[arg(short, long, value_enum, default_value = "table", global = true)]
+    output: Output,
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Debug, Subcommand)]
+enum Command {
+    /// What waits for a decision
+    List,
+    /// One request, whole
+    Show {
+        /// The request, in short or whole
+        request: String,
+    },
+    /// Show each request as it comes
+    Watch,
+    /// Release an operation
+    Approve(Decide),
+    /// Refuse an operation
+    Deny(Decide),
+}
+
+#[derive(Debug, clap::Args)]
+struct Decide {
+    /// The request, in short or whole
+    request: String,
+    /// Why, for the record
+    #[arg(long)]
+    reason: Option<String>,
+    /// The digest that `show` printed: refused if the request is another one by now
+    #[arg(long)]
+    digest: Option<String>,
+}
+
+/// Runs it.
+///
+/// # Errors
+/// No gateway answers, or it says no.
+pub fn run(args: &Args) -> anyhow::Result<ExitCode> {
+    match &args.command {
+        Command::List => list(args)?,
+        Command::Show { request } => show(args, request)?,
+        Command::Watch => watch(args)?,
+        Command::Approve(decide) => decided(args, decide, true)?,
+        Command::Deny(decide) => decided(args, decide, false)?,
+    }
+    Ok(ExitCode::SUCCESS)
+}
+
+fn list(args: &Args) -> anyhow::Result<()> {
+    let open: Approvals<Value> = args.socket.ask(&Method::GET, "/api/v1/approvals", None)?;
+    if args.output == Output::Json {
+        println!("{}", serde_json::to_string_pretty(&open.requests)?);
+        return Ok(());
+    }
+    if open.requests.is_empty() {
+        println!("nothing waits for you");
+        return Ok(());
+    }
+    let mut table = comfy_table::Table::new();
+    table.load_style(comfy_table::presets::NOTHING);
+    table.set_header(["REQUEST", "LEFT", "WORKLOAD", "RESOURCE", "EFFECTS", "STATEMENT"]);
+    for request in &open.requests {
+        table.add_row([
+            word(&request["short"]),
+            left(request),
+            visible(word(&request["workload"]).as_bytes()),
+            word(&request["resource"]),
+            words(&request["effects"]),
+            shortened(&word(&request["statement"])),
+        ]);
+    }
+    println!("{table}");
+    Ok(())
+}
+
+fn show(args: &Args, request: &str) -> anyhow::Result<()> {
+    let request: Value = args.socket.ask(&Method::GET, &format!("/api/v1/approvals/{}", path_word(request)), None)?;
+    match args.output {
+        Output::Json => println!("{}", serde_json::to_string_pretty(&request)?),
+        Output::Table => print!("{}", card(&request)),
+    }
+    Ok(())
+}
+
+fn watch(args: &Args) -> anyhow::Result<()> {
+    let mut seen: Vec<String> = Vec::new();
+    let mut version = None;
+    loop {
+        let path = version.map_or_else(|| "/api/v1/approvals".to_owned(), |version| format!("/api/v1/approvals?since={version}"));
+        let open: Approvals<Value> = args.socket.ask(&Method::GET, &path, None)?;
+        version = Some(open.version);
+        for request in &open.requests {
+            let id = word(&request["request"]);
+            if !seen.contains(&id) {
+                match args.output {
+                    Output::Json => println!("{request}"),
+                    Output::Table => println!("{}", card(request)),
+                }
+                seen.push(id);
+            }
+        }
+        seen.retain(|id| open.requests.iter().any(|request| word(&request["request"]) == *id));
+    }
+}
+
+fn decided(args: &Args, decide: &Decide, approve: bool) -> anyhow::Result<()> {
+    let path = format!("/api/v1/approvals/{}/decision", path_word(&decide.request));
+    let body = json!({ "approve": approve, "reason": decide.reason, "digest": decide.digest });
+    let decided: Value = args.socket.ask(&Method::POST, &path, Some(&body))?;
+    match (args.output, word(&decided["decided"]).as_str()) {
+        (Output::Json, _) => println!("{decided}"),
+        (Output::Table, "counted") => println!("counted; {} more must approve", decided["missing"]),
+        (Output::Table, what) => println!("{what}: request {}", visible(decide.request.as_bytes())),
+    }
+    Ok(())
+}
+
+/// What an approver needs to see, the question first.
+fn card(request: &Value) -> String {
+    let mut out = String::new();
+    let mut line = |name: &str, value: &str| {
+        if !value.is_empty() {
+            let _ = writeln!(out, "{name:<12}{}", value.replace('\n', "\n            "));
+        }
+    };
+    line("request", &format!("{}   {} left", word(&request["short"]), left(request)));
+    line("who", &who(request));
+    line("where", &format!("{} ({})", word(&request["resource"]), word(&request["requester"]["destination"])));
+    line("effects", &words(&request["effects"]));
+    line("touches", &words(&request["objects"]));
+    line("unknown", &words(&request["unknown"]));
+    line("rule", &format!("{}: {}", word(&request["rule"]), word(&request["why"])));
+    line("statement", &word(&request["statement"]));
+    line("", &size(request));
+    line("parameters", &words(&request["parameters"]));
+    line("state", &state(&request["state"]));
+    line("approvers", &words(&request["approvers"]));
+    line("approvals", &format!("{} of {}", request["approvals"], request["quorum"]));
+    line("digest", &word(&request["digest"]));
+    line("approve", &format!("holdpoint approvals approve {}{}", word(&request["short"]), reason(request)));
+    line("deny", &format!("holdpoint approvals deny {}", word(&request["short"])));
+    out
+}
+
+fn who(request: &Value) -> String {
+    let requester = &request["requester"];
+    let user = requester["user"].as_str().map_or_else(|| format!("uid {}", requester["uid"]), |user| format!("user {user}"));
+    let executable = requester["executable"].as_str().map_or_else(String::new, |path| format!(", {}", visible(path.as_bytes())));
+    format!("{} ({user}{executable})", visible(word(&request["workload"]).as_bytes()))
+}
+
+fn reason(request: &Value) -> &'static str {
+    if request["reason_required"] == true { " --reason \"…\"" } else { "" }
+}
+
+/// A long statement's end is where something could hide.
+fn size(request: &Value) -> String {
+    match request["bytes"].as_u64() {
+        Some(bytes) if bytes > 2000 => format!("({bytes} bytes: read all of it)"),
+        _ => String::new(),
+    }
+}
+
+fn state(state: &Value) -> String {
+    let Some(state) = state.as_object() else { return String::new() };
+    state.iter().map(|(name, value)| format!("{name}={}", word(value))).collect::<Vec<_>>().join(" ")
+}
+
+fn left(request: &Value) -> String {
+    let seconds = request["seconds_left"].as_u64().unwrap_or(0);
+    humantime::format_duration(std::time::Duration::from_secs(seconds)).to_string()
+}
+
+fn word(value: &Value) -> String {
+    value.as_str().map_or_else(String::new, str::to_owned)
+}
+
+fn words(value: &Value) -> String {
+    value.as_array().map_or_else(String::new, |words| words.iter().map(word).collect::<Vec<_>>().join(", "))
+}
+
+fn shortened(statement: &str) -> String {
+    let one_line = statement.split_whitespace().collect::<Vec<_>>().join(" ");
+    match one_line.char_indices().nth(60) {
+        Some((end, _)) => format!("{}…", &one_line[..end]),
+        None => one_line,
+    }
+}
+
+/// What a person typed, as part of a path: identifiers have no other characters.
+fn path_word(typed: &str) -> String {
+    typed.chars().filter(|char| char.is_ascii_alphanumeric() || *char == '-').collect()
+}

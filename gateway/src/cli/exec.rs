@@ -1,0 +1,53 @@
+//! `holdpoint exec`: a command as a guarded workload of its own.
+
+use std::{ffi::OsString, path::PathBuf, process::ExitCode};
+
+use super::Settings;
+use crate::{
+    intercept,
+    workload::{Hierarchy, exec},
+};
+
+/// Its arguments.
+#[derive(Debug, clap::Args)]
+pub struct Args {
+    #[command(flatten)]
+    settings: Settings,
+    /// The workload's name in policies and in the record [default: the command's name]
+    #[arg(long = "as", value_name = "NAME")]
+    name: Option<String>,
+    /// The guarded cgroup below which the workload's own is made [default: the first in the settings]
+    #[arg(long, value_name = "CGROUP")]
+    guard: Option<PathBuf>,
+    /// The command and its arguments
+    #[arg(required = true, trailing_var_arg = true, allow_hyphen_values = true, value_name = "CMD")]
+    command: Vec<OsString>,
+}
+
+/// Runs it; the exit code is the command's.
+///
+/// # Errors
+/// There is no guard, or the command cannot be started.
+pub fn run(args: &Args) -> anyhow::Result<ExitCode> {
+    let config = args.settings.load()?;
+    let guard = args.guard.as_ref().or(config.guard.first()).ok_or_else(|| anyhow::anyhow!("the settings name no guarded cgroup"))?;
+    let guard = Hierarchy::find()?.resolve(guard);
+    if !intercept::is_guarded(&config.bpffs, &guard)? {
+        anyhow::bail!(
+            "{} is not guarded: a command run there would talk to its backends directly, so it is not run; \
+             start the gateway first (holdpoint run), with the same settings",
+            guard.display()
+        );
+    }
+    let (command, arguments) = args.command.split_first().expect("the parser requires one");
+    let named = || PathBuf::from(command).file_name().map_or_else(|| "exec".into(), |name| name.to_string_lossy().into_owned());
+    let name = args.name.clone().unwrap_or_else(named);
+    let code = match exec::run(&guard, &name, command, arguments) {
+        Ok(code) => code,
+        Err(error) => {
+            eprintln!("holdpoint: {error}");
+            error.exit_code()
+        }
+    };
+    Ok(ExitCode::from(u8::try_from(code).unwrap_or(1)))
+}

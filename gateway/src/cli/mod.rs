@@ -1,0 +1,109 @@
+//! The command line: one file per subcommand, and the one place where an error becomes words and an exit code.
+//!
+//! Exit codes: 0 done; 1 not done, and standard error says why; 2 wrong usage. `exec` gives its command's.
+
+use std::{path::PathBuf, process::ExitCode};
+
+use clap::{Parser, Subcommand, ValueEnum};
+
+use crate::{config::Config, protocol};
+
+pub mod approvals;
+mod client;
+pub mod exec;
+pub mod policy;
+pub mod replay;
+pub mod run;
+pub mod sessions;
+pub mod status;
+mod store;
+pub mod verify;
+
+/// Human approval in front of bots.
+#[derive(Debug, Parser)]
+#[command(name = "holdpoint", version, propagate_version = true)]
+struct Cli {
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Debug, Subcommand)]
+enum Command {
+    /// Run the gateway in the foreground
+    Run(run::Args),
+    /// Run a command as a guarded workload
+    Exec(exec::Args),
+    /// See and decide what waits for people
+    Approvals(approvals::Args),
+    /// List and search recorded sessions
+    Sessions(sessions::Args),
+    /// Play a recorded session back
+    Replay(replay::Args),
+    /// Prove that the record is whole
+    Verify(verify::Args),
+    /// Check, test and explain policies
+    Policy(policy::Args),
+    /// Say how the gateway is, as the kernel has it
+    Status(status::Args),
+}
+
+/// Where the settings are.
+#[derive(Debug, clap::Args)]
+pub struct Settings {
+    /// The settings file
+    #[arg(long, value_name = "FILE", env = "HOLDPOINT_CONFIG")]
+    config: Option<PathBuf>,
+}
+
+/// Where the settings are looked for when nobody says.
+const CONFIG: &str = "/etc/holdpoint/holdpoint.yaml";
+
+impl Settings {
+    /// Reads them; a file that nobody named may be missing.
+    ///
+    /// # Errors
+    /// The file cannot be read or is wrong.
+    pub fn load(&self) -> anyhow::Result<Config> {
+        match &self.config {
+            Some(path) => Ok(Config::load(path)?),
+            None if std::path::Path::new(CONFIG).exists() => Ok(Config::load(CONFIG.as_ref())?),
+            None => Ok(Config::default()),
+        }
+    }
+}
+
+/// How lists are printed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub enum Output {
+    /// For people.
+    Table,
+    /// For programs.
+    Json,
+}
+
+/// The whole program.
+pub fn main() -> ExitCode {
+    let cli = Cli::parse();
+    let done = match cli.command {
+        Command::Run(args) => run::run(&args),
+        Command::Exec(args) => exec::run(&args),
+        Command::Approvals(args) => approvals::run(&args),
+        Command::Sessions(args) => sessions::run(args),
+        Command::Replay(args) => replay::run(args, &|name| protocol::named(name).map(|protocol| protocol.renderer())),
+        Command::Verify(args) => verify::run(args),
+        Command::Policy(args) => policy::run(args, &|name, statement| {
+            protocol::named(name).map(|protocol| protocol.operation(statement))
+        }),
+        Command::Status(args) => status::run(&args),
+    };
+    done.unwrap_or_else(|error| {
+        // A reader that has seen enough (`| head`) is no error.
+        if error.chain().any(|cause| {
+            cause.downcast_ref::<std::io::Error>().is_some_and(|error| error.kind() == std::io::ErrorKind::BrokenPipe)
+        }) {
+            return ExitCode::SUCCESS;
+        }
+        eprintln!("holdpoint: {error:#}");
+        ExitCode::FAILURE
+    })
+}

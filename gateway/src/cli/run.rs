@@ -1,0 +1,40 @@
+//! `holdpoint run`: the gateway and the approval desk on one machine.
+
+use std::process::ExitCode;
+
+use clap::ValueEnum;
+use tracing_subscriber::EnvFilter;
+
+use super::Settings;
+use crate::app;
+
+/// Its arguments.
+#[derive(Debug, clap::Args)]
+pub struct Args {
+    #[command(flatten)]
+    settings: Settings,
+    /// How log lines are written
+    #[arg(long, value_enum, default_value = "text")]
+    log: Log,
+}
+
+#[derive(Debug, Clone, Copy, ValueEnum)]
+enum Log {
+    Text,
+    Json,
+}
+
+/// Runs it.
+///
+/// # Errors
+/// What is missing or wrong.
+pub fn run(args: &Args) -> anyhow::Result<ExitCode> {
+    let filter = EnvFilter::try_from_env("HOLDPOINT_LOG").unwrap_or_else(|_| EnvFilter::new("info"));
+    let lines = tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr);
+    match args.log {
+        Log::Text => lines.with_ansi(false).init(),
+        Log::Json => lines.json().init(),
+    }
+    app::run(args.settings.load()?)?;
+    Ok(ExitCode::SUCCESS)
+}

@@ -1,0 +1,66 @@
+//! What an approver approves, as one SHA-256: change any of it and the approval is for something else.
+
+use sha2::{Digest as _, Sha256};
+
+use super::Connection;
+use crate::operation::{Digest, Frame, Operation, RequestId};
+
+/// For an operation that waits in its connection: bound to this connection and, by the request, to this one time.
+pub(super) fn of_waiting(connection: &Connection, operation: &Operation, frame: &Frame, nonce: RequestId) -> Digest {
+    let mut sum = Sum::new(b"holdpoint wait 1");
+    sum.add(connection.id.as_bytes());
+    sum.add(nonce.as_bytes());
+    sum.about(connection, operation, frame);
+    sum.finish()
+}
+
+/// For an operation that will be sent again: the same for the same workload, user, resource, bytes and session state.
+pub(super) fn of_retrying(connection: &Connection, operation: &Operation, frame: &Frame) -> Digest {
+    let mut sum = Sum::new(b"holdpoint retry 1");
+    sum.about(connection, operation, frame);
+    sum.finish()
+}
+
+/// A hash over fields, each with its length before it, so that no two lists of fields give the same bytes.
+struct Sum(Sha256);
+
+impl Sum {
+    fn new(purpose: &[u8]) -> Self {
+        let mut sum = Self(Sha256::new());
+        sum.add(purpose);
+        sum
+    }
+
+    fn add(&mut self, field: &[u8]) {
+        self.0.update((field.len() as u64).to_be_bytes());
+        self.0.update(field);
+    }
+
+    fn about(&mut self, connection: &Connection, operation: &Operation, frame: &Frame) {
+        self.add(connection.protocol.as_str().as_bytes());
+        self.add(connection.destination.0.to_string().as_bytes());
+        self.add(connection.resource.as_ref().map_or(b"".as_slice(), |resource| resource.name.as_bytes()));
+        self.add(connection.workload.name.as_bytes());
+        self.add(connection.workload.path.as_bytes());
+        self.add(&connection.process.uid.to_be_bytes());
+        self.add(connection.process.sha256.as_ref().map_or(b"".as_slice(), |digest| &digest.0));
+        self.add(operation.kind.as_bytes());
+        self.add(&operation.text);
+        self.add(frame.wire());
+        self.add(&(operation.parameters.len() as u64).to_be_bytes());
+        for parameter in &operation.parameters {
+            self.add(parameter.kind.as_bytes());
+            self.add(&[u8::from(parameter.binary), u8::from(parameter.value.is_none())]);
+            self.add(parameter.value.as_deref().unwrap_or_default());
+        }
+        self.add(&(operation.state.len() as u64).to_be_bytes());
+        for (name, value) in operation.state.iter() {
+            self.add(name.as_bytes());
+            self.add(value.as_bytes());
+        }
+    }
+
+    fn finish(self) -> Digest {
+        Digest(self.0.finalize().into())
+    }
+}

@@ -1,0 +1,611 @@
+//! The one place that waits for people.
+//!
+//! A [`Desk`] holds every open approval request. A request is durable before anybody is asked, ends exactly once, and
+//! its end is on disk before the operation behind it moves.
+//!
+//! # Correctness
+//! *Invariant:* an open request is in `State::open`; whoever takes it out, under the one short lock, has ended it, and
+//! the decision and the end are appended to the record under that same lock, so the record's order is the order in
+//! which things were decided. Nothing waits while the lock is held.
+
+use std::{
+    collections::{BTreeMap, HashMap},
+    fmt,
+    sync::{Arc, Mutex, MutexGuard},
+    time::{Duration, Instant},
+};
+
+use serde::Serialize;
+use tokio::sync::{Notify, oneshot, watch};
+
+use crate::{
+    operation::{Digest, Effects, RequestId},
+    policy::Who,
+    record::{
+        Appending, Durability, RecordError, Recorder,
+        entry::{Body, Entry, Outcome, Requested, Timestamp},
+    },
+};
+
+mod person;
+#[cfg(test)]
+mod tests;
+
+pub use person::{Directory, Person};
+
+use crate::gate::Requester;
+
+/// The open requests, and who decides on them. A cheap handle.
+#[derive(Clone)]
+pub struct Desk(Arc<Inner>);
+
+struct Inner {
+    recorder: Recorder,
+    state: Mutex<State>,
+    /// Wakes the timer when an earlier deadline arrives.
+    deadline_changed: Notify,
+    /// Counts changes, for those who watch.
+    changes: watch::Sender<u64>,
+}
+
+#[derive(Default)]
+struct State {
+    open: HashMap<RequestId, Open>,
+    /// Approved `retry` operations that wait to be sent again, by digest.
+    approved: HashMap<Digest, (RequestId, Instant)>,
+    /// How requests ended lately, so that a late decision can be told what happened.
+    ended: BTreeMap<RequestId, Outcome>,
+    stopped: bool,
+}
+
+struct Open {
+    requested: Requested,
+    requester: Requester,
+    opened: Instant,
+    deadline: Instant,
+    approvals: Vec<u32>,
+    waiter: Option<oneshot::Sender<Ended>>,
+}
+
+/// How a held operation's wait ended.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Ended {
+    /// Enough people approved what has this digest.
+    Approved {
+        /// What they approved.
+        digest: Digest,
+    },
+    /// Somebody said no.
+    Denied {
+        /// Who.
+        by: String,
+        /// Their words.
+        reason: Option<String>,
+    },
+    /// Time ran out.
+    Expired,
+    /// The client took it back.
+    Withdrawn,
+    /// The gateway stops.
+    Stopping,
+    /// The end could not be recorded.
+    Unrecorded,
+}
+
+impl fmt::Display for Ended {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Ended::Approved { .. } => f.write_str("approved"),
+            Ended::Denied { by, reason: Some(reason) } => write!(f, "denied by {by}: {reason}"),
+            Ended::Denied { by, reason: None } => write!(f, "denied by {by}"),
+            Ended::Expired => f.write_str("nobody approved it in time"),
+            Ended::Withdrawn => f.write_str("the client withdrew it"),
+            Ended::Stopping => f.write_str("the gateway is stopping; send it again when it is back"),
+            Ended::Unrecorded => f.write_str("the decision could not be recorded, so it does not count"),
+        }
+    }
+}
+
+/// An open request, as people see it.
+#[derive(Debug, Clone, Serialize)]
+pub struct View {
+    /// Its full name.
+    pub request: RequestId,
+    /// The form that people type.
+    pub short: String,
+    /// Who asks.
+    pub workload: String,
+    /// More about who asks.
+    pub requester: Requester,
+    /// What it would act on.
+    pub resource: String,
+    /// The protocol's word for it.
+    pub kind: String,
+    /// The statement with everything that could deceive an eye made visible.
+    pub statement: String,
+    /// Its length as sent, in bytes.
+    pub bytes: usize,
+    /// Parameters, made visible.
+    pub parameters: Vec<String>,
+    /// What it would do.
+    pub effects: Effects,
+    /// To what.
+    pub objects: Vec<String>,
+    /// Why it is unknown, if it is.
+    pub unknown: Vec<String>,
+    /// Session state that gives it meaning.
+    pub state: BTreeMap<String, String>,
+    /// The rule that holds it.
+    pub rule: String,
+    /// Why, in the rule's words.
+    pub why: String,
+    /// Who may decide, in words.
+    pub approvers: Vec<String>,
+    #[serde(skip)]
+    asked: Vec<Who>,
+    /// How many must approve, and how many have.
+    pub quorum: u32,
+    /// How many have.
+    pub approvals: usize,
+    /// Whether a reason is required.
+    pub reason_required: bool,
+    /// Seconds left until the answer is no.
+    pub seconds_left: u64,
+    /// What is approved.
+    pub digest: Digest,
+    /// Whether the client waits, or will come back.
+    pub waits: bool,
+}
+
+/// What a decision did.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "lowercase", tag = "decided")]
+pub enum Decided {
+    /// The operation is released.
+    Approved,
+    /// It counts, and more people are needed.
+    Counted {
+        /// How many more.
+        missing: u32,
+    },
+    /// The operation is refused.
+    Denied,
+}
+
+/// Why a decision does nothing.
+#[derive(Debug, thiserror::Error)]
+pub enum DecideError {
+    /// No such request, now or lately.
+    #[error("there is no request {0}; `holdpoint approvals list` shows the open ones")]
+    Unknown(String),
+    /// The typed form fits several.
+    #[error("{0} names several requests; type more of it")]
+    Ambiguous(String),
+    /// It has ended.
+    #[error("request {0} has already ended: {1}; nothing was done")]
+    Ended(String, &'static str),
+    /// This person has already approved it.
+    #[error("you have already approved request {0}; it needs other people too")]
+    Twice(String),
+    /// The person who asks.
+    #[error("the person who asks may not decide: request {0} comes from a process of yours (user {1})")]
+    OwnRequest(String, String),
+    /// Not one of the approvers.
+    #[error("{0} may not decide on request {1}: the rule asks {2}")]
+    NotAnApprover(String, String, String),
+    /// One of the approvers, but not yet.
+    #[error("{0} may decide on request {1} only {2} from now")]
+    NotYet(String, String, humantime::FormattedDuration),
+    /// The rule wants a reason.
+    #[error("this rule requires a reason: add --reason \"…\"")]
+    ReasonRequired,
+    /// What they saw is not what is held.
+    #[error("request {0} has another digest than the one given; look at it again")]
+    OtherDigest(String),
+    /// It cannot be recorded.
+    #[error("the decision cannot be recorded, so it does not count: {0}")]
+    Record(#[from] RecordError),
+}
+
+/// A held operation's place at the desk. Dropping it withdraws the request.
+#[must_use]
+pub struct Waiting {
+    desk: Desk,
+    request: RequestId,
+    deadline: Instant,
+    ended: oneshot::Receiver<Ended>,
+    over: bool,
+}
+
+impl Desk {
+    /// A desk over `recorder`. Requests that a former gateway left open are ended as [`Outcome::Restarted`]: what was
+    /// held is never run later behind a client's back.
+    ///
+    /// # Errors
+    /// The record cannot be read or written.
+    pub fn open_on(recorder: Recorder) -> Result<Self, RecordError> {
+        for left in recorder.open_requests()? {
+            let body = Body::Closed { request: left.request, outcome: Outcome::Restarted };
+            let _ = recorder.append_written(&Entry { at: Timestamp::now(), session: None, body })?;
+            tracing::info!(request = %left.request.short(), "refused: the gateway restarted while it was held");
+        }
+        let inner = Inner { recorder, state: Mutex::default(), deadline_changed: Notify::new(), changes: watch::Sender::new(0) };
+        Ok(Self(Arc::new(inner)))
+    }
+
+    /// Opens a request whose client waits. Durable when this returns.
+    ///
+    /// # Errors
+    /// It cannot be recorded: the operation must be refused.
+    pub async fn open(&self, (requested, requester): (Requested, Requester)) -> Result<Waiting, RecordError> {
+        let (sender, ended) = oneshot::channel();
+        let (request, deadline) = self.enter(requested, requester, Some(sender)).await?;
+        Ok(Waiting { desk: self.clone(), request, deadline, ended, over: false })
+    }
+
+    /// Opens a request whose client will come back with the identical operation.
+    ///
+    /// # Errors
+    /// It cannot be recorded: the operation must be refused.
+    pub async fn open_for_retry(&self, (requested, requester): (Requested, Requester)) -> Result<(), RecordError> {
+        self.enter(requested, requester, None).await.map(drop)
+    }
+
+    async fn enter(
+        &self,
+        requested: Requested,
+        requester: Requester,
+        waiter: Option<oneshot::Sender<Ended>>,
+    ) -> Result<(RequestId, Instant), RecordError> {
+        let request = requested.request;
+        let body = Body::Requested(Box::new(requested.clone()));
+        let entry = Entry { at: Timestamp::now(), session: Some(requester.session), body };
+        let _ = self.0.recorder.append(&entry, Durability::Synced).await?;
+        let opened = Instant::now();
+        let deadline = opened + requested.approval.timeout;
+        let open = Open { requested, requester, opened, deadline, approvals: Vec::new(), waiter };
+        let stopped = {
+            let mut state = self.state();
+            state.open.insert(request, open);
+            state.stopped
+        };
+        if stopped {
+            self.end(request, Outcome::Restarted, Ended::Stopping);
+        }
+        self.0.deadline_changed.notify_one();
+        self.changed();
+        Ok((request, deadline))
+    }
+
+    /// A person's decision on the request that `typed` names. `digest`, where given, is what they saw.
+    ///
+    /// Decides, records and releases under the one lock; see the module's *Correctness*.
+    ///
+    /// # Errors
+    /// It does nothing, and says why.
+    pub fn decide(
+        &self,
+        typed: &str,
+        person: &Person,
+        approve: bool,
+        reason: Option<String>,
+        digest: Option<&str>,
+    ) -> Result<Decided, DecideError> {
+        let mut state = self.state();
+        let request = state.named(typed)?;
+        let open = state.open.get_mut(&request).ok_or_else(|| DecideError::Unknown(typed.to_owned()))?;
+        open.may_decide(person, approve, reason.as_deref(), digest)?;
+        let decision = Body::Decided {
+            request,
+            by: person.name.clone(),
+            uid: person.uid,
+            approve,
+            reason: reason.clone(),
+            digest: open.requested.digest,
+        };
+        let entry = Entry { at: Timestamp::now(), session: Some(open.requester.session), body: decision };
+        let _ = self.0.recorder.append_written(&entry)?;
+        if !approve {
+            self.finish(state, request, Outcome::Denied, Ended::Denied { by: person.name.clone(), reason });
+            return Ok(Decided::Denied);
+        }
+        open.approvals.push(person.uid);
+        let missing = open.requested.approval.quorum.saturating_sub(u32::try_from(open.approvals.len()).unwrap_or(u32::MAX));
+        if missing > 0 {
+            return Ok(Decided::Counted { missing });
+        }
+        let digest = open.requested.digest;
+        self.finish(state, request, Outcome::Approved, Ended::Approved { digest });
+        Ok(Decided::Approved)
+    }
+
+    /// Ends a request that is still open; says whether this call ended it.
+    pub fn end(&self, request: RequestId, outcome: Outcome, ended: Ended) -> bool {
+        let state = self.state();
+        self.finish(state, request, outcome, ended)
+    }
+
+    /// The end of a request: recorded under the lock, told to its waiter once it is on disk.
+    fn finish(&self, mut state: MutexGuard<'_, State>, request: RequestId, outcome: Outcome, ended: Ended) -> bool {
+        let Some(open) = state.open.remove(&request) else { return false };
+        let body = Body::Closed { request, outcome };
+        let entry = Entry { at: Timestamp::now(), session: Some(open.requester.session), body };
+        // Appended now, in order; only the wait for the disk comes later.
+        let closing = self.0.recorder.append(&entry, Durability::Synced);
+        state.remember(request, outcome);
+        drop(state);
+        tokio::spawn(self.clone().tell(open, closing, ended));
+        self.changed();
+        true
+    }
+
+    /// Tells the one who waits, once the end is on disk.
+    async fn tell(self, open: Open, closing: Appending, ended: Ended) {
+        let request = open.requested.request;
+        let ended = match closing.await {
+            Ok(_) => ended,
+            Err(error) => {
+                tracing::error!(%error, request = %request.short(), "cannot record how a request ended: it counts as refused");
+                Ended::Unrecorded
+            }
+        };
+        match (open.waiter, ended) {
+            // Whoever waited may be gone; then nothing is forwarded.
+            (Some(waiter), ended) => drop(waiter.send(ended)),
+            (None, Ended::Approved { digest }) => {
+                // An approval that nobody comes back for lapses after the time that the rule gives.
+                let until = Instant::now() + open.requested.approval.timeout;
+                self.state().approved.insert(digest, (request, until));
+            }
+            (None, _) => {}
+        }
+    }
+
+    /// Takes the approval for the identical operation, once.
+    pub fn spend(&self, digest: Digest) -> Option<RequestId> {
+        let (request, until) = self.state().approved.remove(&digest)?;
+        (Instant::now() < until).then_some(request)
+    }
+
+    /// The open request for the identical operation, if one is open: it joins that one and pages nobody.
+    pub fn asked_already(&self, digest: Digest) -> Option<RequestId> {
+        let state = self.state();
+        state.open.values().find(|open| open.requested.digest == digest).map(|open| open.requested.request)
+    }
+
+    /// Every open request, oldest first.
+    pub fn list(&self) -> Vec<View> {
+        let state = self.state();
+        let mut views: Vec<_> = state.open.values().map(Open::view).collect();
+        views.sort_by_key(|view| view.request);
+        views
+    }
+
+    /// The open request that `typed` names.
+    ///
+    /// # Errors
+    /// None, or several, or it has ended.
+    pub fn show(&self, typed: &str) -> Result<View, DecideError> {
+        let state = self.state();
+        let request = state.named(typed)?;
+        state.open.get(&request).map(Open::view).ok_or_else(|| DecideError::Unknown(typed.to_owned()))
+    }
+
+    /// Counts up with every change at the desk.
+    pub fn watch(&self) -> watch::Receiver<u64> {
+        self.0.changes.subscribe()
+    }
+
+    fn changed(&self) {
+        self.0.changes.send_modify(|count| *count += 1);
+    }
+
+    /// Refuses what is past its deadline, for as long as the gateway runs. Timers are monotonic: changing the
+    /// machine's clock neither hurries nor delays them.
+    pub async fn keep_time(self) {
+        loop {
+            let next = self.expire();
+            let wait = next.map_or(IDLE_CHECK, |next| next.saturating_duration_since(Instant::now()));
+            tokio::select! {
+                () = tokio::time::sleep(wait) => {}
+                () = self.0.deadline_changed.notified() => {}
+            }
+        }
+    }
+
+    /// Ends what is past its deadline; gives the next deadline.
+    fn expire(&self) -> Option<Instant> {
+        let now = Instant::now();
+        let (late, next) = {
+            let mut state = self.state();
+            state.approved.retain(|_, (_, until)| *until > now);
+            let late: Vec<_> = state.open.iter().filter(|(_, open)| open.deadline <= now).map(|(id, _)| *id).collect();
+            (late, state.open.values().map(|open| open.deadline).filter(|deadline| *deadline > now).min())
+        };
+        for request in late {
+            self.end(request, Outcome::Expired, Ended::Expired);
+        }
+        next
+    }
+
+    /// Refuses everything that is held, and from now on whatever asks: the gateway stops.
+    pub fn stop(&self) {
+        let open: Vec<_> = {
+            let mut state = self.state();
+            state.stopped = true;
+            state.open.keys().copied().collect()
+        };
+        for request in open {
+            self.end(request, Outcome::Restarted, Ended::Stopping);
+        }
+    }
+
+    fn state(&self) -> MutexGuard<'_, State> {
+        self.0.state.lock().expect("nothing panics while it holds the desk's lock")
+    }
+}
+
+impl State {
+    /// The one request that `typed` names, open or lately ended.
+    fn named(&self, typed: &str) -> Result<RequestId, DecideError> {
+        let mut open = self.open.keys().filter(|id| id.is_named(typed));
+        match (open.next(), open.next()) {
+            (Some(one), None) => return Ok(*one),
+            (Some(_), Some(_)) => return Err(DecideError::Ambiguous(typed.to_owned())),
+            (None, _) => {}
+        }
+        match self.ended.iter().rev().find(|(id, _)| id.is_named(typed)) {
+            Some((id, outcome)) => Err(DecideError::Ended(id.short(), words(*outcome))),
+            None => Err(DecideError::Unknown(typed.to_owned())),
+        }
+    }
+
+    fn remember(&mut self, request: RequestId, outcome: Outcome) {
+        self.ended.insert(request, outcome);
+        while self.ended.len() > REMEMBERED {
+            self.ended.pop_first();
+        }
+    }
+}
+
+impl Open {
+    fn may_decide(
+        &self,
+        person: &Person,
+        approve: bool,
+        reason: Option<&str>,
+        digest: Option<&str>,
+    ) -> Result<(), DecideError> {
+        let short = self.requested.request.short();
+        if person.uid == self.requester.uid {
+            return Err(DecideError::OwnRequest(short, person.name.clone()));
+        }
+        if digest.is_some_and(|seen| seen != self.requested.digest.to_string()) {
+            return Err(DecideError::OtherDigest(short));
+        }
+        self.may_at_this_time(person)?;
+        if !approve {
+            return Ok(());
+        }
+        if self.approvals.contains(&person.uid) {
+            return Err(DecideError::Twice(short));
+        }
+        let no_reason = reason.is_none_or(|reason| reason.trim().is_empty());
+        if self.requested.approval.reason_required && no_reason {
+            return Err(DecideError::ReasonRequired);
+        }
+        Ok(())
+    }
+
+    fn may_at_this_time(&self, person: &Person) -> Result<(), DecideError> {
+        let short = self.requested.request.short();
+        let after = self.requested.approval.from.iter().filter(|step| person.is(&step.who)).map(|step| step.after).min();
+        let Some(after) = after else {
+            return Err(DecideError::NotAnApprover(person.name.clone(), short, self.approvers().join(", ")));
+        };
+        let waited = self.opened.elapsed();
+        if waited < after {
+            let left = Duration::from_secs((after - waited).as_secs() + 1);
+            return Err(DecideError::NotYet(person.name.clone(), short, humantime::format_duration(left)));
+        }
+        Ok(())
+    }
+
+    fn approvers(&self) -> Vec<String> {
+        let steps = self.requested.approval.from.iter();
+        steps
+            .map(|step| {
+                let who = match &step.who {
+                    Who::User(name) => format!("user {name}"),
+                    Who::Group(name) => format!("group {name}"),
+                };
+                if step.after.is_zero() { who } else { format!("{who} after {}", humantime::format_duration(step.after)) }
+            })
+            .collect()
+    }
+
+    fn view(&self) -> View {
+        use crate::visible::visible;
+        let Requested { request, asked, digest, approval, workload, resource, waits } = &self.requested;
+        View {
+            request: *request,
+            short: request.short(),
+            workload: workload.clone(),
+            requester: self.requester.clone(),
+            resource: resource.clone(),
+            kind: asked.kind.clone(),
+            statement: visible(&asked.text),
+            bytes: asked.text.len(),
+            parameters: asked
+                .parameters
+                .iter()
+                .map(|parameter| parameter.value.as_ref().map_or_else(|| "NULL".to_owned(), |value| visible(value)))
+                .collect(),
+            effects: asked.effects,
+            objects: asked.objects.iter().map(|object| visible(object.to_string().as_bytes())).collect(),
+            unknown: asked.unknown.clone(),
+            state: asked.state.iter().map(|(name, value)| (name.to_string(), visible(value.as_bytes()))).collect(),
+            rule: asked.rule.clone(),
+            why: asked.why.clone(),
+            approvers: self.approvers(),
+            asked: approval.from.iter().map(|step| step.who.clone()).collect(),
+            quorum: approval.quorum,
+            approvals: self.approvals.len(),
+            reason_required: approval.reason_required,
+            seconds_left: self.deadline.saturating_duration_since(Instant::now()).as_secs(),
+            digest: *digest,
+            waits: *waits,
+        }
+    }
+}
+
+impl View {
+    /// Whether `person` is among those who are asked, now or later.
+    pub fn asks(&self, person: &Person) -> bool {
+        self.asked.iter().any(|who| person.is(who))
+    }
+}
+
+impl Waiting {
+    /// The request.
+    pub fn request(&self) -> RequestId {
+        self.request
+    }
+
+    /// How long is left until the answer is no, in whole seconds.
+    pub fn left(&self) -> Duration {
+        Duration::from_secs(self.deadline.saturating_duration_since(Instant::now()).as_secs_f64().round() as u64)
+    }
+
+    /// Waits until the request ends. Cancel safe.
+    pub async fn ended(&mut self) -> Ended {
+        let ended = (&mut self.ended).await.unwrap_or(Ended::Stopping);
+        self.over = true;
+        ended
+    }
+}
+
+impl Drop for Waiting {
+    /// The client cancelled, hung up, or its connection's task ended: the request is withdrawn.
+    fn drop(&mut self) {
+        if !self.over {
+            self.desk.end(self.request, Outcome::Withdrawn, Ended::Withdrawn);
+        }
+    }
+}
+
+fn words(outcome: Outcome) -> &'static str {
+    match outcome {
+        Outcome::Approved => "it was approved",
+        Outcome::Denied => "it was denied",
+        Outcome::Expired => "nobody approved it in time",
+        Outcome::Withdrawn => "the client withdrew it",
+        Outcome::Restarted => "the gateway stopped while it was held",
+    }
+}
+
+/// How many ended requests are remembered by name, so that a late decision hears what happened.
+const REMEMBERED: usize = 10_000;
+
+/// How often the timer looks when nothing is open.
+const IDLE_CHECK: Duration = Duration::from_secs(60);

@@ -1,0 +1,84 @@
+//! Sockets made inside a stated network namespace, from outside it.
+//!
+//! A namespace belongs to a thread, so a socket for another one is made by a thread that enters it, makes the socket
+//! and ends; the socket stays in the namespace in which it was made, whoever uses it.
+
+use std::{
+    io,
+    net::{SocketAddr, TcpListener},
+    os::fd::OwnedFd,
+    path::Path,
+    sync::Arc,
+    time::Duration,
+};
+
+use nix::sched::{CloneFlags, setns};
+use tokio::net::{TcpSocket, TcpStream};
+
+use super::OriginalDst;
+
+/// A network namespace.
+#[derive(Debug, Clone, Default)]
+pub enum Namespace {
+    /// The gateway's own.
+    #[default]
+    Own,
+    /// Another, by an open `/proc/PID/ns/net`.
+    Other(Arc<OwnedFd>),
+}
+
+impl Namespace {
+    /// The namespace at `path` (`/proc/PID/ns/net`).
+    ///
+    /// # Errors
+    /// The file cannot be opened.
+    pub fn open(path: &Path) -> io::Result<Self> {
+        Ok(Self::Other(Arc::new(std::fs::File::open(path)?.into())))
+    }
+
+    /// Runs `make` inside.
+    fn within<T: Send>(&self, make: impl FnOnce() -> io::Result<T> + Send) -> io::Result<T> {
+        let Self::Other(namespace) = self else { return make() };
+        std::thread::scope(|scope| {
+            let inside = scope.spawn(|| {
+                setns(namespace, CloneFlags::CLONE_NEWNET)?;
+                make()
+            });
+            inside.join().unwrap_or_else(|_| Err(io::Error::other("the thread inside the namespace panicked")))
+        })
+    }
+}
+
+/// Listens on `address` inside `namespace`. An IPv6 listener is IPv6 only, so both families can share a port.
+///
+/// # Errors
+/// The address is taken or not there.
+pub fn listen(namespace: &Namespace, address: SocketAddr) -> io::Result<tokio::net::TcpListener> {
+    let listener: TcpListener = namespace.within(|| {
+        use nix::sys::socket::{AddressFamily, Backlog, SockFlag, SockType, SockaddrStorage, bind, listen, setsockopt, socket, sockopt};
+        let family = if address.is_ipv4() { AddressFamily::Inet } else { AddressFamily::Inet6 };
+        let flags = SockFlag::SOCK_CLOEXEC | SockFlag::SOCK_NONBLOCK;
+        let made = socket(family, SockType::Stream, flags, None)?;
+        setsockopt(&made, sockopt::ReuseAddr, &true)?;
+        if address.is_ipv6() {
+            setsockopt(&made, sockopt::Ipv6V6Only, &true)?;
+        }
+        bind(std::os::fd::AsRawFd::as_raw_fd(&made), &SockaddrStorage::from(address))?;
+        listen(&made, Backlog::new(4096)?)?;
+        Ok(TcpListener::from(made))
+    })?;
+    tokio::net::TcpListener::from_std(listener)
+}
+
+/// Connects to `destination` from inside `namespace`.
+///
+/// # Errors
+/// The network's own, or [`io::ErrorKind::TimedOut`] after [`DIAL_LIMIT`].
+pub async fn dial(namespace: &Namespace, OriginalDst(destination): OriginalDst) -> io::Result<TcpStream> {
+    let socket =
+        namespace.within(|| if destination.is_ipv4() { TcpSocket::new_v4() } else { TcpSocket::new_v6() })?;
+    tokio::time::timeout(DIAL_LIMIT, socket.connect(destination)).await.unwrap_or_else(|_| Err(io::ErrorKind::TimedOut.into()))
+}
+
+/// How long a backend may take to answer a connect. Shorter than most clients' own limit, so they hear our reason.
+const DIAL_LIMIT: Duration = Duration::from_secs(10);

@@ -1,0 +1,314 @@
+//! Joins a [`Dialect`] to its [`Gate`]: one task per connection, both directions in one loop.
+//!
+//! # Correctness
+//! While an operation is held nothing behind it is even read as a request, so order is kept; replies to what went
+//! before still flow, and the client's hang-up and cancel are seen. Either side's full pipe stops reading from the
+//! other, never the whole loop, so two peers that both wait for room cannot lock each other.
+
+use std::time::Duration;
+
+use bytes::BytesMut;
+use tokio::time::{Instant, sleep_until};
+
+use super::{Dialect, Malformed, Step};
+use crate::{
+    drain::Drain,
+    gate::{Broken, Cleared, Gate, Held, Recorded, Reply, Settled, Settling, Unmaskable},
+    net::ReadHalf,
+    operation::Frame,
+    record::RecordError,
+};
+
+/// Serves one connection to its end.
+pub async fn drive<D: Dialect>(dialect: D, client: ReadHalf, gate: Gate, drain: Drain, remind: Duration) {
+    let mut driver = Driver {
+        dialect,
+        gate,
+        client,
+        upstream: None,
+        input: BytesMut::new(),
+        reply: Reply::default(),
+        held: None,
+        remind,
+        draining: false,
+    };
+    let end = driver.run(drain).await;
+    driver.finish(end).await;
+}
+
+/// What a client may send ahead of a held or unanswered request, in bytes. Beyond it the client waits, not the memory.
+const AHEAD: usize = 64 * 1024;
+
+/// Beyond so many bytes that one side has not taken, the other side is not read.
+const HIGH_WATER: usize = 512 * 1024;
+
+/// How long a handshake may take: PostgreSQL's own `authentication_timeout`.
+const HANDSHAKE: Duration = Duration::from_secs(60);
+
+struct Driver<D> {
+    dialect: D,
+    gate: Gate,
+    client: ReadHalf,
+    upstream: Option<ReadHalf>,
+    input: BytesMut,
+    reply: Reply,
+    held: Option<Box<Held>>,
+    remind: Duration,
+    draining: bool,
+}
+
+/// Why a connection ends.
+enum End {
+    /// Somebody ended it in order; who, for the record.
+    Ordered(&'static str),
+    /// The client's fault.
+    Client(Malformed),
+    /// The backend's fault, or its bytes could not be masked.
+    Backend(Unmaskable),
+    /// The backend cannot be reached.
+    Unreachable(std::io::Error),
+    /// A stream broke.
+    Broken(Broken),
+    /// The record failed: nothing more may move.
+    Record(RecordError),
+}
+
+impl From<Malformed> for End {
+    fn from(error: Malformed) -> Self {
+        Self::Client(error)
+    }
+}
+impl From<Unmaskable> for End {
+    fn from(error: Unmaskable) -> Self {
+        Self::Backend(error)
+    }
+}
+impl From<Broken> for End {
+    fn from(error: Broken) -> Self {
+        Self::Broken(error)
+    }
+}
+impl From<RecordError> for End {
+    fn from(error: RecordError) -> Self {
+        Self::Record(error)
+    }
+}
+
+/// What woke the loop.
+enum Event {
+    Sent,
+    Replied,
+    BackendClosed,
+    Asked,
+    ClientClosed,
+    Ended(crate::hold::Ended),
+    Interrupted,
+    Remind,
+    HandshakeOver,
+    Drain,
+}
+
+impl<D: Dialect> Driver<D> {
+    async fn run(&mut self, mut drain: Drain) -> End {
+        let handshake = Instant::now() + HANDSHAKE;
+        let mut remind_at = Instant::now();
+        loop {
+            if let Err(end) = self.requests().await {
+                return end;
+            }
+            if self.draining && self.held.is_none() && self.dialect.is_idle() {
+                return End::Ordered("the gateway is stopping");
+            }
+            if self.held.is_none() {
+                remind_at = Instant::now() + self.remind;
+            }
+            let event = match self.event(&mut drain, handshake, remind_at).await {
+                Ok(event) => event,
+                Err(end) => return end,
+            };
+            let outcome = match event {
+                Event::Sent | Event::Asked => Ok(()),
+                Event::Replied => self.replied(),
+                Event::BackendClosed => Err(End::Ordered("the backend closed the connection")),
+                Event::ClientClosed => Err(End::Ordered("the client closed the connection")),
+                Event::Ended(ended) => self.hold_ended(&ended).await,
+                Event::Interrupted => self.interrupted().await,
+                Event::Remind => {
+                    remind_at = Instant::now() + self.remind;
+                    self.remind()
+                }
+                Event::HandshakeOver => Err(End::Client(Malformed("the handshake took too long".into()))),
+                Event::Drain => {
+                    self.draining = true;
+                    Ok(())
+                }
+            };
+            if let Err(end) = outcome {
+                return end;
+            }
+        }
+    }
+
+    /// Waits for the next thing to happen, on any side.
+    async fn event(&mut self, drain: &mut Drain, handshake: Instant, remind_at: Instant) -> Result<Event, End> {
+        let (to_client, to_upstream) = self.gate.queued();
+        let room = if self.held.is_some() { AHEAD } else { self.dialect.appetite().max(AHEAD) };
+        let Self { gate, client, upstream, input, reply, held, dialect, .. } = self;
+        let interrupt = dialect.interrupt();
+        let is_held = held.is_some();
+        tokio::select! {
+            // First what empties buffers, then what fills them: memory falls before it rises.
+            biased;
+            sent = gate.flush(), if to_client + to_upstream > 0 => { sent?; Ok(Event::Sent) }
+            ended = async { held.as_mut().expect("the branch is off without a held operation").ended().await }, if is_held => Ok(Event::Ended(ended)),
+            () = interrupt.notified(), if is_held => Ok(Event::Interrupted),
+            read = async { upstream.as_mut().expect("the branch is off before dialling").read_some(&mut reply.0).await },
+                if upstream.is_some() && to_client < HIGH_WATER =>
+            {
+                match read.map_err(Broken::Upstream)? { 0 => Ok(Event::BackendClosed), _ => Ok(Event::Replied) }
+            }
+            read = client.read_some(input), if input.len() < room && to_upstream < HIGH_WATER => {
+                match read.map_err(Broken::Client)? { 0 => Ok(Event::ClientClosed), _ => Ok(Event::Asked) }
+            }
+            () = sleep_until(remind_at), if is_held => Ok(Event::Remind),
+            () = sleep_until(handshake), if !dialect.is_established() && !is_held => Ok(Event::HandshakeOver),
+            () = drain.signalled(), if !self.draining => Ok(Event::Drain),
+        }
+    }
+
+    /// Takes requests from the client's bytes for as long as nothing is held.
+    async fn requests(&mut self) -> Result<(), End> {
+        while self.held.is_none() && self.gate.queued().1 < HIGH_WATER {
+            match self.dialect.request(&mut self.input)? {
+                Step::More | Step::Wait => break,
+                Step::Submit(operation, frame) => {
+                    let judged = self.gate.judge(operation, frame);
+                    match self.gate.settle(judged).await {
+                        Settling::Settled(settled) => self.settled(settled).await?,
+                        Settling::Held(held) => {
+                            self.held = Some(held);
+                            self.remind()?;
+                        }
+                    }
+                }
+                Step::Forbid(operation, frame, reason) => {
+                    let settled = self.gate.forbid(operation, frame, &reason);
+                    self.settled(settled).await?;
+                }
+                Step::Control(what, frame) => {
+                    let cleared = self.gate.control(what, &frame)?;
+                    self.forward(cleared).await?;
+                }
+                Step::Continue(frame) => {
+                    let cleared = self.gate.continuation(&frame)?;
+                    self.forward(cleared).await?;
+                }
+                Step::Answer => self.answer()?,
+                Step::End(why) => {
+                    self.answer()?;
+                    return Err(End::Ordered(why));
+                }
+            }
+        }
+        if self.input.is_empty() && self.input.capacity() > 0 {
+            self.input = BytesMut::new();
+        }
+        Ok(())
+    }
+
+    async fn settled(&mut self, settled: Settled) -> Result<(), End> {
+        match self.gate.record(settled).await {
+            Recorded::Cleared(cleared) => {
+                self.dialect.forwarded();
+                self.forward(cleared).await
+            }
+            Recorded::Refused(refusal) => {
+                if let Some((what, frame)) = self.dialect.refused(&refusal) {
+                    self.own(what, &frame).await?;
+                }
+                self.answer()
+            }
+        }
+    }
+
+    async fn forward(&mut self, cleared: Cleared) -> Result<(), End> {
+        if let Some(read) = self.gate.dial().await.map_err(End::Unreachable)? {
+            self.upstream = Some(read);
+        }
+        self.gate.forward(cleared).map_err(|error| End::Broken(Broken::Upstream(error)))
+    }
+
+    /// Something that the gateway itself asks of the backend: recorded like everything else.
+    async fn own(&mut self, what: &'static str, frame: &Frame) -> Result<(), End> {
+        let cleared = self.gate.control(what, frame)?;
+        self.forward(cleared).await
+    }
+
+    fn replied(&mut self) -> Result<(), End> {
+        let (masked, exchange) = self.gate.mask(&mut self.reply, &mut self.dialect)?;
+        let deliverable = self.gate.record_reply(masked)?;
+        self.gate.deliver(deliverable).map_err(Broken::Client)?;
+        if self.reply.0.is_empty() && self.reply.0.capacity() > 0 {
+            self.reply = Reply::default();
+        }
+        if let Some((what, frame)) = exchange.own {
+            let cleared = self.gate.control(what, &frame)?;
+            self.gate.forward(cleared).map_err(Broken::Upstream)?;
+        }
+        Ok(())
+    }
+
+    fn answer(&mut self) -> Result<(), End> {
+        let masked = self.gate.answers(&mut self.dialect);
+        let deliverable = self.gate.record_reply(masked)?;
+        self.gate.deliver(deliverable).map_err(Broken::Client)?;
+        Ok(())
+    }
+
+    fn remind(&mut self) -> Result<(), End> {
+        if let Some(held) = &self.held {
+            self.dialect.holding(&held.notice());
+        }
+        self.answer()
+    }
+
+    async fn hold_ended(&mut self, ended: &crate::hold::Ended) -> Result<(), End> {
+        let held = self.held.take().expect("only a held operation ends its hold");
+        let settled = held.released(self.gate.connection(), ended);
+        self.settled(settled).await
+    }
+
+    async fn interrupted(&mut self) -> Result<(), End> {
+        let held = self.held.take().expect("only a held operation is interrupted");
+        self.settled(held.cancelled()).await
+    }
+
+    /// Says farewell as the end deserves, and closes.
+    async fn finish(mut self, end: End) {
+        // A request that nobody waits for any more is withdrawn before the connection's end is recorded.
+        self.held = None;
+        let (reason, incident, farewell) = match end {
+            End::Ordered(why) => (why.to_owned(), false, (why == "the gateway is stopping").then(|| why.to_owned())),
+            End::Client(error) => (error.to_string(), true, Some(error.to_string())),
+            End::Backend(error) => (error.to_string(), true, Some(error.to_string())),
+            End::Unreachable(error) => {
+                let why = format!("the backend cannot be reached: {error}");
+                (why.clone(), true, Some(why))
+            }
+            End::Broken(error) => (error.to_string(), false, None),
+            End::Record(error) => {
+                let why = format!("the gateway cannot record, so it moves nothing: {error}");
+                (why.clone(), true, Some(why))
+            }
+        };
+        if incident {
+            self.gate.incident(&reason);
+        }
+        if let Some(farewell) = farewell {
+            self.dialect.farewell(&farewell);
+            // Even the farewell is recorded first; where the record is what failed, the client gets none.
+            let _ = self.answer();
+        }
+        self.gate.close(&reason).await;
+    }
+}

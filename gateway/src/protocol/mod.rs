@@ -1,0 +1,129 @@
+//! The languages that bots and backends speak, and the two traits that one language implements.
+//!
+//! [`Protocol`] is the asynchronous edge: a name, what it claims, how it serves. [`Dialect`] is the synchronous core
+//! of a protocol made of frames: bytes in, a closed [`Step`] out; there is no step that passes bytes as they are.
+//! [`drive`] joins a dialect to a gate and is the only place that moves bytes for framed protocols.
+//!
+//! A new protocol is one folder and one line in [`all`].
+
+use std::{pin::Pin, sync::Arc, time::Duration};
+
+use bytes::BytesMut;
+use tokio::sync::Notify;
+
+use crate::{
+    drain::Drain,
+    gate::{Gate, Language, Refusal},
+    net::ReadHalf,
+    operation::{Frame, Operation, ProtocolName},
+};
+
+mod drive;
+pub mod postgres;
+pub mod reader;
+
+pub use drive::drive;
+
+/// Every protocol that this gateway speaks.
+pub fn all() -> Vec<Arc<dyn Protocol>> {
+    vec![Arc::new(postgres::Postgres::new())]
+}
+
+/// The protocol of that name.
+pub fn named(name: &ProtocolName) -> Option<Arc<dyn Protocol>> {
+    all().into_iter().find(|protocol| protocol.name() == *name)
+}
+
+/// A protocol's asynchronous edge.
+pub trait Protocol: Send + Sync {
+    /// Its name in resource files.
+    fn name(&self) -> ProtocolName;
+
+    /// Reads its own settings from a resource's untyped sections.
+    ///
+    /// # Errors
+    /// What is wrong with them, for the operator.
+    fn check(&self, settings: &serde_json::Map<String, serde_json::Value>) -> Result<(), String>;
+
+    /// Serves one connection to its end.
+    fn serve(self: Arc<Self>, client: ReadHalf, gate: Gate, drain: Drain, remind: Duration) -> Pin<Box<dyn Future<Output = ()> + Send>>;
+
+    /// The operation that `statement` would be, for `policy test` and `policy explain`.
+    fn operation(&self, statement: &str) -> Operation;
+
+    /// Turns recorded responses into lines for people.
+    fn renderer(&self) -> Box<dyn Renderer>;
+}
+
+/// Turns a session's recorded responses into lines for people. Stateful: a row is read with the description before it.
+pub trait Renderer {
+    /// The lines for one recorded response. Never fails: what is not understood is shown as it is, made visible.
+    fn response(&mut self, wire: &[u8]) -> Vec<String>;
+}
+
+/// The synchronous core of a protocol made of frames.
+pub trait Dialect: Language + Send {
+    /// Reads the next thing the client wants. Called again until it answers [`Step::More`] or [`Step::Wait`]; never
+    /// while an operation that it submitted is neither [`Dialect::forwarded`] nor [`Dialect::refused`].
+    ///
+    /// # Errors
+    /// The bytes are not the protocol: the connection ends with what [`Language::answers`] then has to say.
+    fn request(&mut self, input: &mut BytesMut) -> Result<Step, Malformed>;
+
+    /// The operation just submitted goes to the backend.
+    fn forwarded(&mut self);
+
+    /// The operation just submitted does not. What is answered, if anything, goes to the backend in its place, so
+    /// that the backend's state is what it would be had it raised the error itself.
+    fn refused(&mut self, refusal: &Refusal) -> Option<(&'static str, Frame)>;
+
+    /// The operation just submitted waits for people; the client may be told `notice`.
+    fn holding(&mut self, notice: &str);
+
+    /// The gateway ends the connection; the client may be told why.
+    fn farewell(&mut self, why: &str);
+
+    /// Whether nothing is under way: no handshake, no transaction, no unanswered request.
+    fn is_idle(&self) -> bool;
+
+    /// Whether the handshake is over.
+    fn is_established(&self) -> bool;
+
+    /// How many bytes of client input it may need at once, at most, to make progress.
+    fn appetite(&self) -> usize;
+
+    /// Rings when the client cancels what it waits for by other means than its connection.
+    fn interrupt(&self) -> Arc<Notify>;
+}
+
+/// What a client's bytes mean. Closed on purpose: there is no "pass as is".
+#[derive(Debug)]
+pub enum Step {
+    /// Not a whole request yet.
+    More,
+    /// The backend must answer something first.
+    Wait,
+    /// An operation: to be judged.
+    Submit(Operation, Frame),
+    /// An operation that this protocol never lets through, and why.
+    Forbid(Operation, Frame, String),
+    /// Handshake or control that by itself makes the backend do nothing; with a word for the record.
+    Control(&'static str, Frame),
+    /// More bytes of the operation before.
+    Continue(Frame),
+    /// The dialect has an answer of its own for the client.
+    Answer,
+    /// The client ends the connection; why, for the record.
+    End(&'static str),
+}
+
+/// A client's bytes are not the protocol that its resource speaks.
+#[derive(Debug, thiserror::Error)]
+#[error("the client broke the protocol: {0}")]
+pub struct Malformed(pub String);
+
+impl From<reader::OutOfFrame> for Malformed {
+    fn from(error: reader::OutOfFrame) -> Self {
+        Self(error.to_string())
+    }
+}

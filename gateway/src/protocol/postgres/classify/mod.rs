@@ -1,0 +1,450 @@
+//! What an SQL text does: effects, objects and facts for policy, and the few things that the session tracker needs.
+//!
+//! The text is parsed by PostgreSQL's own parser (`pg_query`, PostgreSQL 18's grammar) under the session's lexical
+//! settings, and the whole tree is walked, so what hides in a CTE, a sub-select or a `COPY` counts like what stands in
+//! front. Several statements in one text have the union of their effects.
+//!
+//! [`Classifier::classify`] never fails: what is not UTF-8, does not parse, is too large or nests too deeply is
+//! [`Effect::Unknown`] with a reason for people.
+//!
+//! # Fields for `when`
+//! | field | type | what |
+//! |---|---|---|
+//! | `tables` | list of `{schema, name}` | every relation named; `schema` is empty where the text states none |
+//! | `targets` | list of `{schema, name}` | those of `tables` that the text changes, defines or drops |
+//! | `functions` | list of strings | every function called, as written and folded (`pg_catalog.now`, `count`) |
+//! | `statements` | list of strings | the kind of each statement in order: `select`, `insert`, `drop_table`, `alter_table`, … |
+//! | `statement_count` | number | how many |
+//! | `where_missing` | bool | an `UPDATE` or `DELETE` anywhere in the text has no `WHERE` |
+//!
+//! # Limits
+//! The classifier has no catalog. It takes an unqualified built-in's name for the built-in, an operator without a
+//! foreign schema for a harmless one, a cast for its type's own, and `row.name` for a column, although users can define
+//! functions behind each of these; views, triggers, rules and column defaults run what their definitions say.
+//! A statement nested deeper than about a hundred levels of the parse tree (some fifty nested calls or chained `||`) is
+//! unknown.
+//!
+//! # Security
+//! PostgreSQL parses a whole simple-query text before it runs any of it, so one lexical state holds for the text.
+//! It decodes the client's encoding first: where that is not UTF-8, a text with a byte above ASCII is unknown, since in
+//! encodings such as Shift-JIS a backslash can be half a letter.
+
+mod cache;
+mod functions;
+mod settings;
+mod statements;
+mod tree;
+mod walk;
+
+#[cfg(test)]
+mod tests;
+
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    panic::{self, AssertUnwindSafe},
+    sync::{Arc, Mutex, PoisonError},
+};
+
+use pg_query::ParserOptions;
+use serde_json::{Value, json};
+
+use crate::operation::{Effect, Effects, Meaning};
+use cache::Cache;
+use walk::Walk;
+
+/// The session's state that decides how a text is cut into tokens.
+///
+/// `backslash_quote` is not here: where it forbids `\'`, PostgreSQL refuses the text, so reading it is safe.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub struct Lexical {
+    /// `standard_conforming_strings`: whether a backslash in `'…'` is an ordinary character.
+    pub standard_conforming_strings: bool,
+    /// Whether the client's encoding is UTF-8 (`client_encoding` is `UTF8`, or `SQL_ASCII` with a UTF-8 database).
+    pub utf8: bool,
+}
+
+impl Default for Lexical {
+    fn default() -> Self {
+        Self { standard_conforming_strings: true, utf8: true }
+    }
+}
+
+/// A relation as a text names it.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct Table {
+    /// Empty where the text states none.
+    pub schema: String,
+    /// The last part of the name, folded as PostgreSQL folds it.
+    pub name: String,
+}
+
+/// What masking must know of a text beyond the lineage of its result columns. Names are folded as PostgreSQL folds them.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct References {
+    /// Every column name that occurs anywhere, by its last part; also names that column lists give.
+    pub columns: BTreeSet<String>,
+    /// Those that occur other than as a bare item of the outermost select list or `RETURNING`: in a predicate, an
+    /// expression, a sub-select. Their values can shape the result without being in it.
+    pub computed: BTreeSet<String>,
+    /// A whole row is used as a value (`row_to_json(t)`, `t.*` in an expression, `t.to_json`), or columns are renamed
+    /// where no name shows it (`t AS x(a, b)`, a natural join). A column that has its table's name counts too.
+    pub whole_row: bool,
+    /// A `*` stands in a select list other than the outermost: columns flow on without being named.
+    pub inner_star: bool,
+    /// `UNION`, `INTERSECT` or `EXCEPT`: result columns have no lineage.
+    pub set_operation: bool,
+    /// The relations named.
+    pub tables: BTreeSet<Table>,
+}
+
+impl References {
+    fn absorb(&mut self, other: &References) {
+        self.columns.extend(other.columns.iter().cloned());
+        self.computed.extend(other.computed.iter().cloned());
+        self.tables.extend(other.tables.iter().cloned());
+        self.whole_row |= other.whole_row;
+        self.inner_star |= other.inner_star;
+        self.set_operation |= other.set_operation;
+    }
+}
+
+/// The data format of a `COPY`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum CopyFormat {
+    /// Lines with delimiters and backslash escapes.
+    Text,
+    /// Comma-separated values.
+    Csv,
+    /// PostgreSQL's own binary form.
+    Binary,
+    /// A format that this gateway does not know.
+    Other,
+}
+
+/// What the session tracker must know of one statement.
+#[derive(Debug, Clone, PartialEq)]
+pub enum Statement {
+    /// `PREPARE name AS …`, with the meaning that `EXECUTE name` will have.
+    Prepare {
+        /// The prepared statement's name.
+        name: String,
+        /// What executing it does.
+        meaning: Arc<Meaning>,
+    },
+    /// `EXECUTE name`, also inside `EXPLAIN` or `CREATE TABLE AS`.
+    Execute {
+        /// The prepared statement's name.
+        name: String,
+    },
+    /// `DEALLOCATE name`; `None` is `ALL`.
+    Deallocate {
+        /// The prepared statement's name.
+        name: Option<String>,
+    },
+    /// `DECLARE name CURSOR FOR …`.
+    DeclareCursor {
+        /// The cursor's name.
+        name: String,
+        /// What its query does.
+        meaning: Arc<Meaning>,
+    },
+    /// `FETCH` or `MOVE`.
+    Fetch {
+        /// The cursor's name.
+        cursor: String,
+    },
+    /// `CLOSE name`; `None` is `ALL`.
+    CloseCursor {
+        /// The cursor's name.
+        name: Option<String>,
+    },
+    /// `BEGIN` or `START TRANSACTION`.
+    Begin,
+    /// `COMMIT` or `END`.
+    Commit {
+        /// `AND CHAIN`: a new transaction begins at once.
+        chain: bool,
+    },
+    /// `ROLLBACK` or `ABORT`.
+    Rollback {
+        /// `AND CHAIN`.
+        chain: bool,
+    },
+    /// `SAVEPOINT name`.
+    Savepoint {
+        /// The savepoint's name.
+        name: String,
+    },
+    /// `RELEASE name`.
+    Release {
+        /// The savepoint's name.
+        name: String,
+    },
+    /// `ROLLBACK TO name`.
+    RollbackTo {
+        /// The savepoint's name.
+        name: String,
+    },
+    /// `PREPARE TRANSACTION`: the session's transaction ends here and lives on elsewhere.
+    PrepareTransaction,
+    /// `SET name …`. `value` is `None` for `DEFAULT`, `FROM CURRENT` and what is not a literal: the value is then not known.
+    Set {
+        /// The setting, in lower case; `transaction` and `session characteristics` for those forms.
+        name: String,
+        /// The value as text, list items joined by `, `.
+        value: Option<String>,
+        /// `SET LOCAL`.
+        local: bool,
+    },
+    /// `RESET name`.
+    Reset {
+        /// The setting, in lower case.
+        name: String,
+    },
+    /// `RESET ALL`.
+    ResetAll,
+    /// Calls `set_config`, so these settings may have changed; `None` is a computed name: any may have.
+    MaySet {
+        /// The settings, in lower case.
+        names: Vec<Option<String>>,
+    },
+    /// `DISCARD ALL`.
+    DiscardAll,
+    /// `SET ROLE`, `SET SESSION AUTHORIZATION` and their `RESET`.
+    SetRole {
+        /// The role; `None` is `NONE`, `DEFAULT` or a reset.
+        role: Option<String>,
+        /// Whether it is the session's user rather than the current role.
+        session: bool,
+        /// `SET LOCAL`.
+        local: bool,
+    },
+    /// `COPY`.
+    Copy {
+        /// Rows go to the client.
+        to_stdout: bool,
+        /// Rows come from the client.
+        from_stdin: bool,
+        /// The relation: its schema where stated, and name. `None` for a query.
+        relation: Option<(Option<String>, String)>,
+        /// The columns stated; empty means all.
+        columns: Vec<String>,
+        /// `COPY (query) TO`.
+        query: bool,
+        /// The data's format.
+        format: CopyFormat,
+        /// The options as stated (`delimiter`, `null`, `header`, `quote`, `escape`, `encoding`, …); a bare one is empty.
+        options: BTreeMap<String, String>,
+    },
+    /// Anything else.
+    Other,
+}
+
+/// What the classifier made of a text.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Classified {
+    /// What policy sees. With an `EXECUTE` or `FETCH` in the text it is unknown: use [`Classified::resolve`].
+    pub meaning: Arc<Meaning>,
+    /// One per statement in the text, in order.
+    pub statements: Vec<Statement>,
+    /// What masking must know.
+    pub reads: References,
+    /// The meaning without what is unknown only because names of prepared statements and cursors are.
+    base: Arc<Meaning>,
+}
+
+impl Classified {
+    /// The meaning with every `EXECUTE` and `FETCH` replaced by what it stands for: what the text itself prepares or
+    /// declares before it, else what `prepared` and `cursor` answer. A name that nobody knows stays unknown.
+    pub fn resolve(
+        &self,
+        prepared: impl Fn(&str) -> Option<Arc<Meaning>>,
+        cursor: impl Fn(&str) -> Option<Arc<Meaning>>,
+    ) -> Arc<Meaning> {
+        if Arc::ptr_eq(&self.base, &self.meaning) {
+            return self.meaning.clone();
+        }
+        let mut meaning = (*self.base).clone();
+        let (mut statements, mut cursors) = (Names::default(), Names::default());
+        for statement in &self.statements {
+            match statement {
+                Statement::Prepare { name, meaning } => statements.define(name, meaning),
+                Statement::Deallocate { name } => statements.forget(name.as_deref()),
+                Statement::DeclareCursor { name, meaning } => cursors.define(name, meaning),
+                Statement::CloseCursor { name } => cursors.forget(name.as_deref()),
+                Statement::DiscardAll => {
+                    statements.forget(None);
+                    cursors.forget(None);
+                }
+                Statement::Execute { name } => match statements.find(name, &prepared) {
+                    Some(found) => join(&mut meaning, &found),
+                    None => unresolved(&mut meaning, format!("executes the prepared statement {name}, which this gateway did not see prepared")),
+                },
+                Statement::Fetch { cursor: name } => match cursors.find(name, &cursor) {
+                    Some(found) => join(&mut meaning, &found),
+                    None => unresolved(&mut meaning, format!("fetches from the cursor {name}, which this gateway did not see declared")),
+                },
+                _ => {}
+            }
+        }
+        Arc::new(meaning)
+    }
+}
+
+/// Names that a text defines and forgets on its way; what it says nothing of is asked outside.
+#[derive(Default)]
+struct Names {
+    known: BTreeMap<String, Option<Arc<Meaning>>>,
+    all_forgotten: bool,
+}
+
+impl Names {
+    fn define(&mut self, name: &str, meaning: &Arc<Meaning>) {
+        self.known.insert(name.to_owned(), Some(meaning.clone()));
+    }
+
+    fn forget(&mut self, name: Option<&str>) {
+        match name {
+            Some(name) => {
+                self.known.insert(name.to_owned(), None);
+            }
+            None => {
+                self.known.clear();
+                self.all_forgotten = true;
+            }
+        }
+    }
+
+    fn find(&self, name: &str, outside: impl Fn(&str) -> Option<Arc<Meaning>>) -> Option<Arc<Meaning>> {
+        match self.known.get(name) {
+            Some(found) => found.clone(),
+            None if self.all_forgotten => None,
+            None => outside(name),
+        }
+    }
+}
+
+fn unresolved(meaning: &mut Meaning, why: String) {
+    meaning.effects = meaning.effects.with(Effect::Execute).with(Effect::Unknown);
+    meaning.unknown.push(why);
+}
+
+/// Adds all of `other`, which runs with the statement, to `meaning`. The kinds of statements stay those of the text.
+fn join(meaning: &mut Meaning, other: &Meaning) {
+    meaning.effects = meaning.effects.union(other.effects);
+    meaning.objects.extend(other.objects.iter().cloned());
+    meaning.objects.sort();
+    meaning.objects.dedup();
+    meaning.unknown.extend(other.unknown.iter().cloned());
+    for (name, value) in &other.fields {
+        match (meaning.fields.get_mut(name), value) {
+            (Some(Value::Array(ours)), Value::Array(theirs)) if *name != "statements" => {
+                ours.extend(theirs.iter().filter(|value| !ours.contains(value)).cloned().collect::<Vec<_>>());
+            }
+            (Some(Value::Bool(ours)), Value::Bool(theirs)) => *ours |= theirs,
+            _ => {}
+        }
+    }
+}
+
+/// Classifies texts, remembering the latest; one is shared by all connections.
+pub struct Classifier {
+    cache: Cache,
+    /// Held while a large text is parsed: its tree takes a few hundred times the text's size, so only one at a time.
+    large: Mutex<()>,
+}
+
+impl Classifier {
+    /// A classifier that remembers results of about `capacity` bytes.
+    pub fn new(capacity: usize) -> Self {
+        Self { cache: Cache::new(capacity), large: Mutex::new(()) }
+    }
+
+    /// What `text` does under `lexical`. Blocks for the time of a parse: microseconds, or some ten milliseconds for the largest.
+    pub fn classify(&self, text: &[u8], lexical: &Lexical) -> Arc<Classified> {
+        self.cache.fetch(text, lexical, |text| {
+            let _one_at_a_time = (text.len() > LARGE).then(|| self.large.lock().unwrap_or_else(PoisonError::into_inner));
+            examine(text, lexical)
+        })
+    }
+}
+
+/// Texts above this are unknown: nothing that a person could approve is longer. Bytes.
+pub const LARGEST: usize = 256 * 1024;
+
+/// Texts above this are parsed one at a time. Bytes.
+const LARGE: usize = 16 * 1024;
+
+/// What `text` does, without the cache.
+fn examine(text: &[u8], lexical: &Lexical) -> Classified {
+    match parse(text, lexical) {
+        Ok(tree) => survey(&tree),
+        Err(why) => opaque(why),
+    }
+}
+
+fn parse(text: &[u8], lexical: &Lexical) -> Result<pg_query::protobuf::ParseResult, String> {
+    if text.len() > LARGEST {
+        return Err(format!("is {} bytes long; this gateway reads no more than {LARGEST}", text.len()));
+    }
+    if !lexical.utf8 && !text.is_ascii() {
+        return Err("has characters beyond ASCII in an encoding other than UTF-8".to_owned());
+    }
+    let text = str::from_utf8(text).map_err(|_| "is not UTF-8".to_owned())?;
+    let mut options = ParserOptions::DISABLE_ESCAPE_STRING_WARNING;
+    if !lexical.standard_conforming_strings {
+        options |= ParserOptions::DISABLE_STANDARD_CONFORMING_STRINGS;
+    }
+    // The crate around the parser keeps summaries of its own that assert things about trees; a panic there is one more
+    // text that was not understood.
+    match panic::catch_unwind(AssertUnwindSafe(|| pg_query::parse(text, options))) {
+        Ok(Ok(result)) => Ok(result.protobuf),
+        Ok(Err(pg_query::Error::Decode(_))) => Err("is nested too deeply to be read".to_owned()),
+        Ok(Err(pg_query::Error::Parse(why))) if why.contains("stack depth") || why.contains("nested too deeply") || why.contains("memory exhausted") => {
+            Err("is nested too deeply to be read".to_owned())
+        }
+        Ok(Err(pg_query::Error::Parse(why))) => Err(format!("does not parse as SQL ({why})")),
+        Ok(Err(_)) | Err(_) => Err("does not parse as SQL".to_owned()),
+    }
+}
+
+/// The meaning of a text that could not be read.
+fn opaque(why: String) -> Classified {
+    let fields = BTreeMap::from([
+        ("tables", json!([])),
+        ("targets", json!([])),
+        ("functions", json!([])),
+        ("statements", json!(["unknown"])),
+        ("statement_count", json!(1)),
+        ("where_missing", json!(false)),
+    ]);
+    let meaning =
+        Arc::new(Meaning { effects: Effects::of(Effect::Unknown), objects: Vec::new(), unknown: vec![format!("the statement {why}")], fields });
+    let reads = References { whole_row: true, inner_star: true, set_operation: true, ..References::default() };
+    Classified { base: meaning.clone(), meaning, statements: vec![Statement::Other], reads }
+}
+
+/// Walks every statement of a text.
+fn survey(tree: &pg_query::protobuf::ParseResult) -> Classified {
+    let mut all = Walk::default();
+    let mut reads = References::default();
+    let (mut kinds, mut statements) = (Vec::new(), Vec::new());
+    for statement in &tree.stmts {
+        let mut walk = Walk::default();
+        let (kind, tracked) = statements::outermost(statement, &mut walk);
+        all.take(&walk);
+        reads.absorb(&walk.finished_references());
+        kinds.push(kind);
+        statements.push(tracked);
+    }
+    let base = walk::shared(&all, &kinds);
+    let meaning = match all.deferred.is_empty() {
+        true => base.clone(),
+        false => {
+            let mut meaning = (*base).clone();
+            all.deferred.iter().for_each(|why| unresolved(&mut meaning, why.clone()));
+            Arc::new(meaning)
+        }
+    };
+    Classified { meaning, statements, reads, base }
+}

@@ -1,0 +1,342 @@
+//! One PostgreSQL connection's state, without I/O: the requests half is in `requests`, the replies half in `replies`.
+
+use std::{
+    collections::{HashMap, VecDeque},
+    sync::{Arc, atomic::Ordering},
+};
+
+use bytes::{Bytes, BytesMut};
+use tokio::sync::Notify;
+
+use super::{
+    Settings, Shared,
+    cancel::Registered,
+    classify::Lexical,
+    lookup::{Backend, Lookup},
+    mask::{CopyOut, Masker, Plan},
+    pending::{Await, Names, What, discard_to_sync},
+    portal::Portal,
+    wire,
+};
+use crate::{
+    gate::{Exchange, Gate, Language, Refusal, Unmaskable},
+    mask::{Masks, Salt},
+    operation::{Frame, Meaning, SessionId, State},
+    protocol::{Dialect, Malformed, Step},
+};
+
+/// One connection's state.
+pub(super) struct PostgresDialect {
+    pub(super) shared: Arc<Shared>,
+    pub(super) settings: Settings,
+    pub(super) owner: String,
+    pub(super) session: SessionId,
+    pub(super) masker: Masker,
+    pub(super) backend: Backend,
+    pub(super) phase: Phase,
+    /// Session state as the digest and `when` see it.
+    pub(super) state: Arc<State>,
+    /// The transaction's status as the backend last said: idle `I`, in a block `T`, failed `E`.
+    pub(super) transaction: u8,
+    pub(super) lexical: Lexical,
+    pub(super) names: Names,
+    /// What SQL-level `PREPARE` and `DECLARE` made, by name: everything that a name ever stood for, since a failed or
+    /// rolled-back statement would otherwise make us forget what the name still means.
+    pub(super) sql_names: HashMap<String, Arc<Meaning>>,
+    pub(super) pending: VecDeque<Await>,
+    pub(super) bundle: Bundle,
+    pub(super) submitted: Option<Submitted>,
+    /// After an error in the extended protocol, everything up to the client's next `Sync` is discarded.
+    pub(super) skipping: bool,
+    /// Whether the backend takes COPY data from the client now.
+    pub(super) copying_in: bool,
+    pub(super) rows: Rows,
+    pub(super) answers: BytesMut,
+    pub(super) cancel: Option<Registered>,
+    pub(super) interrupt: Arc<Notify>,
+    /// How many bytes of input the message that is not whole yet needs.
+    pub(super) need: usize,
+}
+
+/// How far the connection is.
+#[derive(Debug)]
+pub(super) enum Phase {
+    /// Before the startup message; which encryption requests were answered.
+    Startup { ssl: bool, gss: bool },
+    /// The backend authenticates the client.
+    Authentication,
+    /// The backend said that it is ready; before the client hears it, the catalog is looked into.
+    LookingUp(Lookup),
+    /// Queries may come.
+    Ready,
+    /// A cancel request was forwarded: nothing more may come.
+    Cancelling,
+    /// Nothing more may come.
+    Over,
+}
+
+/// Extended-protocol messages read but not yet submitted: they go together with the `Execute` or `Sync` they lead to.
+#[derive(Debug, Default)]
+pub(super) struct Bundle {
+    /// How many bytes at the front of the input they are.
+    pub(super) len: usize,
+    pub(super) awaited: Vec<Await>,
+    /// Portals bound in it that nothing has executed yet, newest last.
+    pub(super) bound: Vec<Arc<Portal>>,
+    /// Where the gateway's own `Describe` goes, for which portal.
+    pub(super) describe: Vec<(usize, Bytes)>,
+}
+
+/// What waits for its verdict.
+#[derive(Debug)]
+pub(super) struct Submitted {
+    pub(super) awaited: Vec<Await>,
+    pub(super) kind: Submission,
+}
+
+/// How a refusal is said.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Submission {
+    /// The connection itself.
+    Connect,
+    /// A cancel request: it has no answer.
+    Cancel,
+    /// A simple query, or a function call: an error, then ready.
+    Simple,
+    /// The extended protocol: an error, then silence up to `Sync`. What follows the operation in its frame.
+    Extended { sync: bool, flush: bool },
+}
+
+/// What the rows that arrive now are.
+pub(super) enum Rows {
+    /// None are expected, or they have not been described.
+    Undescribed,
+    /// Rows of a result.
+    Plan(Arc<Plan>),
+    /// COPY data to the client.
+    Copy(Box<CopyOut>),
+    /// A row longer than what is held at once, with nothing to mask: so many bytes of it are still to come.
+    Passing {
+        /// Bytes of it.
+        left: usize,
+        /// What rows were before it.
+        then: Box<Rows>,
+    },
+}
+
+impl PostgresDialect {
+    /// For a connection behind `gate`.
+    pub(super) fn new(shared: Arc<Shared>, gate: &Gate) -> Self {
+        let connection = gate.connection();
+        let settings = connection.resource.as_ref().map_or(Ok(Settings::default()), |resource| Settings::read(&resource.extra));
+        Self {
+            // They were checked when the policy was loaded; what cannot be read refuses.
+            settings: settings.unwrap_or(Settings { tls_required: true }),
+            owner: format!("{} {}", connection.workload.path, connection.process.uid),
+            session: connection.id,
+            backend: Backend::new(connection.destination.0),
+            ..Self::detached(shared, gate.masks().clone(), gate.salt().clone())
+        }
+    }
+
+    /// A connection's first state, with nobody on either side.
+    pub(super) fn detached(shared: Arc<Shared>, masks: Arc<Masks>, salt: Salt) -> Self {
+        Self {
+            shared,
+            settings: Settings::default(),
+            owner: String::new(),
+            session: SessionId::now(),
+            masker: Masker { masks, salt },
+            backend: Backend::new(([127, 0, 0, 1], 5432).into()),
+            phase: Phase::Startup { ssl: false, gss: false },
+            state: Arc::default(),
+            transaction: b'I',
+            lexical: Lexical::default(),
+            names: Names::default(),
+            sql_names: HashMap::new(),
+            pending: VecDeque::new(),
+            bundle: Bundle::default(),
+            submitted: None,
+            skipping: false,
+            copying_in: false,
+            rows: Rows::Undescribed,
+            answers: BytesMut::new(),
+            cancel: None,
+            interrupt: Arc::default(),
+            need: 0,
+        }
+    }
+
+    /// Puts the gateway's own words where they belong: behind every answer that is still to come.
+    fn say_in_turn(&mut self, words: Bytes) {
+        if self.pending.is_empty() {
+            self.answers.extend_from_slice(&words);
+        } else {
+            self.pending.push_back(Await::plain(What::Local(words)));
+        }
+    }
+
+    fn set_held(&self, held: bool) {
+        if let Some(cancel) = &self.cancel {
+            cancel.session.is_held.store(held, Ordering::Release);
+        }
+    }
+
+    fn error_for(&self, refusal: &Refusal, severity: &str, code: &str) -> BytesMut {
+        let mut out = BytesMut::new();
+        if refusal.cancelled {
+            wire::report(&mut out, b'E', severity, wire::QUERY_CANCELED, "canceling statement due to user request", None);
+            return out;
+        }
+        let request = refusal.request.map_or_else(String::new, |request| format!("request {}, ", request.short()));
+        let detail = format!("{request}rule \"{}\"", refusal.rule);
+        wire::report(&mut out, b'E', severity, code, &format!("holdpoint: {}", refusal.reason), Some(&detail));
+        out
+    }
+
+    /// A refused simple query: said at once when the backend need not know, else in place of an error that the
+    /// backend is made to raise, which also fails its transaction.
+    fn refuse_simple(&mut self, mut error: BytesMut) -> Option<(&'static str, Frame)> {
+        if self.pending.is_empty() && self.transaction != b'T' {
+            wire::ready(&mut error, self.transaction);
+            self.answers.extend_from_slice(&error);
+            return None;
+        }
+        self.pending.push_back(Await::plain(What::PoisonQuery(error.freeze())));
+        let mut poison = BytesMut::new();
+        wire::poison_query(&mut poison);
+        Some(("error in place of a refused query", Frame::new(poison.freeze())))
+    }
+
+    /// A refused extended query: the backend is made to raise an error in its place, so that it discards what
+    /// follows and rolls back what came before, exactly as after an error of its own.
+    fn refuse_extended(&mut self, error: BytesMut, sync: bool, flush: bool) -> Option<(&'static str, Frame)> {
+        let mut poison = BytesMut::new();
+        if self.skipping {
+            // The backend already discards up to the next `Sync`, so it raises nothing more and neither do we.
+            if !sync {
+                return None;
+            }
+        } else {
+            self.pending.push_back(Await::plain(What::Poison(error.freeze())));
+            wire::poison_parse(&mut poison);
+        }
+        if sync {
+            wire::message(&mut poison, b'S', |_| {});
+            self.pending.push_back(Await::plain(What::Sync));
+        } else if flush {
+            wire::message(&mut poison, b'H', |_| {});
+        }
+        self.skipping = !sync;
+        Some(("error in place of a refused execution", Frame::new(poison.freeze())))
+    }
+}
+
+impl Language for PostgresDialect {
+    fn mask(&mut self, reply: &mut BytesMut, masks: &Arc<Masks>, out: &mut BytesMut) -> Result<Exchange, Unmaskable> {
+        if !Arc::ptr_eq(masks, &self.masker.masks) {
+            // Policies were reloaded. Results described from here on are masked by the new rules.
+            self.masker.masks = masks.clone();
+        }
+        self.replies(reply, out)
+    }
+
+    fn answers(&mut self, out: &mut BytesMut) {
+        out.unsplit(std::mem::take(&mut self.answers));
+    }
+}
+
+impl Dialect for PostgresDialect {
+    fn request(&mut self, input: &mut BytesMut) -> Result<Step, Malformed> {
+        match self.phase {
+            Phase::Startup { .. } => self.startup(input),
+            Phase::Authentication => self.authentication(input),
+            Phase::LookingUp(_) => Ok(Step::Wait),
+            Phase::Ready => self.typed(input),
+            Phase::Cancelling | Phase::Over if input.is_empty() => Ok(Step::Wait),
+            Phase::Cancelling => Err(Malformed("bytes follow a cancel request".into())),
+            Phase::Over => Err(Malformed("bytes follow the end of the session".into())),
+        }
+    }
+
+    fn forwarded(&mut self) {
+        self.set_held(false);
+        let Some(submitted) = self.submitted.take() else { return };
+        match submitted.kind {
+            Submission::Connect => self.phase = Phase::Authentication,
+            Submission::Cancel => self.phase = Phase::Cancelling,
+            Submission::Simple | Submission::Extended { .. } => {}
+        }
+        if !self.skipping {
+            self.pending.extend(submitted.awaited);
+            return;
+        }
+        // The backend failed something meanwhile and discards this too, up to the `Sync` that may be in it.
+        let mut awaited = VecDeque::from(submitted.awaited);
+        let (discarded, found) = discard_to_sync(&mut awaited);
+        self.names.undo_all(discarded.into_iter());
+        self.pending.extend(awaited);
+        self.skipping = !found;
+    }
+
+    fn refused(&mut self, refusal: &Refusal) -> Option<(&'static str, Frame)> {
+        self.set_held(false);
+        let submitted = self.submitted.take()?;
+        self.names.undo_all(submitted.awaited.into_iter());
+        match submitted.kind {
+            Submission::Connect => {
+                let error = self.error_for(refusal, "FATAL", wire::INVALID_AUTHORIZATION);
+                self.say_in_turn(error.freeze());
+                self.phase = Phase::Over;
+                None
+            }
+            Submission::Cancel => {
+                self.phase = Phase::Over;
+                None
+            }
+            Submission::Simple => {
+                let error = self.error_for(refusal, "ERROR", wire::INSUFFICIENT_PRIVILEGE);
+                self.refuse_simple(error)
+            }
+            Submission::Extended { sync, flush } => {
+                let error = self.error_for(refusal, "ERROR", wire::INSUFFICIENT_PRIVILEGE);
+                self.refuse_extended(error, sync, flush)
+            }
+        }
+    }
+
+    fn holding(&mut self, notice: &str) {
+        self.set_held(true);
+        wire::report(&mut self.answers, b'N', "NOTICE", wire::NOTICE, &format!("holdpoint: {notice}"), None);
+    }
+
+    fn farewell(&mut self, why: &str) {
+        let code = if why.contains("stopping") { wire::ADMIN_SHUTDOWN } else { wire::PROTOCOL_VIOLATION };
+        wire::report(&mut self.answers, b'E', "FATAL", code, &format!("holdpoint: {why}"), None);
+        self.phase = Phase::Over;
+    }
+
+    fn is_idle(&self) -> bool {
+        match self.phase {
+            Phase::Ready => self.pending.is_empty() && self.transaction == b'I' && self.bundle.len == 0,
+            Phase::Over => true,
+            _ => false,
+        }
+    }
+
+    fn is_established(&self) -> bool {
+        !matches!(self.phase, Phase::Startup { .. } | Phase::Authentication)
+    }
+
+    fn appetite(&self) -> usize {
+        match self.phase {
+            Phase::Startup { .. } => wire::LONGEST_STARTUP,
+            _ => self.need,
+        }
+    }
+
+    fn interrupt(&self) -> Arc<Notify> {
+        self.interrupt.clone()
+    }
+}
+

@@ -1,0 +1,126 @@
+//! PostgreSQL, protocol 3.x: simple and extended queries, pipelining, COPY, cancelling.
+//!
+//! *Judged:* `Query`, `Execute` (with what `Parse` and `Bind` said before), a `Bind` that is not followed by its
+//! `Execute` before the backend answers (binding plans, and planning runs immutable functions), the connection itself,
+//! and a cancel request. *Control*, recorded and forwarded: `Parse`, `Describe`, `Close`, `Sync`, `Flush`,
+//! `Terminate`; none of them makes the backend execute a statement. *Never let through:* the function-call fast path
+//! and replication.
+
+use std::{pin::Pin, sync::Arc, time::Duration};
+
+use serde_json::{Map, Value};
+
+use crate::{
+    drain::Drain,
+    gate::Gate,
+    net::ReadHalf,
+    operation::{Operation, ProtocolName, State},
+    protocol::{Protocol, Renderer, drive},
+};
+
+mod cancel;
+pub mod classify;
+mod dialect;
+mod lookup;
+pub mod fuzz;
+pub mod mask;
+mod pending;
+mod portal;
+pub mod render;
+mod replies;
+mod requests;
+mod startup;
+#[cfg(test)]
+mod tests;
+mod wire;
+
+use dialect::PostgresDialect;
+
+/// The protocol's name in resource files.
+pub const NAME: ProtocolName = ProtocolName::from_static("postgres");
+
+/// The protocol, with what its connections share.
+pub struct Postgres(Arc<Shared>);
+
+/// What all connections share.
+struct Shared {
+    classifier: classify::Classifier,
+    cancels: Arc<cancel::Cancels>,
+    catalogs: lookup::Catalogs,
+}
+
+impl Postgres {
+    /// With empty caches.
+    pub fn new() -> Self {
+        Self(Arc::new(Shared::new()))
+    }
+}
+
+impl Default for Postgres {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
+impl Shared {
+    fn new() -> Self {
+        Self {
+            classifier: classify::Classifier::new(CLASSIFIED),
+            cancels: Arc::default(),
+            catalogs: lookup::Catalogs::default(),
+        }
+    }
+}
+
+/// How many bytes of classified statements are remembered.
+const CLASSIFIED: usize = 8 * 1024 * 1024;
+
+/// What a resource may say about PostgreSQL itself.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub(super) struct Settings {
+    /// `tls: required`: a client without TLS is refused. This version ends no TLS yet, so that is every client.
+    tls_required: bool,
+}
+
+impl Settings {
+    fn read(settings: &Map<String, Value>) -> Result<Self, String> {
+        match settings.get("tls") {
+            None => Ok(Self::default()),
+            Some(Value::String(word)) if word == "required" => Ok(Self { tls_required: true }),
+            Some(Value::String(word)) if word == "off" => Ok(Self::default()),
+            Some(other) => Err(format!("`tls: {other}` is not spoken here yet; expected `required` or `off`")),
+        }
+    }
+}
+
+impl Protocol for Postgres {
+    fn name(&self) -> ProtocolName {
+        NAME
+    }
+
+    fn check(&self, settings: &Map<String, Value>) -> Result<(), String> {
+        Settings::read(settings).map(drop)
+    }
+
+    fn serve(self: Arc<Self>, client: ReadHalf, gate: Gate, drain: Drain, remind: Duration) -> Pin<Box<dyn Future<Output = ()> + Send>> {
+        Box::pin(async move {
+            let dialect = PostgresDialect::new(self.0.clone(), &gate);
+            drive(dialect, client, gate, drain, remind).await;
+        })
+    }
+
+    fn operation(&self, statement: &str) -> Operation {
+        let classified = self.0.classifier.classify(statement.as_bytes(), &classify::Lexical::default());
+        Operation {
+            kind: "query".into(),
+            text: statement.to_owned().into(),
+            parameters: Vec::new(),
+            meaning: classified.meaning.clone(),
+            state: Arc::new(State::new()),
+        }
+    }
+
+    fn renderer(&self) -> Box<dyn Renderer> {
+        Box::new(render::Rows::default())
+    }
+}

@@ -1,0 +1,34 @@
+//! A statement as prepared, and as bound to values: what is judged, and how its rows are masked.
+
+use std::sync::{Arc, OnceLock};
+
+use bytes::Bytes;
+
+use super::{classify::Classified, mask::Plan};
+use crate::operation::{Meaning, Parameter};
+
+/// A statement known under a name.
+#[derive(Debug)]
+pub(super) struct Prepared {
+    pub(super) text: Bytes,
+    pub(super) classified: Arc<Classified>,
+    /// What `EXECUTE`, `FETCH` and the like inside it stand for is in here too.
+    pub(super) meaning: Arc<Meaning>,
+    pub(super) parameter_types: Vec<u32>,
+}
+
+/// A statement bound to values, or a simple query.
+#[derive(Debug)]
+pub(super) struct Portal {
+    /// `None` for one that the gateway did not see made: everything about it is unknown.
+    pub(super) prepared: Option<Arc<Prepared>>,
+    pub(super) parameters: Vec<Parameter>,
+    /// How its rows are masked; set by its description, which always precedes its rows.
+    pub(super) plan: OnceLock<Arc<Plan>>,
+}
+
+impl Portal {
+    pub(super) fn new(prepared: Option<Arc<Prepared>>, parameters: Vec<Parameter>) -> Arc<Self> {
+        Arc::new(Self { prepared, parameters, plan: OnceLock::new() })
+    }
+}

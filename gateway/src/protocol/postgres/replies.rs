@@ -1,0 +1,624 @@
+//! The backend's half: follows its answers, masks what carries data, and keeps the gateway's own exchanges out of sight.
+//!
+//! # Security
+//! Every message type that a backend may send is named here; a type that is not, or one that comes out of step with
+//! what is awaited, ends the connection: an answer that is attributed to the wrong statement would be masked by the
+//! wrong plan.
+
+use std::sync::Arc;
+
+use bytes::{Buf, BufMut, Bytes, BytesMut};
+
+use super::{
+    cancel::Cancellable,
+    classify::{self, Statement},
+    dialect::{Phase, PostgresDialect, Rows},
+    lookup::Lookup,
+    mask::{self, CopyFormat, CopyOut, CopyPlan, CopySource, Field, Plan, References, texts::Context},
+    pending::{Await, What, discard_to_sync},
+    portal::Portal,
+    wire,
+};
+use crate::{
+    gate::{Exchange, Unmaskable},
+    operation::{Effect, Effects, Frame},
+    protocol::reader::{OutOfFrame, Reader},
+};
+
+/// What becomes of one message.
+enum Fate {
+    /// The client gets it as it is.
+    Pass,
+    /// The client does not get it.
+    Swallow,
+    /// The client gets this in its place.
+    Instead(Bytes),
+}
+
+impl PostgresDialect {
+    /// Takes every whole message at the front of `reply`; appends what the client may see to `out`.
+    pub(super) fn replies(&mut self, reply: &mut BytesMut, out: &mut BytesMut) -> Result<Exchange, Unmaskable> {
+        let mut exchange = Exchange::default();
+        let mut run = Run { from: 0, at: 0 };
+        loop {
+            if let Some(passed) = self.pass_along(&reply[run.at..]) {
+                run.at += passed;
+                if matches!(self.rows, Rows::Passing { left, .. } if left > 0) {
+                    break;
+                }
+                continue;
+            }
+            let length = wire::message_len(&reply[run.at..], LONGEST_REPLY).map_err(|error| Unmaskable::Malformed(error.0))?;
+            let Some(length) = length else { break };
+            if reply.len() - run.at < length {
+                if self.may_pass_in_parts(reply[run.at], length) {
+                    self.rows = Rows::Passing { left: length, then: Box::new(std::mem::replace(&mut self.rows, Rows::Undescribed)) };
+                    continue;
+                }
+                break;
+            }
+            self.one_reply(reply, length, &mut run, out, &mut exchange)?;
+        }
+        run.flush(reply, out);
+        reply.advance(run.at);
+        Ok(exchange)
+    }
+
+    fn one_reply(
+        &mut self,
+        reply: &[u8],
+        length: usize,
+        run: &mut Run,
+        out: &mut BytesMut,
+        exchange: &mut Exchange,
+    ) -> Result<(), Unmaskable> {
+        let message = &reply[run.at..run.at + length];
+        if matches!(message[0], b'D' | b'd') && !matches!(self.phase, Phase::LookingUp(_)) {
+            if self.masker.masks.is_empty() {
+                run.at += length;
+                return Ok(());
+            }
+            run.flush(reply, out);
+            exchange.masked += self.data(message, out)?;
+            run.skip(length);
+            return Ok(());
+        }
+        let fate = self.track(message, exchange)?;
+        match fate {
+            Fate::Pass => run.at += length,
+            Fate::Swallow => {
+                run.flush(reply, out);
+                run.skip(length);
+            }
+            Fate::Instead(words) => {
+                run.flush(reply, out);
+                out.extend_from_slice(&words);
+                run.skip(length);
+            }
+        }
+        self.drop_marks();
+        if matches!(self.pending.front(), Some(Await { what: What::Local(_), .. })) {
+            run.flush(reply, out);
+            self.own_words(out);
+        }
+        Ok(())
+    }
+
+    /// The gateway's own words that have come to the front.
+    fn own_words(&mut self, out: &mut BytesMut) {
+        while let Some(Await { what: What::Local(words), .. }) = self.pending.front() {
+            out.extend_from_slice(words);
+            self.pending.pop_front();
+        }
+    }
+
+    /// Marks of ended COPY data await nothing.
+    fn drop_marks(&mut self) {
+        while matches!(self.pending.front(), Some(Await { what: What::CopyEnd, .. })) {
+            self.pending.pop_front();
+        }
+    }
+
+    // ---- rows longer than what is held at once ----
+
+    /// A row with nothing to mask need not be whole to be passed on.
+    fn may_pass_in_parts(&self, kind: u8, length: usize) -> bool {
+        length > HELD_AT_ONCE && matches!(kind, b'D' | b'd') && matches!(self.phase, Phase::Ready) && self.masker.masks.is_empty()
+    }
+
+    fn pass_along(&mut self, bytes: &[u8]) -> Option<usize> {
+        let Rows::Passing { left, then } = &mut self.rows else { return None };
+        let passed = bytes.len().min(*left);
+        *left -= passed;
+        if *left == 0 {
+            self.rows = *std::mem::replace(then, Box::new(Rows::Undescribed));
+        }
+        Some(passed)
+    }
+
+    // ---- data ----
+
+    /// Masks one `DataRow` or `CopyData`.
+    fn data(&mut self, message: &[u8], out: &mut BytesMut) -> Result<u32, Unmaskable> {
+        let withheld = |error: String| Unmaskable::Withheld(error);
+        if message[0] == b'd' {
+            let Rows::Copy(copy) = &mut self.rows else {
+                return Err(withheld("COPY data that no statement was seen to ask for".into()));
+            };
+            let mut payload = BytesMut::new();
+            let masked = copy.push(&self.masker, &message[5..], &mut payload)?;
+            wire::message(out, b'd', |out| out.put_slice(&payload));
+            return Ok(masked);
+        }
+        let plan = match (&self.pending.front().map(|one| &one.what), &self.rows) {
+            (Some(What::Execute(portal)), _) => portal.plan.get(),
+            (Some(What::Query(_)), Rows::Plan(plan)) => Some(plan),
+            _ => None,
+        };
+        let plan = plan.ok_or_else(|| withheld("rows that were not described".into()))?;
+        if plan.is_pass() {
+            out.extend_from_slice(message);
+            return Ok(0);
+        }
+        Ok(self.masker.row(plan, message, out)?)
+    }
+
+    // ---- everything else ----
+
+    fn track(&mut self, message: &[u8], exchange: &mut Exchange) -> Result<Fate, Unmaskable> {
+        let body = &message[5..];
+        match message[0] {
+            b'R' | b'v' if matches!(self.phase, Phase::Authentication) => Ok(Fate::Pass),
+            b'S' => self.parameter_status(body),
+            b'K' if matches!(self.phase, Phase::Authentication) => self.backend_key(body),
+            b'Z' => self.ready(body, exchange),
+            b'E' => self.error(message, exchange),
+            b'N' | b'A' => self.words(message, exchange),
+            _ if matches!(self.phase, Phase::LookingUp(_)) => self.looked_up(message),
+            b'1' => self.answered("ParseComplete", |what| matches!(what, What::Parse), exchange),
+            b'2' => self.answered("BindComplete", |what| matches!(what, What::Bind), exchange),
+            b'3' => self.answered("CloseComplete", |what| matches!(what, What::Close), exchange),
+            b't' => self.front("ParameterDescription", |what| matches!(what, What::DescribeStatement)).map(|()| Fate::Pass),
+            b'T' | b'n' => self.described(message, exchange),
+            b'C' | b'I' | b's' => self.completed(exchange),
+            b'G' => self.copy_in(),
+            b'H' => self.copy_out(body),
+            b'c' => self.copy_done(message, exchange),
+            other => Err(Unmaskable::Malformed(format!("a message of type {:?} that nothing here asked for", char::from(other)))),
+        }
+    }
+
+    fn front(&self, what: &str, fits: impl Fn(&What) -> bool) -> Result<(), Unmaskable> {
+        match self.pending.front() {
+            Some(front) if fits(&front.what) => Ok(()),
+            front => {
+                let awaited = front.map_or("nothing", |front| front.what.name());
+                Err(Unmaskable::Malformed(format!("{what} came while {awaited} was awaited")))
+            }
+        }
+    }
+
+    fn answered(&mut self, what: &str, fits: impl Fn(&What) -> bool, exchange: &mut Exchange) -> Result<Fate, Unmaskable> {
+        self.front(what, fits)?;
+        self.pop(exchange);
+        Ok(Fate::Pass)
+    }
+
+    fn pop(&mut self, exchange: &mut Exchange) -> Option<What> {
+        let front = self.pending.pop_front()?;
+        exchange.finished += usize::from(front.ends_operation);
+        Some(front.what)
+    }
+
+    fn parameter_status(&mut self, body: &[u8]) -> Result<Fate, Unmaskable> {
+        let mut reader = Reader::new(body);
+        let name = String::from_utf8_lossy(reader.cstr()?).into_owned();
+        let value = String::from_utf8_lossy(reader.cstr()?).into_owned();
+        reader.finish()?;
+        match name.as_str() {
+            "standard_conforming_strings" => self.lexical.standard_conforming_strings = value == "on",
+            "client_encoding" => self.lexical.utf8 = value == "UTF8",
+            _ => {}
+        }
+        let name = name.to_ascii_lowercase();
+        if REPORTED.contains(&name.as_str()) {
+            Arc::make_mut(&mut self.state).insert(name.into(), value);
+        }
+        Ok(Fate::Pass)
+    }
+
+    /// The client gets a key of the gateway's; the backend's stays here.
+    fn backend_key(&mut self, body: &[u8]) -> Result<Fate, Unmaskable> {
+        if !(5..=260).contains(&body.len()) || self.cancel.is_some() {
+            return Err(Unmaskable::Malformed(format!("a cancel key of {} bytes, or a second one", body.len())));
+        }
+        let session = Cancellable {
+            session: self.session,
+            owner: self.owner.clone(),
+            real: Bytes::copy_from_slice(body),
+            is_held: false.into(),
+            interrupt: self.interrupt.clone(),
+        };
+        let (key, registered) = self
+            .shared
+            .cancels
+            .register(session)
+            .map_err(|error| Unmaskable::Withheld(format!("no random numbers for a cancel key: {error}")))?;
+        self.cancel = Some(registered);
+        let mut out = BytesMut::new();
+        wire::message(&mut out, b'K', |out| out.put_slice(&key));
+        Ok(Fate::Instead(out.freeze()))
+    }
+
+    fn ready(&mut self, body: &[u8], exchange: &mut Exchange) -> Result<Fate, Unmaskable> {
+        let &[status @ (b'I' | b'T' | b'E')] = body else {
+            return Err(Unmaskable::Malformed("a ReadyForQuery without a transaction status".into()));
+        };
+        self.transaction = status;
+        self.rows = Rows::Undescribed;
+        match &mut self.phase {
+            Phase::Authentication => {}
+            Phase::LookingUp(lookup) => {
+                self.shared.catalogs.learn(&self.backend, lookup);
+                self.phase = Phase::Ready;
+                return Ok(Fate::Pass);
+            }
+            Phase::Ready => self.end_of_exchange(exchange)?,
+            _ => return Err(Unmaskable::Malformed("ReadyForQuery before the session began".into())),
+        }
+        if status == b'I' && self.pending.is_empty() {
+            if self.bundle.len == 0 {
+                // Portals live no longer than their transaction.
+                self.names.portals.clear();
+            }
+            if self.wants_lookup() {
+                return Ok(self.look_up(exchange));
+            }
+        }
+        self.phase = Phase::Ready;
+        Ok(Fate::Pass)
+    }
+
+    /// `ReadyForQuery` ends a simple query or answers a `Sync`.
+    fn end_of_exchange(&mut self, exchange: &mut Exchange) -> Result<(), Unmaskable> {
+        self.drop_marks();
+        self.front("ReadyForQuery", |what| {
+            matches!(what, What::Query(_) | What::PoisonQuery(_) | What::Sync | What::MaybeSync)
+        })?;
+        self.copying_in = false;
+        if let Some(What::Query(portal)) = self.pop(exchange) {
+            self.may_have_changed_the_catalog(&portal);
+        }
+        Ok(())
+    }
+
+    fn completed(&mut self, exchange: &mut Exchange) -> Result<Fate, Unmaskable> {
+        self.rows = Rows::Undescribed;
+        self.front("CommandComplete", |what| matches!(what, What::Query(_) | What::Execute(_)))?;
+        if matches!(self.pending.front(), Some(Await { what: What::Execute(_), .. })) {
+            if let Some(What::Execute(portal)) = self.pop(exchange) {
+                self.may_have_changed_the_catalog(&portal);
+            }
+            self.end_of_copy_in();
+        }
+        Ok(Fate::Pass)
+    }
+
+    fn may_have_changed_the_catalog(&mut self, portal: &Portal) {
+        let effects = portal.prepared.as_ref().map_or(CATALOG_EFFECTS, |prepared| prepared.meaning.effects);
+        if effects.intersects(CATALOG_EFFECTS) && self.masker.masks.has_columns() {
+            self.shared.catalogs.doubt(&self.backend);
+        }
+    }
+
+    // ---- errors and other words ----
+
+    fn error(&mut self, message: &[u8], exchange: &mut Exchange) -> Result<Fate, Unmaskable> {
+        self.rows = Rows::Undescribed;
+        if let Phase::LookingUp(lookup) = &mut self.phase {
+            lookup.fail();
+            return Ok(Fate::Swallow);
+        }
+        self.drop_marks();
+        match self.pending.front_mut().map(|front| &mut front.what) {
+            Some(What::PoisonQuery(words)) => {
+                let words = std::mem::take(words);
+                if let Some(front) = self.pending.front_mut() {
+                    front.what = What::Sync;
+                }
+                return Ok(Fate::Instead(words));
+            }
+            Some(What::Poison(words)) => {
+                let words = std::mem::take(words);
+                self.pending.pop_front();
+                self.discard(exchange);
+                return Ok(Fate::Instead(words));
+            }
+            Some(What::Query(_)) | None => {}
+            Some(_) => self.discard(exchange),
+        }
+        self.copying_in = false;
+        self.words(message, exchange)
+    }
+
+    /// The backend discards everything up to the next `Sync`.
+    fn discard(&mut self, exchange: &mut Exchange) {
+        let (discarded, found) = discard_to_sync(&mut self.pending);
+        // The gateway's own words among them would answer what is now discarded.
+        exchange.finished += self.names.undo_all(discarded.into_iter());
+        self.skipping = !found;
+    }
+
+    /// Errors, notices and notifications carry values too.
+    fn words(&mut self, message: &[u8], exchange: &mut Exchange) -> Result<Fate, Unmaskable> {
+        if self.masker.masks.is_empty() {
+            return Ok(Fate::Pass);
+        }
+        let reads = match self.pending.front().map(|front| &front.what) {
+            Some(What::Query(portal) | What::Execute(portal) | What::DescribePortal { portal, .. }) => self.reads(portal),
+            None => References::default(),
+            Some(_) => References::opaque(),
+        };
+        let mut out = BytesMut::new();
+        let masked = if message[0] == b'A' {
+            self.masker.notification(message, &mut out)?
+        } else {
+            let catalog = self.catalog();
+            let context = Context { references: &reads, catalog: catalog.as_deref() };
+            self.masker.report(message, context, &mut out)?
+        };
+        exchange.masked += masked;
+        Ok(if masked == 0 { Fate::Pass } else { Fate::Instead(out.freeze()) })
+    }
+
+    // ---- descriptions ----
+
+    fn described(&mut self, message: &[u8], exchange: &mut Exchange) -> Result<Fate, Unmaskable> {
+        self.front("a row description", |what| {
+            matches!(what, What::Query(_) | What::DescribeStatement | What::DescribePortal { .. })
+        })?;
+        let portal = match self.pending.front().map(|front| &front.what) {
+            Some(What::Query(portal)) => portal.clone(),
+            Some(What::DescribePortal { portal, .. }) => portal.clone(),
+            _ => {
+                self.pop(exchange);
+                return Ok(Fate::Pass);
+            }
+        };
+        let plan = if self.masker.masks.is_empty() { None } else { Some(Arc::new(self.plan(message, &portal)?)) };
+        if let Some(What::Query(_)) = self.pending.front().map(|front| &front.what) {
+            self.rows = plan.map_or(Rows::Undescribed, Rows::Plan);
+            return Ok(Fate::Pass);
+        }
+        if let Some(plan) = plan {
+            // A portal is described once or twice with the same words; the first plan stands.
+            let _ = portal.plan.set(plan);
+        }
+        match self.pop(exchange) {
+            Some(What::DescribePortal { own: true, .. }) => Ok(Fate::Swallow),
+            _ => Ok(Fate::Pass),
+        }
+    }
+
+    fn plan(&self, message: &[u8], portal: &Portal) -> Result<Plan, Unmaskable> {
+        let fields = if message[0] == b'n' { Vec::new() } else { Field::read_all(message)? };
+        let plan = Plan::new(&fields, &self.reads(portal), &self.masker.masks, self.catalog().as_deref());
+        if plan.has_unknown_relation() {
+            // Made since the last look: masked whole now, known after the next.
+            self.shared.catalogs.doubt(&self.backend);
+        }
+        Ok(plan)
+    }
+
+    fn catalog(&self) -> Option<Arc<mask::Catalog>> {
+        self.shared.catalogs.of(&self.backend, &self.masker.masks)
+    }
+
+    /// What a statement reads; everything, where the text alone does not say.
+    fn reads(&self, portal: &Portal) -> References {
+        let Some(prepared) = &portal.prepared else { return References::opaque() };
+        let elsewhere = |statement: &Statement| matches!(statement, Statement::Execute { .. } | Statement::Fetch { .. });
+        if prepared.classified.statements.iter().any(elsewhere) || prepared.meaning.effects.contains(Effect::Unknown) {
+            return References::opaque();
+        }
+        references(&prepared.classified.reads)
+    }
+
+    // ---- COPY ----
+
+    /// The backend now reads COPY data, and ignores every `Sync` that comes before its end.
+    fn copy_in(&mut self) -> Result<Fate, Unmaskable> {
+        self.front("CopyInResponse", |what| matches!(what, What::Query(_) | What::Execute(_)))?;
+        let ended = self.pending.iter().any(|one| matches!(one.what, What::CopyEnd));
+        self.copying_in = !ended;
+        let during = self.pending.iter_mut().skip(1).take_while(|one| !matches!(one.what, What::CopyEnd));
+        for one in during.filter(|one| matches!(one.what, What::Sync)) {
+            one.what = What::MaybeSync;
+        }
+        Ok(Fate::Pass)
+    }
+
+    /// The COPY went well, so the backend did ignore what came during it.
+    fn end_of_copy_in(&mut self) {
+        let Some(end) = self.pending.iter().position(|one| matches!(one.what, What::CopyEnd)) else { return };
+        if self.pending.iter().take(end).all(|one| matches!(one.what, What::MaybeSync)) {
+            self.pending.drain(..=end);
+        }
+    }
+
+    fn copy_out(&mut self, body: &[u8]) -> Result<Fate, Unmaskable> {
+        self.front("CopyOutResponse", |what| matches!(what, What::Query(_) | What::Execute(_)))?;
+        if self.masker.masks.is_empty() {
+            return Ok(Fate::Pass);
+        }
+        let mut reader = Reader::new(body);
+        let binary = reader.byte()? == 1;
+        let columns = usize::try_from(reader.i16()?).map_err(|_| Unmaskable::Malformed("a negative count of columns".into()))?;
+        let portal = match self.pending.front().map(|front| &front.what) {
+            Some(What::Query(portal) | What::Execute(portal)) => portal.clone(),
+            _ => unreachable!("the front was just looked at"),
+        };
+        let withheld = || Unmaskable::Withheld("COPY to the client that no statement was seen to ask for".into());
+        let prepared = portal.prepared.as_ref().ok_or_else(withheld)?;
+        let mut copies = prepared.classified.statements.iter().filter_map(|statement| match statement {
+            copy @ Statement::Copy { to_stdout: true, .. } => Some(copy),
+            _ => None,
+        });
+        // Of two COPYs in one text the gateway could not tell which this is.
+        let (Some(copy), None) = (copies.next(), copies.next()) else { return Err(withheld()) };
+        let format = copy_format(copy).map_err(Unmaskable::Withheld)?;
+        if (format == CopyFormat::Binary) != binary {
+            return Err(Unmaskable::Malformed("a COPY in another format than was asked for".into()));
+        }
+        let reads = references(&prepared.classified.reads);
+        let Statement::Copy { relation, columns: named, query, .. } = copy else { unreachable!("only COPYs were kept") };
+        let source = match (query, relation) {
+            (true, _) => CopySource::Query(&reads),
+            (false, Some((schema, name))) => CopySource::Table { schema: schema.as_deref(), name, columns: named },
+            (false, None) => CopySource::Unknown,
+        };
+        let plan = CopyPlan::new(source, columns, binary, &self.masker.masks, self.catalog().as_deref())?;
+        let encoding = self.state.get("client_encoding").map_or("UTF8", String::as_str);
+        let copy = CopyOut::new(plan, format, encoding)?;
+        self.rows = Rows::Copy(Box::new(copy));
+        Ok(Fate::Pass)
+    }
+
+    /// What was held back of a last line without an end goes out before the end of the data.
+    fn copy_done(&mut self, message: &[u8], exchange: &mut Exchange) -> Result<Fate, Unmaskable> {
+        let rows = std::mem::replace(&mut self.rows, Rows::Undescribed);
+        let Rows::Copy(mut copy) = rows else { return Ok(Fate::Pass) };
+        let mut payload = BytesMut::new();
+        exchange.masked += copy.finish(&self.masker, &mut payload)?;
+        if payload.is_empty() {
+            return Ok(Fate::Pass);
+        }
+        let mut out = BytesMut::new();
+        wire::message(&mut out, b'd', |out| out.put_slice(&payload));
+        out.put_slice(message);
+        Ok(Fate::Instead(out.freeze()))
+    }
+
+    // ---- the gateway's own look into the catalog ----
+
+    fn wants_lookup(&self) -> bool {
+        self.masker.masks.has_columns() && self.shared.catalogs.is_wanted(&self.backend, &self.masker.masks)
+    }
+
+    /// Asks on the bot's connection, at a point where that changes nothing: idle, outside a transaction, and before
+    /// the client hears that the backend is ready.
+    fn look_up(&mut self, exchange: &mut Exchange) -> Fate {
+        let Some(lookup) = Lookup::new(&self.masker.masks) else { return Fate::Pass };
+        let mut out = BytesMut::new();
+        wire::query(&mut out, lookup.sql());
+        exchange.own = Some(("catalog lookup", Frame::new(out.freeze())));
+        self.phase = Phase::LookingUp(lookup);
+        Fate::Swallow
+    }
+
+    fn looked_up(&mut self, message: &[u8]) -> Result<Fate, Unmaskable> {
+        let Phase::LookingUp(lookup) = &mut self.phase else { unreachable!("only called while looking up") };
+        match message[0] {
+            b'D' => lookup.row(message),
+            b'T' | b'C' => {}
+            other => return Err(Unmaskable::Malformed(format!("a message of type {:?} during a catalog lookup", char::from(other)))),
+        }
+        Ok(Fate::Swallow)
+    }
+}
+
+impl What {
+    fn name(&self) -> &'static str {
+        match self {
+            What::Query(_) => "a query's result",
+            What::Parse => "ParseComplete",
+            What::Bind => "BindComplete",
+            What::Close => "CloseComplete",
+            What::DescribeStatement | What::DescribePortal { .. } => "a description",
+            What::Execute(_) => "an execution's result",
+            What::Sync | What::MaybeSync => "ReadyForQuery",
+            What::CopyEnd | What::Local(_) => "nothing",
+            What::Poison(_) | What::PoisonQuery(_) => "an error",
+        }
+    }
+}
+
+/// A run of messages that pass as they are, copied in one piece.
+struct Run {
+    from: usize,
+    at: usize,
+}
+
+impl Run {
+    fn flush(&mut self, reply: &[u8], out: &mut BytesMut) {
+        out.extend_from_slice(&reply[self.from..self.at]);
+        self.from = self.at;
+    }
+
+    /// Leaves out the next `length` bytes; what came before must have been flushed.
+    fn skip(&mut self, length: usize) {
+        self.at += length;
+        self.from = self.at;
+    }
+}
+
+/// The classifier's references as the masks take them.
+fn references(reads: &classify::References) -> References {
+    let schema = |schema: &String| (!schema.is_empty()).then(|| schema.clone());
+    References {
+        columns: reads.columns.clone(),
+        tables: reads.tables.iter().map(|table| (schema(&table.schema), table.name.clone())).collect(),
+        whole_row: reads.whole_row || reads.inner_star,
+        set_operation: reads.set_operation,
+        opaque: false,
+    }
+}
+
+/// A COPY's format as the masks take it.
+fn copy_format(copy: &Statement) -> Result<CopyFormat, String> {
+    let Statement::Copy { format, options, .. } = copy else { unreachable!("only COPYs come here") };
+    let byte = |name: &str, default: u8| match options.get(name).map(String::as_bytes) {
+        None => Ok(default),
+        Some(&[byte]) => Ok(byte),
+        Some(_) => Err(format!("its {name} is not one byte")),
+    };
+    let null = |default: &str| options.get("null").cloned().unwrap_or_else(|| default.to_owned()).into_bytes();
+    // Bare, `true`, `on`, `1` or `match`: a header line in any case.
+    let off = |value: &str| matches!(value, "false" | "off" | "0");
+    let header = options.get("header").is_some_and(|value| !off(&value.to_ascii_lowercase()));
+    Ok(match format {
+        classify::CopyFormat::Text => CopyFormat::Text { delimiter: byte("delimiter", b'\t')?, null: null("\\N"), header },
+        classify::CopyFormat::Csv => {
+            let quote = byte("quote", b'"')?;
+            let (delimiter, escape) = (byte("delimiter", b',')?, byte("escape", quote)?);
+            CopyFormat::Csv { delimiter, null: null(""), quote, escape, header }
+        }
+        classify::CopyFormat::Binary => CopyFormat::Binary,
+        classify::CopyFormat::Other => return Err("its format is not one that the gateway knows".into()),
+    })
+}
+
+impl From<mask::Unmaskable> for Unmaskable {
+    fn from(error: mask::Unmaskable) -> Self {
+        Self::Withheld(error.to_string())
+    }
+}
+
+impl From<OutOfFrame> for Unmaskable {
+    fn from(error: OutOfFrame) -> Self {
+        Self::Malformed(error.to_string())
+    }
+}
+
+/// The longest message taken from a backend: PostgreSQL's own limit for one value.
+const LONGEST_REPLY: usize = 1 << 30;
+
+/// A row up to so long is passed on whole; a longer one, with nothing to mask, in parts.
+const HELD_AT_ONCE: usize = 256 * 1024;
+
+/// What may change what the catalog says.
+const CATALOG_EFFECTS: Effects = Effects::of(Effect::Schema).with(Effect::Execute).with(Effect::Unknown).with(Effect::Privilege);
+
+/// What a backend reports of its own accord and is part of the session's state.
+const REPORTED: [&str; 6] =
+    ["standard_conforming_strings", "search_path", "session_authorization", "is_superuser", "client_encoding", "timezone"];

@@ -1,0 +1,590 @@
+//! The client's half: startup, authentication, and typed messages into [`Step`]s.
+//!
+//! # Correctness
+//! What is judged is cut out of the input together with everything it depends on, in one piece; the piece is what is
+//! forwarded. A message is read only inside its own length.
+
+use std::{collections::BTreeMap, sync::Arc};
+
+use bytes::{Bytes, BytesMut};
+
+use super::{
+    classify::{Classified, Lexical, Statement},
+    dialect::{Bundle, Phase, PostgresDialect, Submission, Submitted},
+    pending::{Await, What},
+    portal::{Portal, Prepared},
+    startup::{self, Startup},
+    wire,
+};
+use crate::{
+    operation::{Effect, Effects, Frame, Meaning, Operation, Parameter, State},
+    protocol::{Malformed, Step, reader::Reader},
+};
+
+impl PostgresDialect {
+    // ---- before the first typed message ----
+
+    pub(super) fn startup(&mut self, input: &mut BytesMut) -> Result<Step, Malformed> {
+        let Some(length) = startup::packet_len(input)? else { return Ok(Step::More) };
+        if input.len() < length {
+            return Ok(Step::More);
+        }
+        let packet = input.split_to(length).freeze();
+        match startup::read(&packet)? {
+            Startup::Ssl => self.no_encryption(input, true),
+            Startup::GssEnc => self.no_encryption(input, false),
+            Startup::Cancel(key) => Ok(self.cancel_request(&packet, &key)),
+            Startup::Session { version, parameters } => Ok(self.connect(packet, version, &parameters)),
+        }
+    }
+
+    /// Answers `N`. Each may be asked once; and bytes that were sent along with the request would be read as if they
+    /// had come through the encryption that was asked for, so they end the connection (CVE-2021-23214 and its kin).
+    fn no_encryption(&mut self, input: &BytesMut, is_ssl: bool) -> Result<Step, Malformed> {
+        let Phase::Startup { ssl, gss } = &mut self.phase else { unreachable!("only called in startup") };
+        let asked = if is_ssl { ssl } else { gss };
+        if std::mem::replace(asked, true) {
+            return Err(Malformed("encryption was asked for twice".into()));
+        }
+        if !input.is_empty() {
+            return Err(Malformed("bytes follow an encryption request before its answer".into()));
+        }
+        self.answers.extend_from_slice(b"N");
+        Ok(Step::Answer)
+    }
+
+    fn connect(&mut self, packet: Bytes, version: u32, parameters: &BTreeMap<String, String>) -> Step {
+        let get = |name: &str| parameters.get(name).cloned().unwrap_or_default();
+        let user = get("user");
+        let database = parameters.get("database").cloned().unwrap_or_else(|| user.clone());
+        let state = State::from([("database".into(), database.clone()), ("user".into(), user.clone())]);
+        self.state = Arc::new(state);
+        if let Some(options) = parameters.get("options") {
+            Arc::make_mut(&mut self.state).insert("options".into(), options.clone());
+        }
+        self.backend.database(&database);
+        let text = parameters.iter().map(|(name, value)| format!("{name}={value}")).collect::<Vec<_>>().join(" ");
+        let mut fields = BTreeMap::new();
+        fields.insert("user", user.into());
+        fields.insert("database", database.into());
+        fields.insert("protocol_version", format!("{}.{}", version >> 16, version & 0xffff).into());
+        let operation = self.about("connect", text.into(), Effects::of(Effect::Session), fields);
+        self.submitted = Some(Submitted { awaited: Vec::new(), kind: Submission::Connect });
+        let frame = Frame::new(packet);
+        if self.settings.tls_required {
+            return Step::Forbid(operation, frame, "this resource requires TLS, and the client did not use it".into());
+        }
+        let replication = get("replication").to_ascii_lowercase();
+        if !matches!(replication.as_str(), "" | "0" | "off" | "false" | "no" | "f" | "n" | "of") {
+            return Step::Forbid(operation, frame, "replication connections are not let through".into());
+        }
+        Step::Submit(operation, frame)
+    }
+
+    /// The key was made by this gateway, or it is nobody's. What it cancels is a session of the same workload and user.
+    fn cancel_request(&mut self, packet: &Bytes, key: &Bytes) -> Step {
+        let Some(session) = self.shared.cancels.find(key, &self.owner) else {
+            self.phase = Phase::Over;
+            return Step::End("a cancel request with a key that is not this workload's");
+        };
+        if session.withdraw() {
+            self.phase = Phase::Over;
+            return Step::End("the client cancelled an operation that was held");
+        }
+        let mut real = BytesMut::from(&packet[..8]);
+        real.extend_from_slice(&session.real);
+        let text = format!("cancel what session {} does", session.session);
+        let operation = self.about("cancel", text.into(), Effects::of(Effect::Session), BTreeMap::new());
+        self.submitted = Some(Submitted { awaited: Vec::new(), kind: Submission::Cancel });
+        Step::Submit(operation, Frame::secret(real.freeze(), "cancel request with the backend's key"))
+    }
+
+    /// While the backend authenticates the client, only its answers may come: a second startup message would be
+    /// somebody else's session under this one's name.
+    pub(super) fn authentication(&mut self, input: &mut BytesMut) -> Result<Step, Malformed> {
+        let Some(length) = wire::message_len(input, wire::LONGEST_STARTUP)? else { return Ok(Step::More) };
+        if input[0] != b'p' {
+            return Err(Malformed(format!("a message of type {:?} came before authentication", char::from(input[0]))));
+        }
+        if input.len() < length {
+            return Ok(Step::More);
+        }
+        let frame = Frame::secret(input.split_to(length).freeze(), "password or authentication message");
+        Ok(Step::Control("authentication", frame))
+    }
+
+    // ---- typed messages ----
+
+    /// Reads messages until one makes a step. What belongs to an `Execute` gathers in the bundle and stays at the
+    /// front of the input until then.
+    pub(super) fn typed(&mut self, input: &mut BytesMut) -> Result<Step, Malformed> {
+        loop {
+            let at = self.bundle.len;
+            let longest = wire::LONGEST.saturating_sub(at);
+            let Some(length) = wire::message_len(&input[at..], longest)? else { return Ok(Step::More) };
+            let kind = input[at];
+            if !b"QPBDECSHFdcfX".contains(&kind) {
+                return Err(Malformed(format!("a message of type {:?} is not one that a client sends here", char::from(kind))));
+            }
+            if input.len() < at + length {
+                self.need = at + length;
+                return Ok(Step::More);
+            }
+            if self.skipping {
+                if let Some(step) = self.skip(input, kind, length) {
+                    return Ok(step);
+                }
+                continue;
+            }
+            let gathers = b"PBDCESH".contains(&kind);
+            if at > 0 && !gathers {
+                return Ok(self.submit_bundle(input, Submission::Extended { sync: false, flush: false }));
+            }
+            if !gathers {
+                return self.single(input, kind, length);
+            }
+            let body = input.clone_body(at, length);
+            if let Some(step) = self.gather(input, kind, &body, length)? {
+                return Ok(step);
+            }
+        }
+    }
+
+    /// After an error the backend ignores everything up to `Sync`, and so does the gateway.
+    fn skip(&mut self, input: &mut BytesMut, kind: u8, length: usize) -> Option<Step> {
+        // What was gathered before the error was noticed will never be executed.
+        let Bundle { awaited, len, .. } = std::mem::take(&mut self.bundle);
+        self.names.undo_all(awaited.into_iter());
+        let discarded = input.split_to(len);
+        drop(discarded);
+        let message = input.split_to(length).freeze();
+        match kind {
+            b'S' => {
+                self.skipping = false;
+                self.pending.push_back(Await::plain(What::Sync));
+                Some(Step::Control("sync", Frame::new(message)))
+            }
+            b'X' => Some(self.terminate(message)),
+            _ => None,
+        }
+    }
+
+    fn terminate(&mut self, message: Bytes) -> Step {
+        self.phase = Phase::Over;
+        Step::Control("terminate", Frame::new(message))
+    }
+
+    /// A message that stands alone.
+    fn single(&mut self, input: &mut BytesMut, kind: u8, length: usize) -> Result<Step, Malformed> {
+        let message = input.split_to(length).freeze();
+        match kind {
+            b'Q' => self.query(message),
+            b'F' => Ok(self.function_call(message)),
+            b'X' => Ok(self.terminate(message)),
+            // COPY data. Outside a COPY the backend ignores all three.
+            b'c' | b'f' => {
+                self.copying_in = false;
+                self.pending.push_back(Await::plain(What::CopyEnd));
+                Ok(Step::Continue(Frame::new(message)))
+            }
+            _ => Ok(Step::Continue(Frame::new(message))),
+        }
+    }
+
+    fn query(&mut self, message: Bytes) -> Result<Step, Malformed> {
+        let mut reader = Reader::new(&message[5..]);
+        let text = reader.cstr()?;
+        reader.finish()?;
+        let text = message.slice_ref(text);
+        let prepared = self.prepare(text.clone(), Vec::new());
+        let portal = Portal::new(Some(prepared.clone()), Vec::new());
+        let operation = self.operation("query", text, Vec::new(), prepared.meaning.clone());
+        let awaited = vec![Await::ending(What::Query(portal))];
+        self.submitted = Some(Submitted { awaited, kind: Submission::Simple });
+        Ok(Step::Submit(operation, Frame::new(message)))
+    }
+
+    /// The fast path names a function by number and nothing else says what it does.
+    fn function_call(&mut self, message: Bytes) -> Step {
+        let effects = Effects::of(Effect::Execute).with(Effect::Unknown);
+        let text = "function call by number (the protocol's fast path)";
+        let operation = self.about("function-call", text.into(), effects, BTreeMap::new());
+        self.submitted = Some(Submitted { awaited: Vec::new(), kind: Submission::Simple });
+        Step::Forbid(operation, Frame::new(message), "the function-call fast path is never let through".into())
+    }
+
+    // ---- the extended protocol ----
+
+    /// Adds one extended-protocol message to the bundle; answers a step when that completes something.
+    fn gather(&mut self, input: &mut BytesMut, kind: u8, body: &Bytes, length: usize) -> Result<Option<Step>, Malformed> {
+        let awaited = match kind {
+            b'P' => self.parse(body)?,
+            b'B' => self.bind(body)?,
+            b'D' => self.describe(body)?,
+            b'C' => self.close_name(body)?,
+            b'E' => return self.execute(input, body, length).map(Some),
+            b'S' => {
+                self.bundle.len += length;
+                Reader::new(body).finish()?;
+                let what = if self.copying_in { What::MaybeSync } else { What::Sync };
+                self.bundle.awaited.push(Await::plain(what));
+                return Ok(Some(self.submit_bundle(input, Submission::Extended { sync: true, flush: false })));
+            }
+            _ => {
+                self.bundle.len += length;
+                Reader::new(body).finish()?;
+                return Ok(Some(self.submit_bundle(input, Submission::Extended { sync: false, flush: true })));
+            }
+        };
+        self.bundle.len += length;
+        self.bundle.awaited.push(awaited);
+        Ok(None)
+    }
+
+    fn parse(&mut self, body: &Bytes) -> Result<Await, Malformed> {
+        let mut reader = Reader::new(body);
+        let name = Bytes::copy_from_slice(reader.cstr()?);
+        let text = Bytes::copy_from_slice(reader.cstr()?);
+        let count = usize::try_from(reader.i16()?).map_err(|_| Malformed("a negative count of parameter types".into()))?;
+        let types = (0..count).map(|_| reader.u32()).collect::<Result<_, _>>()?;
+        reader.finish()?;
+        let prepared = self.prepare(text, types);
+        let undo = self.names.assume_statement(name, Some(prepared));
+        Ok(Await { what: What::Parse, undo, ends_operation: false })
+    }
+
+    fn bind(&mut self, body: &Bytes) -> Result<Await, Malformed> {
+        let mut reader = Reader::new(body);
+        let name = Bytes::copy_from_slice(reader.cstr()?);
+        let statement = reader.cstr()?;
+        let prepared = self.statement(statement);
+        let parameters = parameters(&mut reader, prepared.as_deref())?;
+        let formats = usize::try_from(reader.i16()?).map_err(|_| Malformed("a negative count of formats".into()))?;
+        reader.take(formats.checked_mul(2).ok_or_else(|| Malformed("a count of formats that no message holds".into()))?)?;
+        reader.finish()?;
+        let portal = Portal::new(prepared, parameters);
+        self.bundle.bound.push(portal.clone());
+        let undo = self.names.assume_portal(name, Some(portal));
+        Ok(Await { what: What::Bind, undo, ends_operation: false })
+    }
+
+    fn describe(&mut self, body: &Bytes) -> Result<Await, Malformed> {
+        let mut reader = Reader::new(body);
+        let kind = reader.byte()?;
+        let name = reader.cstr()?;
+        reader.finish()?;
+        Ok(Await::plain(match kind {
+            b'S' => What::DescribeStatement,
+            b'P' => What::DescribePortal { portal: self.portal(name), own: false },
+            other => return Err(Malformed(format!("a describe of {:?}", char::from(other)))),
+        }))
+    }
+
+    fn close_name(&mut self, body: &Bytes) -> Result<Await, Malformed> {
+        let mut reader = Reader::new(body);
+        let kind = reader.byte()?;
+        let name = Bytes::copy_from_slice(reader.cstr()?);
+        reader.finish()?;
+        let undo = match kind {
+            b'S' => self.names.assume_statement(name, None),
+            b'P' => self.names.assume_portal(name, None),
+            other => return Err(Malformed(format!("a close of {:?}", char::from(other)))),
+        };
+        Ok(Await { what: What::Close, undo, ends_operation: false })
+    }
+
+    /// An `Execute` is what is judged, with the `Bind` and `Parse` before it. A `Sync` or `Flush` right behind it
+    /// goes along, so that a refused and an allowed execution are each one piece.
+    fn execute(&mut self, input: &mut BytesMut, body: &Bytes, length: usize) -> Result<Step, Malformed> {
+        let mut reader = Reader::new(body);
+        let name = Bytes::copy_from_slice(reader.cstr()?);
+        reader.i32()?;
+        reader.finish()?;
+        let portal = self.portal(&name);
+        if !self.masker.masks.is_empty() && portal.plan.get().is_none() && !self.bundle.describes(&portal) {
+            self.bundle.describe.push((self.bundle.len, name));
+            self.bundle.awaited.push(Await::plain(What::DescribePortal { portal: portal.clone(), own: true }));
+        }
+        self.bundle.bound.retain(|bound| !Arc::ptr_eq(bound, &portal));
+        self.bundle.awaited.push(Await::ending(What::Execute(portal.clone())));
+        self.bundle.len += length;
+        let (mut sync, mut flush) = (false, false);
+        match input.get(self.bundle.len..self.bundle.len + 5) {
+            Some(&[b'S', 0, 0, 0, 4]) if !self.copying_in => {
+                sync = true;
+                self.bundle.awaited.push(Await::plain(What::Sync));
+                self.bundle.len += 5;
+            }
+            Some(&[b'H', 0, 0, 0, 4]) => {
+                flush = true;
+                self.bundle.len += 5;
+            }
+            _ => {}
+        }
+        Ok(self.submit_execution("execute", &portal, input, Submission::Extended { sync, flush }))
+    }
+
+    /// The bundle without an `Execute`. With a `Bind` in it that is an operation of its own: binding plans the
+    /// statement, and planning runs what is declared immutable.
+    fn submit_bundle(&mut self, input: &mut BytesMut, kind: Submission) -> Step {
+        match self.bundle.bound.pop() {
+            Some(portal) => {
+                if let Some(last) = self.bundle.awaited.iter_mut().rfind(|one| matches!(one.what, What::Bind)) {
+                    last.ends_operation = true;
+                }
+                self.submit_execution("bind", &portal, input, kind)
+            }
+            None => {
+                let Bundle { len, awaited, .. } = std::mem::take(&mut self.bundle);
+                self.pending.extend(awaited);
+                Step::Control("prepare, describe, close, sync", Frame::new(input.split_to(len).freeze()))
+            }
+        }
+    }
+
+    fn submit_execution(&mut self, kind: &'static str, portal: &Arc<Portal>, input: &mut BytesMut, said: Submission) -> Step {
+        let Bundle { len, awaited, describe, bound } = std::mem::take(&mut self.bundle);
+        let wire = splice(input.split_to(len), &describe);
+        let meaning = self.meaning_of(portal, &bound);
+        let text = portal.prepared.as_ref().map_or_else(Bytes::new, |prepared| prepared.text.clone());
+        let operation = self.operation(kind, text, portal.parameters.clone(), meaning);
+        self.submitted = Some(Submitted { awaited, kind: said });
+        Step::Submit(operation, Frame::new(wire))
+    }
+
+    // ---- what statements mean ----
+
+    fn prepare(&mut self, text: Bytes, parameter_types: Vec<u32>) -> Arc<Prepared> {
+        let classified = self.classify(&text);
+        let meaning = self.resolve(&classified);
+        Arc::new(Prepared { text, classified, meaning, parameter_types })
+    }
+
+    /// While answers are still to come, one of them may change how string literals are read; then both readings count.
+    fn classify(&self, text: &[u8]) -> Arc<Classified> {
+        let classified = self.shared.classifier.classify(text, &self.lexical);
+        if self.pending.is_empty() && self.bundle.len == 0 || !text.contains(&b'\\') {
+            return classified;
+        }
+        let other = Lexical { standard_conforming_strings: !self.lexical.standard_conforming_strings, ..self.lexical };
+        let other = self.shared.classifier.classify(text, &other);
+        if other.meaning == classified.meaning {
+            return classified;
+        }
+        let mut both = (*classified).clone();
+        both.meaning = Arc::new(union(&classified.meaning, &other.meaning));
+        both.statements.extend(other.statements.iter().cloned());
+        Arc::new(both)
+    }
+
+    /// What a text means once the names in it (`EXECUTE`, `FETCH`) stand for what they were made from; learns the
+    /// names that it makes.
+    fn resolve(&mut self, classified: &Classified) -> Arc<Meaning> {
+        let meaning = classified.resolve(|name| self.recall(name), |name| self.recall(name));
+        for statement in &classified.statements {
+            match statement {
+                Statement::Prepare { name, meaning } | Statement::DeclareCursor { name, meaning } => {
+                    self.learn(name, meaning);
+                }
+                Statement::Set { name, value, .. } => self.note_setting(name, value.as_deref()),
+                Statement::SetRole { role, session, .. } => {
+                    let name = if *session { "session_authorization" } else { "role" };
+                    self.note_setting(name, role.as_deref());
+                }
+                Statement::MaySet { names } => {
+                    names.iter().flatten().for_each(|name| self.note_setting(name, Some("set by a function")));
+                }
+                _ => {}
+            }
+        }
+        meaning
+    }
+
+    fn learn(&mut self, name: &str, meaning: &Arc<Meaning>) {
+        if self.sql_names.len() >= MOST_NAMES && !self.sql_names.contains_key(name) {
+            return;
+        }
+        let known = self.sql_names.entry(name.to_owned()).or_insert_with(|| meaning.clone());
+        if known != meaning {
+            *known = Arc::new(union(known, meaning));
+        }
+    }
+
+    /// What a name may stand for: in SQL and in the protocol, statements and cursors share their names.
+    fn recall(&self, name: &str) -> Option<Arc<Meaning>> {
+        let by_sql = self.sql_names.get(name).cloned();
+        let statement = self.names.statements.get(name.as_bytes()).map(|prepared| prepared.meaning.clone());
+        let portal = self.names.portals.get(name.as_bytes()).and_then(|portal| portal.prepared.as_ref());
+        let all = [by_sql, statement, portal.map(|prepared| prepared.meaning.clone())];
+        all.into_iter().flatten().reduce(|one, other| Arc::new(union(&one, &other)))
+    }
+
+    fn statement(&self, name: &[u8]) -> Option<Arc<Prepared>> {
+        if let Some(prepared) = self.names.statements.get(name) {
+            return Some(prepared.clone());
+        }
+        // A statement that was prepared in SQL can be bound too.
+        let name = str::from_utf8(name).ok()?;
+        let meaning = self.sql_names.get(name)?.clone();
+        // Its reads are those of an EXECUTE: not to be seen from here, so everything.
+        let text = Bytes::from(format!("EXECUTE \"{}\"", name.replace('"', "\"\"")));
+        let classified = self.shared.classifier.classify(&text, &self.lexical);
+        Some(Arc::new(Prepared { text, classified, meaning, parameter_types: Vec::new() }))
+    }
+
+    fn portal(&self, name: &[u8]) -> Arc<Portal> {
+        self.names.portals.get(name).cloned().unwrap_or_else(|| Portal::new(None, Vec::new()))
+    }
+
+    /// What executing `portal` means, and what binding the others in the same bundle means.
+    fn meaning_of(&self, portal: &Portal, others: &[Arc<Portal>]) -> Arc<Meaning> {
+        let of = |portal: &Portal| match &portal.prepared {
+            Some(prepared) => prepared.meaning.clone(),
+            None => unknown("executes a portal that this session was not seen to bind"),
+        };
+        others.iter().fold(of(portal), |meaning, other| Arc::new(union(&meaning, &of(other))))
+    }
+
+    fn note_setting(&mut self, name: &str, value: Option<&str>) {
+        let name = name.to_ascii_lowercase();
+        if STATE_SETTINGS.contains(&name.as_str()) {
+            let value = value.unwrap_or("default").to_owned();
+            Arc::make_mut(&mut self.state).insert(name.into(), value);
+        }
+    }
+
+    fn operation(&self, kind: &'static str, text: Bytes, parameters: Vec<Parameter>, meaning: Arc<Meaning>) -> Operation {
+        Operation { kind: kind.into(), text, parameters, meaning, state: self.state_now() }
+    }
+
+    /// The session's state, with the transaction's where it is not the usual one.
+    fn state_now(&self) -> Arc<State> {
+        let mut state = self.state.clone();
+        if self.transaction != b'I' {
+            let word = if self.transaction == b'T' { "in progress" } else { "failed" };
+            Arc::make_mut(&mut state).insert("transaction".into(), word.into());
+        }
+        if !self.pending.is_empty() {
+            Arc::make_mut(&mut state).insert("behind".into(), format!("{} unanswered messages", self.pending.len()));
+        }
+        state
+    }
+
+    fn about(
+        &self,
+        kind: &'static str,
+        text: String,
+        effects: Effects,
+        fields: BTreeMap<&'static str, serde_json::Value>,
+    ) -> Operation {
+        let meaning = Arc::new(Meaning { effects, fields, ..Meaning::default() });
+        self.operation(kind, text.into(), Vec::new(), meaning)
+    }
+}
+
+impl Bundle {
+    fn describes(&self, portal: &Arc<Portal>) -> bool {
+        let described = |one: &Await| matches!(&one.what, What::DescribePortal { portal: other, .. } if Arc::ptr_eq(other, portal));
+        self.awaited.iter().any(described)
+    }
+}
+
+/// A `Bind`'s parameters: format codes, then values.
+fn parameters(reader: &mut Reader<'_>, prepared: Option<&Prepared>) -> Result<Vec<Parameter>, Malformed> {
+    let negative = || Malformed("a negative count in a bind message".into());
+    let formats = usize::try_from(reader.i16()?).map_err(|_| negative())?;
+    let formats = (0..formats).map(|_| reader.i16()).collect::<Result<Vec<_>, _>>()?;
+    let count = usize::try_from(reader.i16()?).map_err(|_| negative())?;
+    (0..count)
+        .map(|index| {
+            let length = reader.i32()?;
+            let value = match usize::try_from(length) {
+                Ok(length) => Some(Bytes::copy_from_slice(reader.take(length)?)),
+                Err(_) if length == -1 => None,
+                Err(_) => return Err(Malformed(format!("a bound value is {length} bytes long"))),
+            };
+            let format = match formats.len() {
+                0 => 0,
+                1 => formats[0],
+                _ => formats.get(index).copied().unwrap_or(0),
+            };
+            let kind = prepared.and_then(|prepared| prepared.parameter_types.get(index)).filter(|kind| **kind != 0);
+            Ok(Parameter { kind: kind.map_or_else(String::new, u32::to_string), binary: format == 1, value })
+        })
+        .collect()
+}
+
+/// The bundle's bytes with the gateway's own `Describe` messages at their places.
+fn splice(bundle: BytesMut, describe: &[(usize, Bytes)]) -> Bytes {
+    if describe.is_empty() {
+        return bundle.freeze();
+    }
+    let mut out = BytesMut::with_capacity(bundle.len() + 16 * describe.len());
+    let mut done = 0;
+    for (at, portal) in describe {
+        out.extend_from_slice(&bundle[done..*at]);
+        wire::describe_portal(&mut out, portal);
+        done = *at;
+    }
+    out.extend_from_slice(&bundle[done..]);
+    out.freeze()
+}
+
+/// Both meanings at once: never less than either.
+fn union(one: &Meaning, other: &Meaning) -> Meaning {
+    let mut both = one.clone();
+    both.effects = one.effects.union(other.effects);
+    for object in &other.objects {
+        if !both.objects.contains(object) {
+            both.objects.push(object.clone());
+        }
+    }
+    for reason in &other.unknown {
+        if !both.unknown.contains(reason) {
+            both.unknown.push(reason.clone());
+        }
+    }
+    for (name, value) in &other.fields {
+        let merged = match (both.fields.remove(name), value) {
+            (Some(serde_json::Value::Array(mut one)), serde_json::Value::Array(other)) => {
+                one.extend(other.iter().filter(|item| !one.contains(item)).cloned().collect::<Vec<_>>());
+                one.into()
+            }
+            (Some(serde_json::Value::Bool(one)), serde_json::Value::Bool(other)) => (one || *other).into(),
+            (Some(one), _) => one,
+            (None, other) => other.clone(),
+        };
+        both.fields.insert(name, merged);
+    }
+    both
+}
+
+fn unknown(why: &str) -> Arc<Meaning> {
+    Arc::new(Meaning { effects: Effects::of(Effect::Unknown), unknown: vec![why.to_owned()], ..Meaning::default() })
+}
+
+/// How many SQL-level names are remembered for a session; a name beyond is unknown.
+const MOST_NAMES: usize = 10_000;
+
+/// The settings that change what a statement means.
+const STATE_SETTINGS: [&str; 8] = [
+    "search_path",
+    "role",
+    "session_authorization",
+    "standard_conforming_strings",
+    "default_transaction_read_only",
+    "row_security",
+    "session_replication_role",
+    "timezone",
+];
+
+trait CloneBody {
+    fn clone_body(&self, at: usize, length: usize) -> Bytes;
+}
+
+impl CloneBody for BytesMut {
+    /// A message's body, without type and length. A copy: the input keeps the bytes that will be forwarded.
+    fn clone_body(&self, at: usize, length: usize) -> Bytes {
+        Bytes::copy_from_slice(&self[at + 5..at + length])
+    }
+}

@@ -1,0 +1,116 @@
+//! PostgreSQL's message format, protocol 3.x: cutting messages out of a stream, and writing the few that the gateway
+//! says itself. ("Frontend/Backend Protocol", chapters "Message Formats" and "Error and Notice Message Fields".)
+
+use bytes::{BufMut, BytesMut};
+
+use crate::protocol::Malformed;
+
+/// The longest message taken from a client, header included, in bytes. PostgreSQL's own limit is 1 GiB; a message is
+/// judged whole, so this bounds what one connection can make the gateway hold.
+pub(super) const LONGEST: usize = 64 * 1024 * 1024;
+
+/// The longest startup packet: PostgreSQL's `MAX_STARTUP_PACKET_LENGTH`.
+pub(super) const LONGEST_STARTUP: usize = 10_000;
+
+/// A typed message's length, header included, once its header is there.
+///
+/// # Errors
+/// The length is not one that a message can have, or is longer than `longest`.
+pub(super) fn message_len(buffer: &[u8], longest: usize) -> Result<Option<usize>, Malformed> {
+    let Some(header) = buffer.first_chunk::<5>() else { return Ok(None) };
+    let [kind, a, b, c, d] = *header;
+    let length = i32::from_be_bytes([a, b, c, d]);
+    let length = usize::try_from(length).ok().filter(|length| *length >= 4).ok_or_else(|| {
+        Malformed(format!("a message of type {:?} says that it is {length} bytes long", char::from(kind)))
+    })?;
+    if length >= longest {
+        let kind = char::from(kind);
+        return Err(Malformed(format!("a message of type {kind:?} is {length} bytes long; at most {longest} are taken")));
+    }
+    Ok(Some(length + 1))
+}
+
+/// Appends one typed message, its length filled in.
+pub(super) fn message(out: &mut BytesMut, kind: u8, body: impl FnOnce(&mut BytesMut)) {
+    out.put_u8(kind);
+    let start = out.len();
+    out.put_i32(0);
+    body(out);
+    let length = i32::try_from(out.len() - start).expect("what the gateway says itself is short");
+    out[start..start + 4].copy_from_slice(&length.to_be_bytes());
+}
+
+/// Appends an `ErrorResponse` (`E`) or `NoticeResponse` (`N`).
+pub(super) fn report(out: &mut BytesMut, kind: u8, severity: &str, code: &str, text: &str, detail: Option<&str>) {
+    message(out, kind, |out| {
+        let mut field = |tag: u8, value: &str| {
+            out.put_u8(tag);
+            // A zero would end the field early; the gateway's own words have none, but they may quote a bot's.
+            out.extend(value.bytes().filter(|byte| *byte != 0));
+            out.put_u8(0);
+        };
+        field(b'S', severity);
+        field(b'V', severity);
+        field(b'C', code);
+        field(b'M', text);
+        if let Some(detail) = detail {
+            field(b'D', detail);
+        }
+        out.put_u8(0);
+    });
+}
+
+/// Appends `ReadyForQuery`.
+pub(super) fn ready(out: &mut BytesMut, status: u8) {
+    message(out, b'Z', |out| out.put_u8(status));
+}
+
+/// Appends a simple `Query`.
+pub(super) fn query(out: &mut BytesMut, sql: &str) {
+    message(out, b'Q', |out| {
+        out.put_slice(sql.as_bytes());
+        out.put_u8(0);
+    });
+}
+
+/// Appends a `Describe` of a portal.
+pub(super) fn describe_portal(out: &mut BytesMut, portal: &[u8]) {
+    message(out, b'D', |out| {
+        out.put_u8(b'P');
+        out.put_slice(portal);
+        out.put_u8(0);
+    });
+}
+
+/// A statement that is no SQL: the backend raises a syntax error for it and its transaction becomes what it would
+/// have become had the backend refused the operation itself. Says in the backend's log what happened.
+const NO_SQL: &str = "holdpoint: operation refused";
+
+/// Appends [`NO_SQL`] as a simple query.
+pub(super) fn poison_query(out: &mut BytesMut) {
+    query(out, NO_SQL);
+}
+
+/// Appends [`NO_SQL`] as a `Parse`: after its error the backend discards up to the next `Sync`. The statement is named,
+/// because a failed `Parse` of the unnamed statement would destroy the client's own.
+pub(super) fn poison_parse(out: &mut BytesMut) {
+    message(out, b'P', |out| {
+        out.put_slice(b"holdpoint_refused\0");
+        out.put_slice(NO_SQL.as_bytes());
+        out.put_u8(0);
+        out.put_i16(0);
+    });
+}
+
+/// `insufficient_privilege`: what a refusal says.
+pub(super) const INSUFFICIENT_PRIVILEGE: &str = "42501";
+/// `query_canceled`: what a cancelled hold says.
+pub(super) const QUERY_CANCELED: &str = "57014";
+/// `admin_shutdown`: why the gateway ends a connection when it stops.
+pub(super) const ADMIN_SHUTDOWN: &str = "57P01";
+/// `protocol_violation`.
+pub(super) const PROTOCOL_VIOLATION: &str = "08P01";
+/// `invalid_authorization_specification`: a connection that is refused.
+pub(super) const INVALID_AUTHORIZATION: &str = "28000";
+/// `successful_completion`: a notice's code.
+pub(super) const NOTICE: &str = "00000";

@@ -1,0 +1,362 @@
+//! How an entry's bytes lie in the store: CBOR arrays, in which an element's place is its number.
+//!
+//! The record's own types derive their layout; what belongs to other modules is laid out here, so that those modules
+//! know nothing of storage and a change there cannot change the store by accident. Places are never reused or moved.
+//! Every decoder answers an error for what it does not know.
+
+use std::{borrow::Cow, time::Duration};
+
+use ::bytes::Bytes;
+use minicbor::{
+    Decode, Decoder, Encode, Encoder,
+    data::Type,
+    decode::Error as Bad,
+    encode::{Error, Write},
+};
+
+use super::entry::{Asked, Entry};
+use crate::operation::{Digest, Effects, Id, Object, Parameter, State};
+use crate::policy::{Approval, Approver, Decide, Who};
+use crate::workload::{CgroupId, Process, Workload};
+
+/// Appends the entry's bytes to `to`.
+pub(super) fn encode(entry: &Entry, to: &mut Vec<u8>) {
+    let mut encoder = Encoder::new(to);
+    entry.encode(&mut encoder, &mut ()).expect("a vector takes every byte and no encoder here fails by itself");
+}
+
+/// Reads an entry; all of `from` must belong to it.
+pub(super) fn decode(from: &[u8]) -> Result<Entry, Bad> {
+    let mut decoder = Decoder::new(from);
+    let entry = decoder.decode()?;
+    if decoder.position() == from.len() { Ok(entry) } else { Err(Bad::message("bytes left over after the entry")) }
+}
+
+type Done<W> = Result<(), Error<<W as Write>::Error>>;
+
+/// Reads the header of an array of exactly `count` elements.
+fn array(d: &mut Decoder<'_>, count: u64) -> Result<(), Bad> {
+    match d.array()? {
+        Some(found) if found == count => Ok(()),
+        found => Err(Bad::message(format!("expected {count} fields, found {found:?}"))),
+    }
+}
+
+/// Reads a definite list's length, refused when the rest of the input cannot hold that many elements.
+fn count(d: &mut Decoder<'_>) -> Result<usize, Bad> {
+    let length = d.array()?.ok_or_else(|| Bad::message("a list of unstated length"))?;
+    let left = d.input().len() - d.position();
+    usize::try_from(length).ok().filter(|n| *n <= left).ok_or_else(|| Bad::message("a list longer than its entry"))
+}
+
+fn list<T>(d: &mut Decoder<'_>, mut each: impl FnMut(&mut Decoder<'_>) -> Result<T, Bad>) -> Result<Vec<T>, Bad> {
+    (0..count(d)?).map(|_| each(d)).collect()
+}
+
+fn text(d: &mut Decoder<'_>) -> Result<String, Bad> {
+    d.str().map(str::to_owned)
+}
+
+fn optional<'b, T>(
+    d: &mut Decoder<'b>,
+    some: impl FnOnce(&mut Decoder<'b>) -> Result<T, Bad>,
+) -> Result<Option<T>, Bad> {
+    if d.datatype()? == Type::Null { d.null().map(|()| None) } else { some(d).map(Some) }
+}
+
+fn put_optional_str<W: Write>(value: Option<&str>, e: &mut Encoder<W>) -> Done<W> {
+    match value {
+        Some(value) => e.str(value)?.ok(),
+        None => e.null()?.ok(),
+    }
+}
+
+pub(super) mod id {
+    use super::*;
+
+    pub(crate) fn encode<C, T, W: Write>(id: &Id<T>, e: &mut Encoder<W>, _: &mut C) -> Done<W> {
+        e.bytes(id.as_bytes())?.ok()
+    }
+
+    pub(crate) fn decode<C, T>(d: &mut Decoder<'_>, _: &mut C) -> Result<Id<T>, Bad> {
+        let bytes = d.bytes()?.try_into().map_err(|_| Bad::message("an identifier that is not sixteen bytes"))?;
+        Ok(Id::from_bytes(bytes))
+    }
+}
+
+pub(super) mod optional_id {
+    use super::*;
+
+    pub(crate) fn encode<C, T, W: Write>(value: &Option<Id<T>>, e: &mut Encoder<W>, ctx: &mut C) -> Done<W> {
+        match value {
+            Some(value) => id::encode(value, e, ctx),
+            None => e.null()?.ok(),
+        }
+    }
+
+    pub(crate) fn decode<C, T>(d: &mut Decoder<'_>, ctx: &mut C) -> Result<Option<Id<T>>, Bad> {
+        optional(d, |d| id::decode(d, ctx))
+    }
+}
+
+pub(super) mod digest {
+    use super::*;
+
+    pub(crate) fn encode<C, W: Write>(digest: &Digest, e: &mut Encoder<W>, _: &mut C) -> Done<W> {
+        e.bytes(&digest.0)?.ok()
+    }
+
+    pub(crate) fn decode<C>(d: &mut Decoder<'_>, _: &mut C) -> Result<Digest, Bad> {
+        d.bytes()?.try_into().map(Digest).map_err(|_| Bad::message("a digest that is not thirty-two bytes"))
+    }
+}
+
+pub(super) mod bytes {
+    use super::*;
+
+    pub(crate) fn encode<C, W: Write>(value: &Bytes, e: &mut Encoder<W>, _: &mut C) -> Done<W> {
+        e.bytes(value)?.ok()
+    }
+
+    pub(crate) fn decode<C>(d: &mut Decoder<'_>, _: &mut C) -> Result<Bytes, Bad> {
+        d.bytes().map(Bytes::copy_from_slice)
+    }
+}
+
+/// `[cgroup, name, path, unit, labels]`.
+pub(super) mod workload {
+    use super::*;
+
+    pub(crate) fn encode<C, W: Write>(workload: &Workload, e: &mut Encoder<W>, ctx: &mut C) -> Done<W> {
+        e.array(5)?.u64(workload.cgroup.0)?.str(&workload.name)?.str(&workload.path)?;
+        put_optional_str(workload.unit.as_deref(), e)?;
+        workload.labels.encode(e, ctx)
+    }
+
+    pub(crate) fn decode<C>(d: &mut Decoder<'_>, _: &mut C) -> Result<Workload, Bad> {
+        array(d, 5)?;
+        Ok(Workload {
+            cgroup: CgroupId(d.u64()?),
+            name: text(d)?,
+            path: text(d)?,
+            unit: optional(d, text)?,
+            labels: d.decode()?,
+        })
+    }
+}
+
+/// `[pid, uid, gid, user, comm, executable, sha256, verified, command line]`; the executable's path as bytes.
+pub(super) mod process {
+    use std::{
+        ffi::OsStr,
+        os::unix::ffi::OsStrExt,
+        path::{Path, PathBuf},
+    };
+
+    use super::*;
+
+    pub(crate) fn encode<C, W: Write>(process: &Process, e: &mut Encoder<W>, ctx: &mut C) -> Done<W> {
+        e.array(9)?.u32(process.pid)?.u32(process.uid)?.u32(process.gid)?;
+        put_optional_str(process.user.as_deref(), e)?;
+        e.str(&process.comm)?;
+        match process.executable.as_deref().map(Path::as_os_str) {
+            Some(path) => e.bytes(path.as_bytes())?,
+            None => e.null()?,
+        };
+        match &process.sha256 {
+            Some(sha256) => digest::encode(sha256, e, ctx)?,
+            None => e.null()?.ok()?,
+        }
+        e.bool(process.verified)?;
+        process.command_line.encode(e, ctx)
+    }
+
+    pub(crate) fn decode<C>(d: &mut Decoder<'_>, ctx: &mut C) -> Result<Process, Bad> {
+        array(d, 9)?;
+        Ok(Process {
+            pid: d.u32()?,
+            uid: d.u32()?,
+            gid: d.u32()?,
+            user: optional(d, text)?,
+            comm: text(d)?,
+            executable: optional(d, |d| d.bytes().map(|path| PathBuf::from(OsStr::from_bytes(path))))?,
+            sha256: optional(d, |d| digest::decode(d, ctx))?,
+            verified: d.bool()?,
+            command_line: list(d, text)?,
+        })
+    }
+}
+
+/// `[[[0 user | 1 group, name, after]…], quorum, timeout, reason required]`; durations as `[seconds, nanoseconds]`.
+pub(super) mod approval {
+    use super::*;
+
+    pub(crate) fn encode<C, W: Write>(approval: &Approval, e: &mut Encoder<W>, _: &mut C) -> Done<W> {
+        e.array(4)?.array(approval.from.len() as u64)?;
+        for approver in &approval.from {
+            let (tag, name) = match &approver.who {
+                Who::User(name) => (0, name),
+                Who::Group(name) => (1, name),
+            };
+            e.array(3)?.u8(tag)?.str(name)?;
+            put_duration(approver.after, e)?;
+        }
+        e.u32(approval.quorum)?;
+        put_duration(approval.timeout, e)?;
+        e.bool(approval.reason_required)?.ok()
+    }
+
+    pub(crate) fn decode<C>(d: &mut Decoder<'_>, _: &mut C) -> Result<Approval, Bad> {
+        array(d, 4)?;
+        Ok(Approval {
+            from: list(d, approver)?,
+            quorum: d.u32()?,
+            timeout: duration(d)?,
+            reason_required: d.bool()?,
+        })
+    }
+
+    fn approver(d: &mut Decoder<'_>) -> Result<Approver, Bad> {
+        array(d, 3)?;
+        let who = match d.u8()? {
+            0 => Who::User(text(d)?),
+            1 => Who::Group(text(d)?),
+            tag => return Err(Bad::unknown_variant(tag.into())),
+        };
+        Ok(Approver { who, after: duration(d)? })
+    }
+
+    fn put_duration<W: Write>(duration: Duration, e: &mut Encoder<W>) -> Done<W> {
+        e.array(2)?.u64(duration.as_secs())?.u32(duration.subsec_nanos())?.ok()
+    }
+
+    fn duration(d: &mut Decoder<'_>) -> Result<Duration, Bad> {
+        array(d, 2)?;
+        let (seconds, nanoseconds) = (d.u64()?, d.u32()?);
+        if nanoseconds >= 1_000_000_000 {
+            return Err(Bad::message("a duration with a second or more of nanoseconds"));
+        }
+        Ok(Duration::new(seconds, nanoseconds))
+    }
+}
+
+/// `[operation, kind, wire, text, parameters, effects, objects, unknown, state, decide, rule, why, observed]`.
+impl<C> Encode<C> for Asked {
+    fn encode<W: Write>(&self, e: &mut Encoder<W>, ctx: &mut C) -> Done<W> {
+        e.array(13)?;
+        id::encode(&self.operation, e, ctx)?;
+        e.str(&self.kind)?.bytes(&self.wire)?;
+        put_part(&self.text, &self.wire, e)?;
+        e.array(self.parameters.len() as u64)?;
+        for parameter in &self.parameters {
+            e.array(3)?.str(&parameter.kind)?.bool(parameter.binary)?;
+            match &parameter.value {
+                Some(value) => put_part(value, &self.wire, e)?,
+                None => e.null()?.ok()?,
+            }
+        }
+        e.u16(self.effects.bits())?.array(self.objects.len() as u64)?;
+        for object in &self.objects {
+            e.array(3)?.str(&object.kind)?;
+            put_optional_str(object.schema.as_deref(), e)?;
+            e.str(&object.name)?;
+        }
+        self.unknown.encode(e, ctx)?;
+        e.map(self.state.len() as u64)?;
+        for (name, value) in &self.state {
+            e.str(name)?.str(value)?;
+        }
+        e.u8(tag_of(self.decide))?.str(&self.rule)?.str(&self.why)?;
+        match &self.observed {
+            Some((decide, rule)) => e.array(2)?.u8(tag_of(*decide))?.str(rule)?.ok(),
+            None => e.null()?.ok(),
+        }
+    }
+}
+
+impl<'b, C> Decode<'b, C> for Asked {
+    fn decode(d: &mut Decoder<'b>, ctx: &mut C) -> Result<Self, Bad> {
+        array(d, 13)?;
+        let operation = id::decode(d, ctx)?;
+        let kind = text(d)?;
+        let wire = bytes::decode(d, ctx)?;
+        Ok(Asked {
+            operation,
+            kind,
+            text: part(d, &wire)?,
+            parameters: list(d, |d| parameter(d, &wire))?,
+            effects: Effects::from_bits(d.u16()?),
+            objects: list(d, object)?,
+            unknown: list(d, text)?,
+            state: state(d)?,
+            decide: decide(d)?,
+            rule: text(d)?,
+            why: text(d)?,
+            observed: optional(d, observed)?,
+            wire,
+        })
+    }
+}
+
+/// Bytes that lie inside `wire` are stored as `[offset, length]`, others as themselves.
+///
+/// Sameness is by address: the dialect hands out slices of the frame, and an equal copy elsewhere is stored in full.
+fn put_part<W: Write>(part: &Bytes, wire: &Bytes, e: &mut Encoder<W>) -> Done<W> {
+    let (start, end) = (part.as_ptr() as usize, part.as_ptr() as usize + part.len());
+    let (from, to) = (wire.as_ptr() as usize, wire.as_ptr() as usize + wire.len());
+    if !part.is_empty() && from <= start && end <= to {
+        e.array(2)?.u64((start - from) as u64)?.u64(part.len() as u64)?.ok()
+    } else {
+        e.bytes(part)?.ok()
+    }
+}
+
+fn part(d: &mut Decoder<'_>, wire: &Bytes) -> Result<Bytes, Bad> {
+    if d.datatype()? == Type::Bytes {
+        return d.bytes().map(Bytes::copy_from_slice);
+    }
+    array(d, 2)?;
+    let (offset, length) = (d.u64()?, d.u64()?);
+    let end = offset.checked_add(length).filter(|end| *end <= wire.len() as u64);
+    match (usize::try_from(offset), end.map(usize::try_from)) {
+        (Ok(offset), Some(Ok(end))) => Ok(wire.slice(offset..end)),
+        _ => Err(Bad::message("a part that lies outside its wire bytes")),
+    }
+}
+
+fn parameter(d: &mut Decoder<'_>, wire: &Bytes) -> Result<Parameter, Bad> {
+    array(d, 3)?;
+    Ok(Parameter { kind: text(d)?, binary: d.bool()?, value: optional(d, |d| part(d, wire))? })
+}
+
+fn object(d: &mut Decoder<'_>) -> Result<Object, Bad> {
+    array(d, 3)?;
+    Ok(Object { kind: Cow::Owned(text(d)?), schema: optional(d, text)?, name: text(d)? })
+}
+
+fn state(d: &mut Decoder<'_>) -> Result<State, Bad> {
+    let length = d.map()?.ok_or_else(|| Bad::message("a map of unstated length"))?;
+    (0..length).map(|_| Ok((Cow::Owned(text(d)?), text(d)?))).collect()
+}
+
+fn observed(d: &mut Decoder<'_>) -> Result<(Decide, String), Bad> {
+    array(d, 2)?;
+    Ok((decide(d)?, text(d)?))
+}
+
+const fn tag_of(decide: Decide) -> u8 {
+    match decide {
+        Decide::Allow => 0,
+        Decide::Hold => 1,
+        Decide::Refuse => 2,
+    }
+}
+
+fn decide(d: &mut Decoder<'_>) -> Result<Decide, Bad> {
+    match d.u8()? {
+        0 => Ok(Decide::Allow),
+        1 => Ok(Decide::Hold),
+        2 => Ok(Decide::Refuse),
+        tag => Err(Bad::unknown_variant(tag.into())),
+    }
+}

@@ -1,0 +1,299 @@
+//! Entries for tests: one of each kind, and any at all.
+
+use std::{borrow::Cow, collections::BTreeMap, time::Duration};
+
+use bytes::Bytes;
+use proptest::{collection::vec, option, prelude::*};
+
+use super::entry::{Asked, Body, Connected, Entry, Operated, Outcome, Requested, Timestamp};
+use crate::operation::{Digest, Effect, Effects, Id, Object, OperationId, Parameter, RequestId, SessionId};
+use crate::policy::{Approval, Approver, Decide, Who};
+use crate::workload::{CgroupId, Process, Workload};
+
+pub(crate) const SESSION: SessionId = Id::from_bytes([0x11; 16]);
+pub(crate) const OPERATION: OperationId = Id::from_bytes([0x22; 16]);
+pub(crate) const REQUEST: RequestId = Id::from_bytes([0x33; 16]);
+
+/// An entry of the sample session.
+pub(crate) fn entry(body: Body) -> Entry {
+    Entry { at: Timestamp(1_764_000_000_000_000_000), session: Some(SESSION), body }
+}
+
+/// A simple query: `Q`, length, text, NUL; the text is a slice of the wire bytes.
+pub(crate) fn asked(statement: &str, decide: Decide) -> Asked {
+    let mut wire = vec![b'Q'];
+    wire.extend(u32::try_from(statement.len() + 5).expect("a short statement").to_be_bytes());
+    wire.extend(statement.as_bytes());
+    wire.push(0);
+    let wire = Bytes::from(wire);
+    Asked {
+        operation: OPERATION,
+        kind: "query".to_owned(),
+        text: wire.slice(5..wire.len() - 1),
+        wire,
+        parameters: Vec::new(),
+        effects: Effects::of(Effect::Read),
+        objects: vec![Object { kind: Cow::Borrowed("table"), schema: Some("public".into()), name: "orders".into() }],
+        unknown: Vec::new(),
+        state: BTreeMap::from([("database".into(), "shop".to_owned()), ("role".into(), "bot".to_owned())]),
+        decide,
+        rule: "reads".to_owned(),
+        why: "reading is fine".to_owned(),
+        observed: None,
+    }
+}
+
+pub(crate) fn connected() -> Entry {
+    entry(Body::Connected(Box::new(Connected {
+        workload: Workload {
+            cgroup: CgroupId(4242),
+            name: "nightly".to_owned(),
+            path: "/guarded/nightly".to_owned(),
+            unit: Some("nightly.service".to_owned()),
+            labels: BTreeMap::from([("team".to_owned(), "data".to_owned())]),
+        },
+        process: Process {
+            pid: 77,
+            uid: 1000,
+            gid: 1000,
+            user: Some("bot".to_owned()),
+            comm: "psql".to_owned(),
+            executable: Some("/usr/bin/psql".into()),
+            sha256: Some(Digest([0x44; 32])),
+            verified: true,
+            command_line: vec!["psql".to_owned(), "-c".to_owned()],
+        },
+        client: "127.0.0.1:50000".to_owned(),
+        destination: "127.0.0.1:5432".to_owned(),
+        resource: Some("orders-db".to_owned()),
+        protocol: "postgres".to_owned(),
+    })))
+}
+
+/// An operation that policy lets through.
+pub(crate) fn allowed(statement: &str) -> Entry {
+    operated(asked(statement, Decide::Allow), true, None)
+}
+
+pub(crate) fn operated(asked: Asked, forwarded: bool, request: Option<RequestId>) -> Entry {
+    let refusal = if forwarded { String::new() } else { "denied".to_owned() };
+    entry(Body::Operation(Box::new(Operated { asked, forwarded, request, refusal })))
+}
+
+pub(crate) fn requested(asked: Asked, quorum: u32) -> Entry {
+    entry(Body::Requested(Box::new(Requested {
+        request: REQUEST,
+        asked,
+        digest: Digest([0x55; 32]),
+        approval: Approval {
+            from: vec![
+                Approver { who: Who::Group("dba".to_owned()), after: Duration::ZERO },
+                Approver { who: Who::User("ada".to_owned()), after: Duration::from_millis(1_500) },
+            ],
+            quorum,
+            timeout: Duration::from_secs(900),
+            reason_required: true,
+        },
+        workload: "nightly".to_owned(),
+        resource: "orders-db".to_owned(),
+        waits: true,
+    })))
+}
+
+pub(crate) fn decided(uid: u32, approve: bool) -> Entry {
+    entry(Body::Decided {
+        request: REQUEST,
+        by: format!("user {uid}"),
+        uid,
+        approve,
+        reason: Some("looks right".to_owned()),
+        digest: Digest([0x55; 32]),
+    })
+}
+
+pub(crate) fn closed(outcome: Outcome) -> Entry {
+    entry(Body::Closed { request: REQUEST, outcome })
+}
+
+pub(crate) fn disconnected() -> Entry {
+    entry(Body::Disconnected { reason: "the client hung up".to_owned() })
+}
+
+/// One of each kind, in the order of their numbers.
+pub(crate) fn one_of_each() -> Vec<Entry> {
+    let wire = Bytes::from_static(b"\x00wire");
+    let of = OPERATION;
+    let held = asked("DROP TABLE orders", Decide::Hold);
+    let global = |body| Entry { session: None, ..entry(body) };
+    vec![
+        global(Body::Started { version: "0.1.0".to_owned(), node: "node-1".to_owned() }),
+        global(Body::Stopped),
+        global(Body::PolicyLoaded { digest: Digest([0x66; 32]), rules: 12 }),
+        connected(),
+        operated(Asked { observed: Some((Decide::Refuse, "strict".into())), ..held.clone() }, true, Some(REQUEST)),
+        entry(Body::Continued { of, wire: wire.clone() }),
+        entry(Body::Control { what: "startup".to_owned(), wire: wire.clone() }),
+        entry(Body::Response { of: Some(of), wire, masked: 3 }),
+        requested(held, 2),
+        decided(0, true),
+        closed(Outcome::Approved),
+        disconnected(),
+        entry(Body::Incident { what: "malformed: the client".to_owned() }),
+    ]
+}
+
+fn id<T: 'static>() -> impl Strategy<Value = Id<T>> {
+    any::<[u8; 16]>().prop_map(Id::from_bytes)
+}
+
+fn digest() -> impl Strategy<Value = Digest> {
+    any::<[u8; 32]>().prop_map(Digest)
+}
+
+fn bytes() -> impl Strategy<Value = Bytes> {
+    vec(any::<u8>(), 0..64).prop_map(Bytes::from)
+}
+
+fn any_parameter() -> impl Strategy<Value = Parameter> {
+    (any::<String>(), any::<bool>(), option::of(bytes())).prop_map(|(kind, binary, value)| Parameter {
+        kind,
+        binary,
+        value,
+    })
+}
+
+fn any_decide() -> impl Strategy<Value = Decide> {
+    prop_oneof![Just(Decide::Allow), Just(Decide::Hold), Just(Decide::Refuse)]
+}
+
+fn any_object() -> impl Strategy<Value = Object> {
+    (any::<String>(), option::of(any::<String>()), any::<String>()).prop_map(|(kind, schema, name)| Object {
+        kind: kind.into(),
+        schema,
+        name,
+    })
+}
+
+/// Texts and values are sometimes slices of the wire bytes and sometimes not.
+fn any_asked() -> impl Strategy<Value = Asked> {
+    let content = (bytes(), bytes(), any::<Option<(u8, u8)>>(), vec(any_parameter(), 0..3));
+    let meaning = (0u16..0x400, vec(any_object(), 0..3), vec(any::<String>(), 0..3));
+    let verdict = (any_decide(), any::<String>(), any::<String>(), option::of((any_decide(), any::<String>())));
+    let state = proptest::collection::btree_map(any::<String>().prop_map(Cow::Owned), any::<String>(), 0..3);
+    (id(), any::<String>(), content, meaning, state, verdict).prop_map(
+        |(operation, kind, (wire, text, cut, mut parameters), meaning, state, verdict)| {
+            let slice = cut.map(|(a, b)| {
+                let (a, b) = (usize::from(a) % (wire.len() + 1), usize::from(b) % (wire.len() + 1));
+                wire.slice(a.min(b)..a.max(b))
+            });
+            if let (Some(first), Some(slice)) = (parameters.first_mut(), &slice) {
+                first.value = Some(slice.clone());
+            }
+            let (effects, objects, unknown) = meaning;
+            let (decide, rule, why, observed) = verdict;
+            Asked {
+                operation,
+                kind,
+                text: slice.unwrap_or(text),
+                wire,
+                parameters,
+                effects: Effects::from_bits(effects),
+                objects,
+                unknown,
+                state,
+                decide,
+                rule,
+                why,
+                observed,
+            }
+        },
+    )
+}
+
+fn any_approval() -> impl Strategy<Value = Approval> {
+    let duration = || (any::<u64>(), 0u32..1_000_000_000).prop_map(|(s, n)| Duration::new(s, n));
+    let who = any::<(bool, String)>().prop_map(|(user, name)| if user { Who::User(name) } else { Who::Group(name) });
+    let approver = (who, duration()).prop_map(|(who, after)| Approver { who, after });
+    (vec(approver, 0..3), any::<u32>(), duration(), any::<bool>()).prop_map(
+        |(from, quorum, timeout, reason_required)| Approval { from, quorum, timeout, reason_required },
+    )
+}
+
+fn any_connected() -> impl Strategy<Value = Connected> {
+    let labels = proptest::collection::btree_map(any::<String>(), any::<String>(), 0..3);
+    let workload = (any::<u64>(), any::<String>(), any::<String>(), option::of(any::<String>()), labels).prop_map(
+        |(cgroup, name, path, unit, labels)| Workload { cgroup: CgroupId(cgroup), name, path, unit, labels },
+    );
+    let file = (option::of(any::<String>()), option::of(digest()), any::<bool>(), vec(any::<String>(), 0..3));
+    let process = (any::<(u32, u32, u32)>(), option::of(any::<String>()), any::<String>(), file).prop_map(
+        |((pid, uid, gid), user, comm, (executable, sha256, verified, command_line))| Process {
+            pid,
+            uid,
+            gid,
+            user,
+            comm,
+            executable: executable.map(Into::into),
+            sha256,
+            verified,
+            command_line,
+        },
+    );
+    let names = (any::<String>(), any::<String>(), option::of(any::<String>()), any::<String>());
+    (workload, process, names).prop_map(|(workload, process, (client, destination, resource, protocol))| Connected {
+        workload,
+        process,
+        client,
+        destination,
+        resource,
+        protocol,
+    })
+}
+
+fn any_outcome() -> impl Strategy<Value = Outcome> {
+    prop_oneof![
+        Just(Outcome::Approved),
+        Just(Outcome::Denied),
+        Just(Outcome::Expired),
+        Just(Outcome::Withdrawn),
+        Just(Outcome::Restarted)
+    ]
+}
+
+fn any_body() -> impl Strategy<Value = Body> {
+    let operated = (any_asked(), any::<bool>(), option::of(id()), any::<String>()).prop_map(
+        |(asked, forwarded, request, refusal)| {
+            Body::Operation(Box::new(Operated { asked, forwarded, request, refusal }))
+        },
+    );
+    let requested = (id(), any_asked(), digest(), any_approval(), any::<(String, String, bool)>()).prop_map(
+        |(request, asked, digest, approval, (workload, resource, waits))| {
+            Body::Requested(Box::new(Requested { request, asked, digest, approval, workload, resource, waits }))
+        },
+    );
+    prop_oneof![
+        any::<(String, String)>().prop_map(|(version, node)| Body::Started { version, node }),
+        Just(Body::Stopped),
+        (digest(), any::<u32>()).prop_map(|(digest, rules)| Body::PolicyLoaded { digest, rules }),
+        any_connected().prop_map(|connected| Body::Connected(Box::new(connected))),
+        operated,
+        (id(), bytes()).prop_map(|(of, wire)| Body::Continued { of, wire }),
+        (any::<String>(), bytes()).prop_map(|(what, wire)| Body::Control { what, wire }),
+        (option::of(id()), bytes(), any::<u32>()).prop_map(|(of, wire, masked)| Body::Response { of, wire, masked }),
+        requested,
+        (id(), any::<(String, u32, bool, Option<String>)>(), digest()).prop_map(
+            |(request, (by, uid, approve, reason), digest)| Body::Decided { request, by, uid, approve, reason, digest }
+        ),
+        (id(), any_outcome()).prop_map(|(request, outcome)| Body::Closed { request, outcome }),
+        any::<String>().prop_map(|reason| Body::Disconnected { reason }),
+        any::<String>().prop_map(|what| Body::Incident { what }),
+    ]
+}
+
+/// Any entry at all.
+pub(crate) fn any_entry() -> impl Strategy<Value = Entry> {
+    (any::<u64>(), option::of(id()), any_body()).prop_map(|(at, session, body)| Entry {
+        at: Timestamp(at),
+        session,
+        body,
+    })
+}

@@ -1,0 +1,341 @@
+//! Proving that the record is whole: the chain of hashes, the indexes, and that what was forwarded had been allowed.
+//!
+//! Works offline on the store's files and needs no key. It finds entries that were changed, dropped, added or moved,
+//! operations that went through without the approval they needed, and index entries that would hide an entry from the
+//! lists. Dropping the *newest* entries leaves a shorter, whole record: that is found against a [`Head`] that was
+//! kept elsewhere.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use serde::Serialize;
+
+use super::{
+    RecordError, Records,
+    chain::{Head, Sealed},
+    encoding,
+    entry::{Asked, Body, Entry, Operated, Outcome, Requested},
+    store::{
+        Direction, Store,
+        column::{Entries, OpenRequests, SessionEntries, Sessions},
+    },
+};
+use crate::{
+    operation::{Digest, RequestId},
+    policy::Decide,
+};
+
+/// What verifying found.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Verification {
+    /// Entries read.
+    pub entries: u64,
+    /// Operations among them.
+    pub operations: u64,
+    /// Approval requests among them.
+    pub requests: u64,
+    /// Requests without an end.
+    pub open: u64,
+    /// The newest entry; keep it elsewhere.
+    pub head: Head,
+    /// What is wrong, in order; empty when the record is whole.
+    pub findings: Vec<Finding>,
+}
+
+/// One thing that is wrong.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct Finding {
+    /// At which entry; `None` for what concerns the whole record.
+    pub position: Option<u64>,
+    /// What, in words.
+    pub what: String,
+}
+
+impl Verification {
+    /// Whether nothing is wrong.
+    pub fn is_whole(&self) -> bool {
+        self.findings.is_empty()
+    }
+}
+
+/// After this many findings the rest is not listed.
+const ENOUGH: usize = 1_000;
+
+/// Verifies everything; with `against`, also that nothing up to that older head was changed or dropped.
+pub fn verify(records: &Records, against: Option<Head>) -> Result<Verification, RecordError> {
+    let store = records.store();
+    let mut walk = Walk::new(store, against)?;
+    for item in store.scan::<Entries>(None, Direction::Forward) {
+        match item {
+            Ok((position, value)) => walk.visit(position, &value)?,
+            Err(error) => {
+                walk.find(Some(walk.head.position + 1), format!("the store cannot be read any further: {error}"));
+                break;
+            }
+        }
+        if walk.findings.len() >= ENOUGH {
+            walk.find(None, format!("more than {ENOUGH} findings; the rest of the record was not looked at"));
+            break;
+        }
+    }
+    walk.finish()
+}
+
+struct Walk<'a> {
+    store: &'a Store,
+    head: Head,
+    against: Option<Head>,
+    entries: u64,
+    operations: u64,
+    indexed: u64,
+    requests: BTreeMap<RequestId, Case>,
+    findings: Vec<Finding>,
+}
+
+/// What the record says about one request.
+struct Case {
+    position: u64,
+    asked: Asked,
+    waits: bool,
+    digest: Digest,
+    quorum: usize,
+    /// Who approved exactly this digest.
+    approved_by: BTreeSet<u32>,
+    closed: Option<Outcome>,
+    released_at: Option<u64>,
+}
+
+impl<'a> Walk<'a> {
+    fn new(store: &'a Store, against: Option<Head>) -> Result<Self, RecordError> {
+        let head = Head::genesis(&store.node()?);
+        Ok(Self {
+            store,
+            head,
+            against,
+            entries: 0,
+            operations: 0,
+            indexed: 0,
+            requests: BTreeMap::new(),
+            findings: Vec::new(),
+        })
+    }
+
+    fn find(&mut self, position: Option<u64>, what: impl Into<String>) {
+        self.findings.push(Finding { position, what: what.into() });
+    }
+
+    fn visit(&mut self, position: u64, value: &[u8]) -> Result<(), RecordError> {
+        self.entries += 1;
+        self.missing_before(position);
+        let sealed = match Sealed::cut(value) {
+            Ok(sealed) => sealed,
+            Err(why) => {
+                self.find(Some(position), format!("not an entry: {why}"));
+                return Ok(());
+            }
+        };
+        self.link(position, &sealed);
+        match encoding::decode(sealed.payload) {
+            Ok(entry) => {
+                self.look_up(position, &entry)?;
+                self.judge(position, entry);
+            }
+            Err(bad) => self.find(Some(position), format!("cannot be read: {bad}")),
+        }
+        Ok(())
+    }
+
+    fn missing_before(&mut self, position: u64) {
+        let expected = self.head.position + 1;
+        if position == expected {
+            return;
+        }
+        match position.checked_sub(1) {
+            Some(last) if last == expected => self.find(Some(expected), "missing"),
+            Some(last) => self.find(Some(expected), format!("missing, with all up to {last}")),
+            None => self.find(Some(0), "an entry before the first position"),
+        }
+        // Nothing is known of the link over a gap; what follows is checked from here on.
+        self.head.position = position.saturating_sub(1);
+    }
+
+    fn link(&mut self, position: u64, sealed: &Sealed<'_>) {
+        let after_gap = self.findings.last().is_some_and(|last| last.what.starts_with("missing"))
+            && self.findings.last().and_then(|last| last.position) < Some(position);
+        let computed = self.head.next(sealed.payload);
+        if computed.hash != sealed.hash {
+            let what = if after_gap {
+                "does not follow from the last entry before the gap"
+            } else {
+                "altered, replaced or moved: its hash does not follow from the entry before it"
+            };
+            self.find(Some(position), what);
+        }
+        // Going on from the stored hash shows every further break as one of its own.
+        self.head = Head { position, hash: sealed.hash };
+        if let Some(kept) = self.against.filter(|kept| kept.position == position && kept.hash != sealed.hash) {
+            self.find(Some(position), format!("differs from the head that was kept: {kept}"));
+        }
+    }
+
+    /// The indexes must lead to this entry, or the lists would not show it.
+    fn look_up(&mut self, position: u64, entry: &Entry) -> Result<(), RecordError> {
+        let Some(session) = entry.session else { return Ok(()) };
+        self.indexed += 1;
+        if self.store.fetch::<SessionEntries>(&(session, position))?.is_none() {
+            self.find(Some(position), format!("missing from the index of session {}", session.short()));
+        }
+        if self.store.fetch::<Sessions>(&session)?.is_none() {
+            self.find(Some(position), format!("session {} is missing from the list of sessions", session.short()));
+        }
+        Ok(())
+    }
+
+    fn judge(&mut self, position: u64, entry: Entry) {
+        match entry.body {
+            Body::Requested(requested) => self.requested(position, *requested),
+            Body::Decided { request, uid, approve, digest, .. } => {
+                self.decided(position, request, uid, approve, digest);
+            }
+            Body::Closed { request, outcome } => self.closed(position, request, outcome),
+            Body::Operation(operated) => self.operated(position, &operated),
+            _ => {}
+        }
+    }
+
+    fn requested(&mut self, position: u64, requested: Requested) {
+        let case = Case {
+            position,
+            waits: requested.waits,
+            digest: requested.digest,
+            quorum: requested.approval.quorum.max(1) as usize,
+            asked: requested.asked,
+            approved_by: BTreeSet::new(),
+            closed: None,
+            released_at: None,
+        };
+        let short = requested.request.short();
+        if self.requests.insert(requested.request, case).is_some() {
+            self.find(Some(position), format!("request {short} was opened twice"));
+        }
+    }
+
+    fn decided(&mut self, position: u64, request: RequestId, uid: u32, approve: bool, digest: Digest) {
+        let short = request.short();
+        let what = match self.requests.get_mut(&request) {
+            None => format!("a decision on request {short}, which was never opened"),
+            Some(case) if case.closed.is_some() => format!("a decision on request {short} after it had ended"),
+            Some(case) if case.digest != digest => format!("a decision on request {short} for another digest"),
+            Some(case) => {
+                if approve {
+                    case.approved_by.insert(uid);
+                }
+                return;
+            }
+        };
+        self.find(Some(position), what);
+    }
+
+    fn closed(&mut self, position: u64, request: RequestId, outcome: Outcome) {
+        let short = request.short();
+        let what = match self.requests.get_mut(&request) {
+            None => format!("the end of request {short}, which was never opened"),
+            Some(Case { closed: Some(_), .. }) => format!("request {short} ended twice"),
+            Some(case) => {
+                case.closed = Some(outcome);
+                let given = case.approved_by.len();
+                if outcome != Outcome::Approved || given >= case.quorum {
+                    return;
+                }
+                format!("request {short} ended approved with {given} of {} approvals", case.quorum)
+            }
+        };
+        self.find(Some(position), what);
+    }
+
+    fn operated(&mut self, position: u64, operated: &Operated) {
+        self.operations += 1;
+        if !operated.forwarded {
+            return;
+        }
+        if operated.asked.decide == Decide::Refuse {
+            self.find(Some(position), "forwarded although policy refused it");
+        }
+        match operated.request {
+            Some(request) => self.released(position, operated, request),
+            None if operated.asked.decide == Decide::Hold => {
+                self.find(Some(position), "forwarded although policy held it, without a request");
+            }
+            None => {}
+        }
+    }
+
+    fn released(&mut self, position: u64, operated: &Operated, request: RequestId) {
+        let short = request.short();
+        let Some(case) = self.requests.get_mut(&request) else {
+            self.find(Some(position), format!("forwarded under request {short}, which was never opened"));
+            return;
+        };
+        let mut wrong = Vec::new();
+        if let Some(before) = case.released_at.replace(position) {
+            wrong.push(format!("forwarded under request {short}, which had released entry {before} already"));
+        }
+        if case.approved_by.len() < case.quorum {
+            let given = case.approved_by.len();
+            wrong.push(format!("forwarded under request {short} with {given} of {} approvals", case.quorum));
+        }
+        if !is_what_was_asked(&operated.asked, case) {
+            wrong.push(format!("forwarded under request {short}, but it is not what was asked there"));
+        }
+        for what in wrong {
+            self.find(Some(position), what);
+        }
+    }
+
+    fn finish(mut self) -> Result<Verification, RecordError> {
+        let mut wrong = Vec::new();
+        for (request, case) in &self.requests {
+            if let Some(at) = case.released_at.filter(|_| case.closed != Some(Outcome::Approved)) {
+                wrong.push((at, format!("forwarded under request {}, which did not end approved", request.short())));
+            }
+            let listed = self.store.fetch::<OpenRequests>(request)?.is_some();
+            if listed != case.closed.is_none() {
+                let short = request.short();
+                wrong.push((case.position, format!("the index of open requests is wrong about request {short}")));
+            }
+        }
+        for (position, what) in wrong {
+            self.find(Some(position), what);
+        }
+        self.count_indexes()?;
+        if let Some(kept) = self.against.filter(|kept| kept.position > self.head.position) {
+            let (from, to) = (self.head.position + 1, kept.position);
+            self.find(Some(from), format!("entries {from} to {to} were dropped: the head that was kept is {kept}"));
+        }
+        Ok(Verification {
+            entries: self.entries,
+            operations: self.operations,
+            requests: self.requests.len() as u64,
+            open: self.requests.values().filter(|case| case.closed.is_none()).count() as u64,
+            head: self.head,
+            findings: self.findings,
+        })
+    }
+
+    /// Every entry was looked up, so an index with more than those leads to entries that are not there.
+    fn count_indexes(&mut self) -> Result<(), RecordError> {
+        let found = self.store.scan::<SessionEntries>(None, Direction::Forward);
+        let found = found.map(|item| item.map(|_| 1)).sum::<Result<u64, _>>()?;
+        if self.findings.is_empty() && found != self.indexed {
+            let what = format!("the index of sessions has {found} entries, the record {}", self.indexed);
+            self.find(None, what);
+        }
+        Ok(())
+    }
+}
+
+/// A held client's operation is the very one; one sent again after approval is a new operation with the same content.
+fn is_what_was_asked(forwarded: &Asked, case: &Case) -> bool {
+    let asked = &case.asked;
+    let same = forwarded.text == asked.text && forwarded.parameters == asked.parameters;
+    same && (!case.waits || (forwarded.operation == asked.operation && forwarded.wire == asked.wire))
+}
