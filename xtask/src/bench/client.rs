@@ -1,0 +1,198 @@
+//! The bench's own client: opens connections, holds statements, says when an answer came. Runs in a guarded cgroup.
+//!
+//! It speaks the smallest part of PostgreSQL's protocol (version 3.0, trust authentication, simple queries), blocking
+//! and by hand, so that the time it takes is the road's and not a driver's.
+
+use std::{
+    io::{BufRead, Read, Write},
+    net::TcpStream,
+    time::{Duration, Instant, SystemTime},
+};
+
+use anyhow::{Context, Result, bail};
+use nix::unistd::{User, geteuid, setgid, setgroups, setuid};
+
+/// A statement that the bench's policy holds and that costs PostgreSQL next to nothing.
+pub(super) const HELD: &str = "DELETE FROM probe WHERE false";
+
+/// What the client does.
+#[derive(clap::Subcommand)]
+pub(super) enum Task {
+    /// Open connections, say `ready`, keep them until stdin ends
+    Idle {
+        #[arg(long)]
+        port: u16,
+        #[arg(long)]
+        count: usize,
+    },
+    /// Open connections with a held statement in each, say `ready`, keep them until stdin ends
+    Held {
+        #[arg(long)]
+        port: u16,
+        #[arg(long)]
+        count: usize,
+    },
+    /// Connect, ask, leave, again and again; print how many a second
+    Connect {
+        #[arg(long)]
+        port: u16,
+        #[arg(long)]
+        seconds: u64,
+    },
+    /// Send a held statement for each line of stdin; print its request's id, then when its result came
+    Release {
+        #[arg(long)]
+        port: u16,
+    },
+    /// The held statement's time without a gateway: print µs for each of `count` runs
+    Direct {
+        #[arg(long)]
+        port: u16,
+        #[arg(long)]
+        count: usize,
+    },
+}
+
+pub(super) fn run(task: &Task) -> Result<()> {
+    be_nobody()?;
+    match *task {
+        Task::Idle { port, count } => keep(port, count, |session| session.ask("SELECT 1")),
+        Task::Held { port, count } => {
+            keep(port, count, |session| session.send(HELD).and_then(|()| session.notice().map(drop)))
+        }
+        Task::Connect { port, seconds } => connect(port, Duration::from_secs(seconds)),
+        Task::Release { port } => release(port),
+        Task::Direct { port, count } => direct(port, count),
+    }
+}
+
+/// Whoever asks may not approve: the bench approves as root, so its client is another user before it connects.
+fn be_nobody() -> Result<()> {
+    if geteuid().is_root() {
+        let nobody = User::from_name("nobody")?.context("there is no user `nobody`")?;
+        setgroups(&[])?;
+        setgid(nobody.gid)?;
+        setuid(nobody.uid)?;
+    }
+    Ok(())
+}
+
+fn keep(port: u16, count: usize, settle: impl Fn(&mut Session) -> Result<()>) -> Result<()> {
+    let mut sessions = Vec::with_capacity(count);
+    for _ in 0..count {
+        let mut session = Session::open(port)?;
+        settle(&mut session)?;
+        sessions.push(session);
+    }
+    println!("ready");
+    std::io::stdin().read_to_end(&mut Vec::new())?;
+    Ok(())
+}
+
+fn connect(port: u16, time: Duration) -> Result<()> {
+    let began = Instant::now();
+    let mut count = 0_u32;
+    while began.elapsed() < time {
+        let mut session = Session::open(port)?;
+        session.ask("SELECT 1")?;
+        session.leave()?;
+        count += 1;
+    }
+    println!("{:.1}", f64::from(count) / began.elapsed().as_secs_f64());
+    Ok(())
+}
+
+fn release(port: u16) -> Result<()> {
+    let mut session = Session::open(port)?;
+    for line in std::io::stdin().lock().lines() {
+        line?;
+        session.send(HELD)?;
+        println!("held {}", session.notice()?);
+        session.until(b'C')?;
+        println!("done {}", now());
+        session.until(b'Z')?;
+    }
+    Ok(())
+}
+
+fn direct(port: u16, count: usize) -> Result<()> {
+    let mut session = Session::open(port)?;
+    for _ in 0..count {
+        let began = Instant::now();
+        session.send(HELD)?;
+        session.until(b'C')?;
+        println!("{:.1}", began.elapsed().as_secs_f64() * 1e6);
+        session.until(b'Z')?;
+    }
+    Ok(())
+}
+
+/// The machine's wall clock, ns: two processes of one machine read the same one.
+pub(super) fn now() -> u128 {
+    SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).expect("the clock is past 1970").as_nanos()
+}
+
+struct Session(TcpStream);
+
+impl Session {
+    fn open(port: u16) -> Result<Self> {
+        let stream = TcpStream::connect(("127.0.0.1", port)).context("cannot connect")?;
+        stream.set_nodelay(true)?;
+        stream.set_read_timeout(Some(Duration::from_secs(60)))?;
+        let mut session = Self(stream);
+        let mut startup = 196_608_u32.to_be_bytes().to_vec();
+        startup.extend_from_slice(b"user\0bench\0database\0bench\0application_name\0bench\0\0");
+        session.0.write_all(&framed(None, &startup))?;
+        session.until(b'Z').context("cannot log in")?;
+        Ok(session)
+    }
+
+    fn send(&mut self, sql: &str) -> Result<()> {
+        let mut body = sql.as_bytes().to_vec();
+        body.push(0);
+        Ok(self.0.write_all(&framed(Some(b'Q'), &body))?)
+    }
+
+    fn ask(&mut self, sql: &str) -> Result<()> {
+        self.send(sql)?;
+        self.until(b'Z').map(drop)
+    }
+
+    fn leave(&mut self) -> Result<()> {
+        Ok(self.0.write_all(&framed(Some(b'X'), &[]))?)
+    }
+
+    /// The id of the request that the next notice names.
+    fn notice(&mut self) -> Result<String> {
+        let body = self.until(b'N')?;
+        let text = String::from_utf8_lossy(&body).into_owned();
+        let after = text.split_once("request ").with_context(|| format!("a notice names no request: {text}"))?.1;
+        Ok(after.chars().take_while(char::is_ascii_hexdigit).collect())
+    }
+
+    /// Reads messages up to one of the kind `wanted`; an error from the other side is an error.
+    fn until(&mut self, wanted: u8) -> Result<Vec<u8>> {
+        loop {
+            let mut head = [0; 5];
+            self.0.read_exact(&mut head).context("the other side ended")?;
+            let length = u32::from_be_bytes([head[1], head[2], head[3], head[4]]);
+            let length = usize::try_from(length)?.checked_sub(4).context("a message shorter than its own length")?;
+            let mut body = vec![0; length];
+            self.0.read_exact(&mut body)?;
+            match head[0] {
+                kind if kind == wanted => return Ok(body),
+                b'E' => bail!("refused: {}", String::from_utf8_lossy(&body).replace('\0', " ")),
+                b'R' if body[..4] != [0; 4] => bail!("a password is asked for"),
+                _ => {}
+            }
+        }
+    }
+}
+
+fn framed(kind: Option<u8>, body: &[u8]) -> Vec<u8> {
+    let length = u32::try_from(body.len() + 4).expect("the bench sends short messages");
+    let mut message: Vec<u8> = kind.into_iter().collect();
+    message.extend_from_slice(&length.to_be_bytes());
+    message.extend_from_slice(body);
+    message
+}

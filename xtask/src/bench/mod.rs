@@ -1,0 +1,95 @@
+//! `cargo xtask bench pg`: what Holdpoint costs, beside haproxy and pgbouncer, on a real PostgreSQL with pgbench.
+//!
+//! All paths run in one go, in rounds that go forth and back (ABBA), so that a machine that warms up or slows down
+//! does so for all of them. What is compared are medians; the interval is a bootstrap over the rounds.
+//! Nothing is assumed: a figure that could not be taken is an error, and a target that is missed is printed as missed.
+
+mod client;
+mod hold;
+mod latency;
+mod memory;
+mod paths;
+mod report;
+mod statistics;
+mod throughput;
+
+use anyhow::{Context, Result};
+
+use self::{
+    paths::Stand,
+    report::{Machine, Report},
+    throughput::Plan,
+};
+use crate::{command, interrupt};
+
+/// Measure what Holdpoint costs, beside haproxy and pgbouncer
+#[derive(clap::Args)]
+pub(crate) struct Args {
+    #[command(subcommand)]
+    what: What,
+}
+
+#[derive(clap::Subcommand)]
+enum What {
+    /// PostgreSQL with pgbench
+    Pg(Pg),
+    /// The bench's own client, which runs in a guarded cgroup
+    #[command(hide = true, subcommand)]
+    Client(client::Task),
+}
+
+/// How long and how often to measure.
+#[derive(clap::Args)]
+struct Pg {
+    /// Print a JSON document instead of tables
+    #[arg(long)]
+    json: bool,
+    /// One short round: shows that everything works, too short to quote
+    #[arg(long)]
+    quick: bool,
+    /// Rounds, each forth and back
+    #[arg(long)]
+    rounds: Option<usize>,
+    /// Seconds for each run of pgbench
+    #[arg(long)]
+    seconds: Option<u64>,
+}
+
+/// Measures, or is the client.
+///
+/// # Errors
+/// Something could not be started or measured.
+pub(crate) fn run(args: &Args) -> Result<()> {
+    match &args.what {
+        What::Pg(pg) => postgres(pg),
+        What::Client(task) => client::run(task),
+    }
+}
+
+fn postgres(args: &Pg) -> Result<()> {
+    command::need_root("bench pg")?;
+    interrupt::watch()?;
+    let plan = Plan {
+        rounds: args.rounds.unwrap_or(if args.quick { 1 } else { 3 }),
+        seconds: args.seconds.unwrap_or(if args.quick { 2 } else { 5 }),
+    };
+    // The JSON goes to stdout alone; what is going on is said on stderr.
+    eprintln!("starting PostgreSQL, haproxy, pgbouncer and two gateways …");
+    let mut stand = Stand::start().context("the bench could not be set up")?;
+    let machine = Machine::read(&stand)?;
+    let throughput = throughput::measure(&stand, &plan)?;
+    eprintln!("connecting …");
+    let connect = throughput::connect_rate(&stand, plan.seconds)?;
+    eprintln!("memory …");
+    let memory = memory::measure(&stand, if args.quick { 100 } else { 400 })?;
+    eprintln!("hold and release …");
+    let release = latency::measure(&stand, if args.quick { 200 } else { 1000 })?;
+    stand.close()?;
+    let report = Report { plan, machine, throughput, connect, memory, release };
+    if args.json {
+        println!("{:#}", report.json())
+    } else {
+        report.print()
+    }
+    Ok(())
+}

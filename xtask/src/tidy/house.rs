@@ -1,0 +1,140 @@
+//! The house, as tables: which module may use which, where each outside crate lives, which files may be long.
+//!
+//! The first table is that of `ARCHITECTURE.md`; a change here is a change of the design and needs its reason there.
+
+use super::source::{Source, Use};
+
+/// The library's name in its own binary's paths.
+const LIBRARY: &str = "holdpoint";
+
+/// Words that any module may use: they know nothing of the road.
+const COMMON: &[&str] = &["operation", "visible", "clock", "drain", "metrics"];
+
+/// Module → what it may use beside itself, in the order in which data meets it. `*`: everything.
+const MODULES: &[(&str, &[&str])] = &[
+    ("operation", &[]),
+    ("visible", &[]),
+    ("clock", &[]),
+    ("drain", &[]),
+    ("metrics", &[]),
+    ("config", &["operation"]),
+    ("net", &["clock"]),
+    ("workload", &["operation"]),
+    ("policy", &["operation", "workload"]),
+    ("mask", &["operation", "policy"]),
+    ("record", &["operation", "workload", "policy", "clock"]),
+    ("hold", &["operation", "workload", "policy", "record", "clock"]),
+    (
+        "gate",
+        &["operation", "clock", "drain", "metrics", "config", "net", "workload", "policy", "mask", "record", "hold"],
+    ),
+    ("protocol", &["operation", "net", "gate"]),
+    // One language: never a sibling's, never `policy`, `record`, `hold` or `intercept`.
+    ("protocol::*", &["operation", "net", "gate"]),
+    ("intercept", &["workload", "net"]),
+    ("accept", &["intercept", "workload", "protocol", "gate", "net", "drain"]),
+    ("admin", &["hold", "record", "workload", "metrics", "config"]),
+    ("app", &["*"]),
+    ("main", &["*"]),
+    ("cli", &["*"]),
+];
+
+/// Outside crate → the modules that may name it.
+const HOMES: &[(&str, &[&str])] = &[
+    ("rocksdb", &["record::store"]),
+    ("minicbor", &["record"]),
+    ("aya", &["intercept"]),
+    ("aya_log", &["intercept"]),
+    ("gateway_ebpf", &["intercept"]),
+    ("pg_query", &["protocol::postgres"]),
+    ("cel", &["policy"]),
+    ("globset", &["policy"]),
+    ("aho_corasick", &["mask"]),
+    ("axum", &["admin"]),
+    ("hyper", &["admin", "cli"]),
+    ("hyper_util", &["admin", "cli"]),
+    ("clap", &["cli", "main"]),
+    ("comfy_table", &["cli"]),
+    ("serde_saphyr", &["config", "policy"]),
+    ("notify", &["app", "policy"]),
+    ("tracing_subscriber", &["app", "main", "cli"]),
+];
+
+/// Files that may be longer than the limit, each with its reason.
+pub(super) const LONG_FILES: &[(&str, &str)] = &[];
+
+/// Uses that the table does not allow.
+pub(super) fn edges(source: &Source) -> Vec<String> {
+    let Some(user) = resident(source) else { return Vec::new() };
+    let uses = source.inner(LIBRARY);
+    uses.iter().filter_map(|used| edge(user, source, used)).collect()
+}
+
+fn edge(user: &str, source: &Source, used: &Use) -> Option<String> {
+    let target = used.path.first()?;
+    let known = MODULES.iter().any(|(name, _)| name == target);
+    if !known || may_use(user, &source.module, &used.path) {
+        return None;
+    }
+    Some(format!(
+        "{}:{}: `{user}` may not use `{}`; the table is in xtask/src/tidy/house.rs and ARCHITECTURE.md says why",
+        source.name,
+        used.line,
+        used.path.join("::")
+    ))
+}
+
+fn may_use(user: &str, module: &[String], path: &[String]) -> bool {
+    let target = path[0].as_str();
+    let in_protocol = module.first().is_some_and(|first| first == "protocol");
+    if in_protocol && target == "protocol" {
+        return sibling_is_absent(module, path);
+    }
+    let own = module.first().is_some_and(|first| first == target);
+    let allowed = MODULES.iter().find(|(name, _)| *name == user).map_or(&[][..], |(_, allowed)| allowed);
+    own || COMMON.contains(&target) && !COMMON.contains(&user)
+        || allowed.iter().any(|name| *name == "*" || *name == target)
+}
+
+/// A protocol may use what all share (`protocol` itself) and its own folder; the shared part may name each, to list it.
+fn sibling_is_absent(module: &[String], path: &[String]) -> bool {
+    let (Some(own), Some(other)) = (module.get(1), path.get(1)) else { return true };
+    let is_folder = FOLDERS.contains(&other.as_str());
+    !FOLDERS.contains(&own.as_str()) || !is_folder || own == other
+}
+
+/// The protocols' folders.
+const FOLDERS: &[&str] = &["postgres", "mysql", "redis", "mongodb", "kubernetes", "ssh", "http"];
+
+/// The row of the table that a file of the gateway lives in.
+fn resident(source: &Source) -> Option<&'static str> {
+    if !source.name.starts_with("gateway/src/") {
+        return None;
+    }
+    let first = source.module.first()?;
+    let in_folder =
+        first == "protocol" && source.module.get(1).is_some_and(|second| FOLDERS.contains(&second.as_str()));
+    let row = if in_folder { "protocol::*" } else { first.as_str() };
+    MODULES.iter().map(|(name, _)| *name).find(|name| *name == row)
+}
+
+/// Outside crates that are named away from home.
+pub(super) fn homes(source: &Source) -> Vec<String> {
+    if !source.name.starts_with("gateway/src/") {
+        return Vec::new();
+    }
+    let module = source.module.join("::");
+    let at_home = |homes: &[&str]| homes.iter().any(|home| module == *home || module.starts_with(&format!("{home}::")));
+    let strangers = HOMES.iter().filter(|(_, homes)| !at_home(homes));
+    let found = strangers.flat_map(|(name, homes)| source.outer(name).into_iter().map(move |line| (name, homes, line)));
+    found
+        .map(|(name, homes, line)| format!("{}:{line}: `{name}` lives in {}, not here", source.name, homes.join(", ")))
+        .collect()
+}
+
+/// Files of the gateway whose top module the table does not know.
+pub(super) fn unknown(source: &Source) -> Option<String> {
+    let in_gateway = source.name.starts_with("gateway/src/") && !source.module.is_empty();
+    let missing = in_gateway && resident(source).is_none();
+    missing.then(|| format!("{}:1: module `{}` has no row in xtask/src/tidy/house.rs", source.name, source.module[0]))
+}
