@@ -94,9 +94,15 @@ pub struct Settled {
 /// Where [`Gate::settle`] leaves an operation.
 pub enum Settling {
     /// It goes on at once.
-    Settled(Settled),
+    Settled(Box<Settled>),
     /// It waits for people.
     Held(Box<Held>),
+}
+
+impl Settling {
+    fn settled(settled: Settled) -> Self {
+        Self::Settled(Box::new(settled))
+    }
 }
 
 /// An operation that waits inside its connection. Dropping it withdraws the request.
@@ -227,10 +233,10 @@ impl Gate {
     /// Carries out the verdict as far as possible without waiting; a hold opens a durable request.
     pub async fn settle(&mut self, judged: Judged) -> Settling {
         match judged.verdict.decide {
-            Decide::Allow => Settling::Settled(Settled::yes(judged, None)),
+            Decide::Allow => Settling::settled(Settled::yes(judged, None)),
             Decide::Refuse => {
                 let reason = judged.verdict.reason.to_string();
-                Settling::Settled(Settled::no(judged, None, reason))
+                Settling::settled(Settled::no(judged, None, reason))
             }
             Decide::Hold => self.hold(judged).await,
         }
@@ -239,7 +245,7 @@ impl Gate {
     async fn hold(&mut self, judged: Judged) -> Settling {
         let Some(approval) = judged.verdict.approval.clone() else {
             let refusal = "held, but the rule names nobody who could approve".to_owned();
-            return Settling::Settled(Settled::no(judged, None, refusal));
+            return Settling::settled(Settled::no(judged, None, refusal));
         };
         match judged.verdict.on_hold {
             OnHold::Wait => self.hold_waiting(judged, &approval).await,
@@ -253,7 +259,7 @@ impl Gate {
         let requested = self.requested(&judged, request, digest, approval, true);
         match self.services.desk.open(requested).await {
             Ok(waiting) => Settling::Held(Box::new(Held { judged, waiting, digest })),
-            Err(error) => Settling::Settled(unrecordable(judged, &error)),
+            Err(error) => Settling::settled(unrecordable(judged, &error)),
         }
     }
 
@@ -261,7 +267,7 @@ impl Gate {
     async fn hold_retrying(&mut self, judged: Judged, approval: &Approval) -> Settling {
         let digest = digest::of_retrying(&self.connection, &judged.operation, &judged.frame);
         if let Some(request) = self.services.desk.spend(digest) {
-            return Settling::Settled(Settled::yes(judged, Some(request)));
+            return Settling::settled(Settled::yes(judged, Some(request)));
         }
         let request = match self.services.desk.asked_already(digest) {
             Some(request) => Ok(request),
@@ -271,7 +277,7 @@ impl Gate {
                 self.services.desk.open_for_retry(requested).await.map(|()| request)
             }
         };
-        Settling::Settled(match request {
+        Settling::settled(match request {
             Ok(request) => {
                 let again = "send the identical operation again once it is approved";
                 Settled::no(judged, Some(request), format!("held for approval as request {}; {again}", request.short()))

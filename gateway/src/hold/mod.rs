@@ -574,7 +574,9 @@ impl Waiting {
 
     /// How long is left until the answer is no, in whole seconds.
     pub fn left(&self) -> Duration {
-        Duration::from_secs(self.deadline.saturating_duration_since(Instant::now()).as_secs_f64().round() as u64)
+        // Half a second more, so that a wait of fifteen minutes does not read as 14m 59s.
+        let left = self.deadline.saturating_duration_since(Instant::now()) + Duration::from_millis(500);
+        Duration::from_secs(left.as_secs())
     }
 
     /// Waits until the request ends. Cancel safe.

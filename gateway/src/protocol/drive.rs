@@ -184,7 +184,7 @@ impl<D: Dialect> Driver<D> {
                 Step::Submit(operation, frame) => {
                     let judged = self.gate.judge(operation, frame);
                     match self.gate.settle(judged).await {
-                        Settling::Settled(settled) => self.settled(settled).await?,
+                        Settling::Settled(settled) => self.settled(*settled).await?,
                         Settling::Held(held) => {
                             self.held = Some(held);
                             self.remind()?;

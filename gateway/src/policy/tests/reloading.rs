@@ -21,6 +21,7 @@ fn eventually(what: &str, holds: impl Fn() -> bool) {
     let begun = std::time::Instant::now();
     while !holds() {
         assert!(begun.elapsed() < Duration::from_secs(10), "never: {what}");
+        #[expect(clippy::disallowed_methods, reason = "a watcher's thread tells nobody when it has looked")]
         std::thread::sleep(Duration::from_millis(10));
     }
 }

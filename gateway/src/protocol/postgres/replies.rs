@@ -512,7 +512,7 @@ impl PostgresDialect {
         let mut out = BytesMut::new();
         wire::query(&mut out, lookup.sql());
         exchange.own = Some(("catalog lookup", Frame::new(out.freeze())));
-        self.phase = Phase::LookingUp(lookup);
+        self.phase = Phase::LookingUp(Box::new(lookup));
         Fate::Swallow
     }
 
