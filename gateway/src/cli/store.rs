@@ -15,7 +15,7 @@ use crate::{
 #[derive(Debug, clap::Args)]
 pub(super) struct Store {
     /// The gateway's state directory, or the record in it
-    #[arg(long, value_name = "DIR", env = "HOLDPOINT_STATE", default_value = "/var/lib/holdpoint")]
+    #[arg(long, global = true, value_name = "DIR", env = "HOLDPOINT_STATE", default_value = "/var/lib/holdpoint")]
     store: PathBuf,
 }
 
