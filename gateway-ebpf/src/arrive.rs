@@ -77,21 +77,24 @@ fn tuple(ctx: &SockOpsContext) -> Tuple {
 #[inline(always)]
 fn client(ctx: &SockOpsContext) -> Endpoint {
     let ops: *mut bpf_sock_ops = ctx.ops;
+    // Both addresses are read whatever the family: of a branch the compiler makes one read through a chosen pointer
+    // ("dereference of modified ctx ptr R2 off=60 disallowed").
     // SAFETY: the context is this hook's own.
-    unsafe {
-        // This one is in the host's order.
-        let port = (&raw const (*ops).local_port).read_volatile() as u16;
-        if (&raw const (*ops).family).read_volatile() == AF_INET {
-            return Endpoint::v4((&raw const (*ops).local_ip4).read_volatile(), port);
-        }
-        let addr = [
-            (&raw const (*ops).local_ip6[0]).read_volatile(),
-            (&raw const (*ops).local_ip6[1]).read_volatile(),
-            (&raw const (*ops).local_ip6[2]).read_volatile(),
-            (&raw const (*ops).local_ip6[3]).read_volatile(),
-        ];
-        Endpoint::new(addr, port)
-    }
+    let (family, v4, v6, port) = unsafe {
+        (
+            (&raw const (*ops).family).read_volatile(),
+            (&raw const (*ops).local_ip4).read_volatile(),
+            [
+                (&raw const (*ops).local_ip6[0]).read_volatile(),
+                (&raw const (*ops).local_ip6[1]).read_volatile(),
+                (&raw const (*ops).local_ip6[2]).read_volatile(),
+                (&raw const (*ops).local_ip6[3]).read_volatile(),
+            ],
+            // This one is in the host's order.
+            (&raw const (*ops).local_port).read_volatile() as u16,
+        )
+    };
+    if family == AF_INET { Endpoint::v4(v4, port) } else { Endpoint::new(v6, port) }
 }
 
 #[inline(always)]

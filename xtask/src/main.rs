@@ -1,35 +1,71 @@
-//! Holdpoint's own commands: `cargo xtask demo`, `test`, `bench` and what they are made of.
+//! `cargo xtask`: everything that is done with this repository, one subcommand each.
+//!
+//! All that is built goes to one target directory outside the checkout (see [`paths`]), so that the heavy dependencies
+//! are compiled once for every command.
 
 mod bench;
+mod build;
 mod command;
 mod demo;
+mod ebpf;
 mod fuzz;
 mod interrupt;
+mod paths;
+mod run;
 mod scene;
+mod setup;
 mod test;
 mod tidy;
 
-use clap::Parser;
+use clap::{Parser, Subcommand};
 
-/// Build, test, show and measure Holdpoint
+/// Build, test, show and measure Holdpoint.
 #[derive(Parser)]
 #[command(name = "cargo xtask", bin_name = "cargo xtask")]
-enum Xtask {
-    Demo(demo::Args),
-    Test(test::Args),
-    TestRoot(test::RootArgs),
-    Tidy(tidy::Args),
-    Bench(bench::Args),
-    Fuzz(fuzz::Args),
+struct Arguments {
+    #[command(subcommand)]
+    task: Task,
 }
 
-fn main() -> anyhow::Result<()> {
-    match Xtask::parse() {
-        Xtask::Demo(args) => demo::run(&args),
-        Xtask::Test(args) => test::run(&args),
-        Xtask::TestRoot(args) => test::run_root(&args),
-        Xtask::Tidy(args) => tidy::run(&args),
-        Xtask::Bench(args) => bench::run(&args),
-        Xtask::Fuzz(args) => fuzz::run(&args),
+#[derive(Subcommand)]
+enum Task {
+    /// See Holdpoint at work: a bot, a database, a held DROP TABLE, you
+    Demo(demo::Args),
+    /// Run everything: set-up, format, lints, house rules, unit tests, policies, root tests, fuzz smoke, demo
+    Test(test::Args),
+    /// Run the tests that need root: real kernel hooks, real PostgreSQL, real clients
+    TestRoot(test::RootArgs),
+    /// Measure what Holdpoint costs, beside haproxy and pgbouncer
+    Bench(bench::Args),
+    /// Check the house rules that no compiler knows
+    Tidy(tidy::Args),
+    /// Look for inputs that break a parser
+    Fuzz(fuzz::Args),
+    /// Install what building and testing need, with apt (Debian, Ubuntu); needs root only when something is missing
+    Setup(setup::Arguments),
+    /// Build the kernel programs
+    Ebpf(ebpf::Arguments),
+    /// Build the kernel programs, then the gateway
+    Build(build::Arguments),
+}
+
+fn main() -> std::process::ExitCode {
+    let done = match Arguments::parse().task {
+        Task::Demo(args) => demo::run(&args),
+        Task::Test(args) => test::run(&args),
+        Task::TestRoot(args) => test::run_root(&args),
+        Task::Bench(args) => bench::run(&args),
+        Task::Tidy(args) => tidy::run(&args),
+        Task::Fuzz(args) => fuzz::run(&args),
+        Task::Setup(arguments) => setup::main(&arguments),
+        Task::Ebpf(arguments) => ebpf::main(&arguments),
+        Task::Build(arguments) => build::main(&arguments),
+    };
+    match done {
+        Ok(()) => std::process::ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("\nerror: {error:#}");
+            std::process::ExitCode::FAILURE
+        }
     }
 }

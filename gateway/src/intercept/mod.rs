@@ -200,14 +200,25 @@ impl Interceptor {
     /// # Errors
     /// The map cannot be read.
     pub fn sweep(&self) -> Result<usize, InterceptError> {
-        let refused = || InterceptError::map(maps::ARRIVALS);
-        let data = aya::maps::MapData::from_pin(self.pins.map(maps::ARRIVALS)).map_err(refused())?;
-        let mut arrivals =
-            aya::maps::HashMap::<_, Tuple, Facts>::try_from(aya::maps::Map::HashMap(data)).map_err(refused())?;
+        let mut arrivals = self.open_arrivals()?;
         let oldest = now().saturating_sub(STALE);
         let stale = |(_, facts): &(Tuple, Facts)| Duration::from_nanos(facts.at_ns) < oldest;
         let gone: Vec<_> = arrivals.iter().filter_map(Result::ok).filter(stale).map(|(tuple, _)| tuple).collect();
         Ok(gone.iter().filter(|tuple| arrivals.remove(tuple).is_ok()).count())
+    }
+
+    /// How many intercepted connections wait for their accept.
+    ///
+    /// # Errors
+    /// The map cannot be read.
+    pub fn waiting(&self) -> Result<usize, InterceptError> {
+        Ok(self.open_arrivals()?.keys().filter(Result::is_ok).count())
+    }
+
+    fn open_arrivals(&self) -> Result<aya::maps::HashMap<aya::maps::MapData, Tuple, Facts>, InterceptError> {
+        let refused = || InterceptError::map(maps::ARRIVALS);
+        let data = aya::maps::MapData::from_pin(self.pins.map(maps::ARRIVALS)).map_err(refused())?;
+        aya::maps::HashMap::try_from(aya::maps::Map::HashMap(data)).map_err(refused())
     }
 
     /// The programs' own log lines, to be read by one task. `None` the second time.
@@ -233,6 +244,17 @@ impl Interceptor {
             }
         }
         Ok(guards)
+    }
+
+    /// How often each program ran and how long that took, while `kernel.bpf_stats_enabled` is on.
+    pub fn cost(&self) -> Vec<Cost> {
+        let infos = aya::programs::loaded_programs().filter_map(Result::ok);
+        infos
+            .filter_map(|info| {
+                let program = self.programs.iter().find(|program| program.id == info.id())?;
+                Some(Cost { program: program.name, runs: info.run_count(), busy: info.run_time() })
+            })
+            .collect()
     }
 
     fn state(&self, link: &PinnedLink) -> ProgramState {
@@ -419,6 +441,17 @@ pub struct ProgramState {
     pub attached: bool,
     /// Whether the program is the one that this gateway has loaded.
     pub current: bool,
+}
+
+/// What one program has cost since it was loaded.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Cost {
+    /// Its name.
+    pub program: &'static str,
+    /// How often it ran.
+    pub runs: u64,
+    /// How long that took, all in all.
+    pub busy: Duration,
 }
 
 /// How long an intercepted connection may wait for its accept: longer than a client goes on sending SYNs (127 s).

@@ -95,7 +95,7 @@ fn prepare(args: &Args, screen: &mut Screen) -> Result<()> {
         screen.say("taken as it is (--no-build)");
         return Ok(());
     }
-    command::run(&mut command::xtask("setup")?)?;
+    command::show(&mut command::xtask("setup")?)?;
     // The first build compiles RocksDB; the progress line says so when it comes to it.
     command::run_quietly(&mut command::xtask("build")?, "building Holdpoint", command::cargo_hint)?;
     screen.checked("tools installed, eBPF programs and gateway built");
