@@ -13,7 +13,7 @@ use crate::{
     admin::{self, Admin},
     config::Config,
     drain,
-    gate::{Services, compile_masks},
+    gate::{MaskCache, Services, compile_masks},
     hold::{Desk, Directory},
     intercept::{Interceptor, Options},
     net::{Namespace, listen},
@@ -69,7 +69,13 @@ async fn serve(config: Config) -> Result<()> {
     }
 
     let (stop, drain) = drain::channel();
-    let services = Services { recorder: recorder.clone(), desk: desk.clone(), policies: policies.clone(), durability: config.durability };
+    let services = Services {
+        recorder: recorder.clone(),
+        desk: desk.clone(),
+        policies: policies.clone(),
+        masks: MaskCache::new(salt(&config)?),
+        durability: config.durability,
+    };
     let acceptor = Acceptor {
         interceptor: interceptor.clone(),
         workloads: Workloads::new(hierarchy, &guard),
@@ -260,6 +266,25 @@ fn note_policies(recorder: &Recorder, policies: &Policies) -> Result<()> {
     note(recorder, Body::PolicyLoaded { digest: set.digest(), rules })
 }
 
+/// The key of the node's masking hashes: made once, kept beside the record, so that hashes stay comparable.
+fn salt(config: &Config) -> Result<crate::mask::Salt> {
+    use std::{io::Write as _, os::unix::fs::OpenOptionsExt as _};
+    let path = config.state.join("mask.key");
+    let mut key = [0; 32];
+    match std::fs::read(&path) {
+        Ok(read) => {
+            key = read.try_into().map_err(|_| anyhow::anyhow!("{} is not a key of 32 bytes; restore it, or remove it to make a new one", path.display()))?;
+        }
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => {
+            getrandom::fill(&mut key).context("no random numbers for the masking key")?;
+            let made = std::fs::OpenOptions::new().write(true).create_new(true).mode(0o600).open(&path);
+            made.and_then(|mut file| file.write_all(&key)).with_context(|| format!("cannot write {}", path.display()))?;
+        }
+        Err(error) => return Err(error).with_context(|| format!("cannot read {}", path.display())),
+    }
+    Ok(crate::mask::Salt::new(&key))
+}
+
 async fn stop_signal() -> Result<()> {
     let mut terminate = tokio::signal::unix::signal(SignalKind::terminate())?;
     let mut interrupt = tokio::signal::unix::signal(SignalKind::interrupt())?;
@@ -271,7 +296,8 @@ async fn stop_signal() -> Result<()> {
 }
 
 fn host_name() -> String {
-    nix::unistd::gethostname().ok().and_then(|name| name.into_string().ok()).unwrap_or_else(|| "localhost".into())
+    let name = std::fs::read_to_string("/proc/sys/kernel/hostname").unwrap_or_default();
+    if name.trim().is_empty() { "localhost".into() } else { name.trim().to_owned() }
 }
 
 /// How often reloaded policies and connections that never arrived are looked for.

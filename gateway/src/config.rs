@@ -77,6 +77,11 @@ impl Config {
             .map_err(|source| ConfigError::Invalid { path: path.to_owned(), message: source.to_string() })
     }
 
+    /// Where the record is.
+    pub fn record(&self) -> PathBuf {
+        self.state.join("record")
+    }
+
     /// The administration socket.
     pub fn socket(&self) -> PathBuf {
         self.run.join("holdpoint.sock")

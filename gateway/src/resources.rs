@@ -81,8 +81,8 @@ fn resolve(set: &PolicySet, network: &[NetworkRule]) -> Result<Resolved, Resolve
             if endpoint.addresses.is_empty() {
                 names.insert(address, endpoint.host.clone());
             }
-            let network = Network::new(address.ip(), if address.is_ipv4() { 32 } else { 128 }).expect("a full prefix fits");
-            rules.push(Rule { network, port: Some(address.port()), action: Action::Intercept });
+            let to = Network::new(address.ip(), if address.is_ipv4() { 32 } else { 128 }).expect("a full prefix fits");
+            rules.push(Rule { to, port: Some(address.port()), action: Action::Intercept });
         }
     }
     Ok(Resolved { rules, names })
@@ -97,11 +97,11 @@ fn addresses(resource: &Resource, endpoint: &crate::policy::Endpoint) -> Result<
 }
 
 fn network_rule(rule: &NetworkRule) -> Result<Rule, ResolveError> {
-    let network = rule.to.parse().map_err(|_| ResolveError::Network(rule.to.clone()))?;
+    let to = rule.to.parse().map_err(|_| ResolveError::Network(rule.to.clone()))?;
     let action = match rule.action {
         NetworkAction::Pass => Action::Pass,
         NetworkAction::Intercept => Action::Intercept,
         NetworkAction::Refuse => Action::Refuse,
     };
-    Ok(Rule { network, port: rule.port, action })
+    Ok(Rule { to, port: rule.port, action })
 }

@@ -1,1 +1,43 @@
-//! x
+//! The root-test lab: the real `holdpoint`, real kernel hooks, a real PostgreSQL and unmodified clients, one set per test.
+//!
+//! A test opens a [`Lab`], starts what it needs in it, and asks three witnesses what happened: the backend's own log
+//! ([`Postgres::logged_statements`]), what the client got ([`Outcome`]), and what the record holds ([`Record`]).
+//!
+//! A lab owns a cgroup v2 subtree, a mount namespace with its own bpffs, a directory for state, settings and sockets,
+//! and every process started in it. Nothing has a fixed port, pin or name, so tests run side by side. `Drop` undoes
+//! everything in reverse and fails the test over what is left.
+//!
+//! Root is required. Without it a test fails and says which command would work; nothing is skipped.
+
+mod approvals;
+mod backend;
+mod bot;
+mod cgroup;
+mod child;
+mod eventually;
+mod flood;
+mod gateway;
+mod lab;
+mod namespace;
+mod pace;
+mod postgres;
+mod python;
+mod raw;
+mod record;
+mod rules;
+pub mod wire;
+
+pub use approvals::{Request, request_ids};
+pub use backend::FakeBackend;
+pub use bot::Bot;
+pub use child::{Outcome, Running};
+pub use eventually::{eventually, never};
+pub use flood::{CLIENT_SEED, client_frames, server_frame};
+pub use gateway::Gateway;
+pub use lab::{Lab, binary};
+pub use pace::Pace;
+pub use postgres::{Method, Postgres, Statement};
+pub use python::venv;
+pub use raw::{Conn, Raw, shown};
+pub use record::{Event, Record, Session};
+pub use rules::Rules;

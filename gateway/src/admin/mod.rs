@@ -235,13 +235,13 @@ struct Status {
     rules_generation: u32,
     policy_generation: u64,
     open_requests: usize,
-    record: Result<crate::record::Head, String>,
+    record: Result<String, String>,
 }
 
 impl Status {
     fn of(admin: &Admin) -> Self {
         let kernel = admin.interceptor.status().map_err(|error| error.to_string());
-        let record = admin.recorder.head().map_err(|error| error.to_string());
+        let record = admin.recorder.head().map(|head| head.to_string()).map_err(|error| error.to_string());
         let whole = kernel.as_ref().is_ok_and(|guards| !guards.is_empty() && guards.iter().all(crate::intercept::Guard::is_whole));
         Self {
             node: admin.node.clone(),

@@ -76,7 +76,7 @@ fn list(args: &Args) -> anyhow::Result<()> {
         return Ok(());
     }
     let mut table = comfy_table::Table::new();
-    table.load_preset(comfy_table::presets::NOTHING);
+    table.load_style(comfy_table::presets::NOTHING);
     table.set_header(["REQUEST", "LEFT", "WORKLOAD", "RESOURCE", "EFFECTS", "STATEMENT"]);
     for request in &open.requests {
         table.add_row([

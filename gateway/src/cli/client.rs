@@ -11,7 +11,7 @@ use serde_json::Value;
 
 /// Where the gateway listens for people.
 #[derive(Debug, clap::Args)]
-pub struct Socket {
+pub(super) struct Socket {
     /// The gateway's administration socket
     #[arg(long, value_name = "PATH", env = "HOLDPOINT_SOCKET", default_value = "/run/holdpoint/holdpoint.sock", global = true)]
     socket: PathBuf,
@@ -22,7 +22,7 @@ impl Socket {
     ///
     /// # Errors
     /// No gateway answers, or it says no: its own words.
-    pub fn ask<T: DeserializeOwned>(&self, method: &Method, path: &str, body: Option<&Value>) -> Result<T> {
+    pub(super) fn ask<T: DeserializeOwned>(&self, method: &Method, path: &str, body: Option<&Value>) -> Result<T> {
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
         let answer = runtime.block_on(ask(&self.socket, method, path, body))?;
         serde_json::from_value(answer).context("the gateway's answer is not what this version expects")

@@ -16,6 +16,7 @@ pub mod replay;
 pub mod run;
 pub mod sessions;
 pub mod status;
+mod store;
 pub mod verify;
 
 /// Human approval in front of bots.

@@ -19,7 +19,7 @@ use bytes::{Bytes, BytesMut};
 use crate::{
     config::ReadDurability,
     hold::{Desk, Ended, Waiting},
-    mask::Masks,
+    mask::{Masks, Salt},
     net::{ClientAddr, Dialer, OriginalDst, ReadHalf, WriteHalf},
     operation::{Digest, Effect, Effects, Frame, Operation, OperationId, ProtocolName, RequestId, SessionId},
     policy::{Approval, Decide, OnHold, Policies, Resource, Scope, Verdict},
@@ -32,10 +32,12 @@ use crate::{
 
 mod digest;
 mod language;
+mod masks;
 #[cfg(test)]
 mod tests;
 
 pub use language::{Exchange, Language, Refusal, Unmaskable};
+pub use masks::{MaskCache, compile_masks};
 
 /// A guarded connection whose caller and destination are known.
 #[derive(Debug, Clone)]
@@ -64,7 +66,9 @@ pub struct Services {
     /// Where people are asked.
     pub desk: Desk,
     /// What is allowed.
-    pub policies: Policies,
+    pub policies: Arc<Policies>,
+    /// The resources' masks, compiled.
+    pub masks: MaskCache,
     /// How durable a read must be before it is forwarded.
     pub durability: ReadDurability,
 }
@@ -166,7 +170,7 @@ impl Gate {
     ) -> Result<Self, RecordError> {
         let policies = services.policies.current();
         let scope = policies.scope(&connection.workload, &connection.process, connection.resource.as_ref());
-        let masks = masks_of(connection.resource.as_deref());
+        let masks = services.masks.of(connection.resource.as_ref());
         let gate = Self {
             connection,
             services,
@@ -178,7 +182,7 @@ impl Gate {
             outstanding: VecDeque::new(),
             closed: false,
         };
-        gate.note(Body::Connected(Box::new(gate.facts())))?;
+        let _ = gate.note(Body::Connected(Box::new(gate.facts())))?;
         Ok(gate)
     }
 
@@ -190,6 +194,11 @@ impl Gate {
     /// The resource's masks, for a protocol that must plan ahead for them.
     pub fn masks(&self) -> &Arc<Masks> {
         &self.masks
+    }
+
+    /// The key of the node's masking hashes.
+    pub fn salt(&self) -> &Salt {
+        self.services.masks.salt()
     }
 
     // ---- towards the backend ----
@@ -448,14 +457,11 @@ impl Gate {
     // ---- inside ----
 
     fn refresh(&mut self) {
-        if self.scope.is_current(&self.services.policies) {
+        if self.scope.generation() == self.services.policies.generation() {
             return;
         }
-        let policies = self.services.policies.current();
-        let destination = self.connection.destination.0;
-        let resource = policies.resource_for(destination, None).cloned();
-        self.scope = policies.scope(&self.connection.workload, &self.connection.process, resource.as_ref());
-        self.masks = masks_of(resource.as_deref());
+        self.scope = self.scope.renew(&self.services.policies.current());
+        self.masks = self.services.masks.of(self.scope.resource());
     }
 
     fn durability(&self, judged: &Judged, refused: bool) -> Durability {
@@ -630,10 +636,6 @@ fn asked(judged: &Judged) -> Asked {
         why: verdict.reason.to_string(),
         observed: verdict.observed.as_ref().map(|(decide, rule)| (*decide, rule.to_string())),
     }
-}
-
-fn masks_of(resource: Option<&Resource>) -> Arc<Masks> {
-    resource.map_or_else(Arc::default, |resource| resource.masks.clone())
 }
 
 /// What counts as a read for durability: it changes nothing beyond the connection itself.

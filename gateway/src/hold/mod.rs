@@ -20,7 +20,7 @@ use tokio::sync::{Notify, oneshot, watch};
 
 use crate::{
     operation::{Digest, Effects, RequestId},
-    policy::{Approval, Who},
+    policy::Who,
     record::{
         Appending, Durability, RecordError, Recorder,
         entry::{Body, Entry, Outcome, Requested, Timestamp},
@@ -139,8 +139,10 @@ pub struct View {
     pub rule: String,
     /// Why, in the rule's words.
     pub why: String,
-    /// Who may decide.
+    /// Who may decide, in words.
     pub approvers: Vec<String>,
+    #[serde(skip)]
+    asked: Vec<Who>,
     /// How many must approve, and how many have.
     pub quorum: u32,
     /// How many have.
@@ -258,7 +260,7 @@ impl Desk {
         let request = requested.request;
         let body = Body::Requested(Box::new(requested.clone()));
         let entry = Entry { at: Timestamp::now(), session: Some(requester.session), body };
-        self.0.recorder.append(&entry, Durability::Synced).await?;
+        let _ = self.0.recorder.append(&entry, Durability::Synced).await?;
         let opened = Instant::now();
         let deadline = opened + requested.approval.timeout;
         let open = Open { requested, requester, opened, deadline, approvals: Vec::new(), waiter };
@@ -302,7 +304,7 @@ impl Desk {
             digest: open.requested.digest,
         };
         let entry = Entry { at: Timestamp::now(), session: Some(open.requester.session), body: decision };
-        self.0.recorder.append_written(&entry)?;
+        let _ = self.0.recorder.append_written(&entry)?;
         if !approve {
             self.finish(state, request, Outcome::Denied, Ended::Denied { by: person.name.clone(), reason });
             return Ok(Decided::Denied);
@@ -453,7 +455,7 @@ impl State {
             (None, _) => {}
         }
         match self.ended.iter().rev().find(|(id, _)| id.is_named(typed)) {
-            Some((id, outcome)) => Err(DecideError::Ended(id.short(), outcome.words())),
+            Some((id, outcome)) => Err(DecideError::Ended(id.short(), words(*outcome))),
             None => Err(DecideError::Unknown(typed.to_owned())),
         }
     }
@@ -546,6 +548,7 @@ impl Open {
             rule: asked.rule.clone(),
             why: asked.why.clone(),
             approvers: self.approvers(),
+            asked: approval.from.iter().map(|step| step.who.clone()).collect(),
             quorum: approval.quorum,
             approvals: self.approvals.len(),
             reason_required: approval.reason_required,
@@ -553,6 +556,13 @@ impl Open {
             digest: *digest,
             waits: *waits,
         }
+    }
+}
+
+impl View {
+    /// Whether `person` is among those who are asked, now or later.
+    pub fn asks(&self, person: &Person) -> bool {
+        self.asked.iter().any(|who| person.is(who))
     }
 }
 
@@ -581,6 +591,16 @@ impl Drop for Waiting {
         if !self.over {
             self.desk.end(self.request, Outcome::Withdrawn, Ended::Withdrawn);
         }
+    }
+}
+
+fn words(outcome: Outcome) -> &'static str {
+    match outcome {
+        Outcome::Approved => "it was approved",
+        Outcome::Denied => "it was denied",
+        Outcome::Expired => "nobody approved it in time",
+        Outcome::Withdrawn => "the client withdrew it",
+        Outcome::Restarted => "the gateway stopped while it was held",
     }
 }
 

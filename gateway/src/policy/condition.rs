@@ -238,10 +238,12 @@ impl std::fmt::Display for ObjectMatch {
     }
 }
 
-/// The effects that judging goes by: an operation about which the classifier said nothing is unknown.
+/// The effects that judging goes by. A classifier may say that a statement has no effect (an empty one); where it said
+/// nothing at all the operation is unknown.
 pub(super) fn judged_effects(operation: &Operation) -> Effects {
-    let effects = operation.meaning.effects;
-    if effects.is_empty() { Effects::of(Effect::Unknown) } else { effects }
+    let meaning = &operation.meaning;
+    let silent = meaning.effects.is_empty() && meaning.fields.is_empty();
+    if silent { Effects::of(Effect::Unknown) } else { meaning.effects }
 }
 
 /// Reads a `when` beside a rule or in an exception.

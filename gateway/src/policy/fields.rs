@@ -106,7 +106,10 @@ pub(super) fn text<'n>(node: &'n Node, what: &str, notes: &mut Notes) -> Option<
         }
         Tree::Text(text) => Some(text),
         _ => {
-            notes.note(node.at, format!("expected text for `{what}`, found {}; quote it if it is meant so", node.noun()));
+            notes.note(
+                node.at,
+                format!("expected text for `{what}`, found {}; quote it if it is meant so", node.noun()),
+            );
             None
         }
     }
@@ -118,7 +121,10 @@ pub(super) fn name<'n>(node: &'n Node, what: &str, notes: &mut Notes) -> Option<
     if found.chars().any(char::is_control) || found.chars().count() > 200 || found.trim() != found {
         notes.note(
             node.at,
-            format!("`{what}` must be at most 200 characters on one line, without spaces around it; found `{}`", brief(found)),
+            format!(
+                "`{what}` must be at most 200 characters on one line, without spaces around it; found `{}`",
+                brief(found)
+            ),
         );
         return None;
     }

@@ -36,7 +36,10 @@ pub(super) fn read(path: &Path) -> Result<Vec<Source>, Vec<PolicyError>> {
         Err(error) => errors.push(whole(path, unreadable(&error))),
     }
     if names.is_empty() && errors.is_empty() {
-        errors.push(whole(path, "there is no policy file here; expected at least one `*.yaml` with a `resource:`".into()));
+        errors.push(whole(
+            path,
+            "there is no policy file here; expected at least one `*.yaml` with a `resource:`".into(),
+        ));
     }
     if names.len() > MOST_FILES {
         errors.push(whole(path, format!("there are more than {MOST_FILES} policy files here")));

@@ -14,8 +14,9 @@
 //!   `effects: [read]` does not allow a `SELECT` with a writing CTE, whose effects are `{read, write}`.
 //! - [`Effect::Unknown`](crate::operation::Effect::Unknown) holds by default. Only a matching rule that names `unknown`
 //!   allows it; leaving `effects` out of a rule that allows means every effect *but* `unknown`. A `default: allow` holds
-//!   what is unknown, and refuses it where the resource names no approvers. An operation without any effect counts as
-//!   unknown: the classifier said nothing about it.
+//!   what is unknown, and refuses it where the resource names no approvers. An operation about which the
+//!   classifier said nothing at all counts as unknown; one that it says has no effect (an empty statement) is covered
+//!   by any rule that allows.
 //! - No match takes the resource's `default`. A destination that no resource names is refused, by rule
 //!   [`NO_RESOURCE`].
 //! - What cannot be told counts on the strict side: a `when` that fails, an executable that could not be verified, a

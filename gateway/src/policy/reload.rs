@@ -138,7 +138,10 @@ impl Policies {
                         tracing::info!(generation, %digest, resources, rules, "policies reloaded");
                         after(&report);
                     } else if complained.is_some() {
-                        tracing::info!(generation = report.generation, "policy files are as they were before the errors");
+                        tracing::info!(
+                            generation = report.generation,
+                            "policy files are as they were before the errors"
+                        );
                     }
                     complained = None;
                 }

@@ -78,7 +78,9 @@ impl Endpoint {
         };
         let bracketed = host.strip_prefix('[').and_then(|rest| rest.strip_suffix(']'));
         let addresses = match bracketed {
-            Some(inside) => vec![IpAddr::V6(inside.parse().map_err(|_| format!("not an IPv6 address in []; {wanted}"))?)],
+            Some(inside) => {
+                vec![IpAddr::V6(inside.parse().map_err(|_| format!("not an IPv6 address in []; {wanted}"))?)]
+            }
             None if host.contains(':') => return Err(format!("an IPv6 address needs brackets; {wanted}")),
             None if host.eq_ignore_ascii_case("localhost") => {
                 vec![IpAddr::V4(Ipv4Addr::LOCALHOST), IpAddr::V6(Ipv6Addr::LOCALHOST)]
@@ -147,12 +149,8 @@ pub enum MaskWith {
     Null,
 }
 
-const MASK_WITH: [(&str, MaskWith); 4] = [
-    ("redact", MaskWith::Redact),
-    ("partial", MaskWith::Partial),
-    ("hash", MaskWith::Hash),
-    ("null", MaskWith::Null),
-];
+const MASK_WITH: [(&str, MaskWith); 4] =
+    [("redact", MaskWith::Redact), ("partial", MaskWith::Partial), ("hash", MaskWith::Hash), ("null", MaskWith::Null)];
 
 /// What somebody who knows more than policy has against a resource: its protocol about a section, the mask about a rule.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -279,7 +277,10 @@ fn read_masks(fields: &Fields<'_>, notes: &mut Notes) -> Vec<MaskRule> {
     let Tree::List(nodes) = &node.tree else {
         notes.note(
             node.at,
-            format!("expected a list for `mask`, such as `- {{ name: \"*email*\", with: partial }}`, found {}", node.noun()),
+            format!(
+                "expected a list for `mask`, such as `- {{ name: \"*email*\", with: partial }}`, found {}",
+                node.noun()
+            ),
         );
         return Vec::new();
     };

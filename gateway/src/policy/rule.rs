@@ -40,7 +40,17 @@ pub(super) struct Rule {
 }
 
 const KEYS: [&str; 12] = [
-    "policy", "match", "when", "unless", "decide", "mode", "on_hold", "approval", "reason", "tests", "description",
+    "policy",
+    "match",
+    "when",
+    "unless",
+    "decide",
+    "mode",
+    "on_hold",
+    "approval",
+    "reason",
+    "tests",
+    "description",
     "owner",
 ];
 
@@ -53,8 +63,7 @@ pub(super) fn read(node: &Node, notes: &mut Notes) -> Option<Rule> {
         None => None,
     };
     let when = fields.find("when").map(|node| condition::read_when(node, notes));
-    let exceptions =
-        fields.find("unless").map(|node| Condition::read_exceptions(node, notes)).unwrap_or_default();
+    let exceptions = fields.find("unless").map(|node| Condition::read_exceptions(node, notes)).unwrap_or_default();
     let decide = fields
         .need("decide", "`decide: allow`, `hold` or `refuse`", notes)
         .and_then(|node| fields::word(node, "decide", &DECIDE, notes));

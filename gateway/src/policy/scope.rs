@@ -299,8 +299,7 @@ impl PolicySet {
     pub fn explain(self: &Arc<Self>, caller: &Caller, resource: &Arc<Resource>, operation: &Operation) -> Explanation {
         let scope = self.scope(&caller.workload, &caller.process, Some(resource));
         let facts = Facts::new(&CallerFacts::new(&caller.workload, &caller.process, resource), operation);
-        let considered =
-            self.rules().iter().map(|rule| consider(rule, caller, resource, operation, &facts)).collect();
+        let considered = self.rules().iter().map(|rule| consider(rule, caller, resource, operation, &facts)).collect();
         Explanation { verdict: scope.judge(operation), considered }
     }
 }
@@ -322,12 +321,16 @@ fn consider(rule: &Rule, caller: &Caller, resource: &Resource, operation: &Opera
     let matched = applies(rule.decide, truth.min(excepted.not()));
     let why = match (truth, aspect, excepted) {
         (Truth::No | Truth::Unsure, Some(aspect), _) => {
-            let uncertain = if truth == Truth::Unsure && matched { "; what cannot be told counts as a match" } else { "" };
+            let uncertain =
+                if truth == Truth::Unsure && matched { "; what cannot be told counts as a match" } else { "" };
             format!("{}{uncertain}", described(&rule.condition, aspect))
         }
         (_, _, Truth::Yes) => "an exception (`unless`) applies".to_owned(),
         (_, _, Truth::Unsure) => {
-            format!("whether an exception (`unless`) applies cannot be told, so it {}", if matched { "does not" } else { "does" })
+            format!(
+                "whether an exception (`unless`) applies cannot be told, so it {}",
+                if matched { "does not" } else { "does" }
+            )
         }
         _ => "everything in it holds".to_owned(),
     };

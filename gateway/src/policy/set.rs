@@ -134,6 +134,8 @@ struct Draft {
     resources: Vec<Resource>,
     rules: Vec<Rule>,
     errors: Vec<PolicyError>,
+    /// The first file, for what is wrong with the set as a whole.
+    first: Option<Origin>,
     /// A document could not be read, so what it would have named is not known to be missing.
     incomplete: bool,
 }
@@ -141,6 +143,7 @@ struct Draft {
 impl Draft {
     fn read(&mut self, source: &Source, inspect: &Inspector) {
         let mut notes = Notes::new(Arc::clone(&source.name));
+        self.first.get_or_insert_with(|| notes.origin(Place::default()));
         match yaml::documents(&source.bytes) {
             Ok(documents) => documents.iter().for_each(|node| self.document(node, inspect, &mut notes)),
             Err(broken) => {
@@ -179,11 +182,15 @@ impl Draft {
         self.check_targets();
         self.check_approvers();
         self.check_trials();
-        if self.resources.is_empty() && !self.incomplete
-            && let Some(rule) = self.rules.first()
-        {
-            let at = rule.origin.clone();
-            self.error(&at, "there are policies but no resource; expected a document with `resource: NAME`".to_owned());
+        self.check_presence();
+    }
+
+    /// A file that was emptied by accident must not take the place of a set that governs something.
+    fn check_presence(&mut self) {
+        if self.resources.is_empty() && !self.incomplete {
+            let first = self.rules.first().map(|rule| rule.origin.clone()).or_else(|| self.first.clone());
+            let Some(at) = first else { return };
+            self.error(&at, "there is no resource; expected a document with `resource: NAME`".to_owned());
         }
     }
 

@@ -50,9 +50,11 @@ fn operation(notation: &str) -> Operation {
             state.insert(name.to_owned().into(), value.to_owned());
         }
     }
-    let tables = meaning.objects.iter().filter(|object| object.kind == "table").map(|object| {
-        serde_json::json!({ "schema": object.schema, "name": object.name })
-    });
+    let tables = meaning
+        .objects
+        .iter()
+        .filter(|object| object.kind == "table")
+        .map(|object| serde_json::json!({ "schema": object.schema, "name": object.name }));
     meaning.fields.insert("tables", tables.collect());
     meaning.fields.insert("statements", serde_json::json!(1));
     Operation {

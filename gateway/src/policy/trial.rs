@@ -48,7 +48,10 @@ pub(super) fn read_all(fields: &Fields<'_>, notes: &mut Notes) -> Vec<Trial> {
         _ => {
             notes.note(
                 node.at,
-                format!("expected a list for `tests`, such as `- {{ sql: \"SELECT 1\", expect: allow }}`, found {}", node.noun()),
+                format!(
+                    "expected a list for `tests`, such as `- {{ sql: \"SELECT 1\", expect: allow }}`, found {}",
+                    node.noun()
+                ),
             );
             Vec::new()
         }
@@ -184,7 +187,9 @@ impl PolicySet {
     ) -> Result<(), Failure> {
         let resource = resource.ok_or_else(|| Failure::NotRun("no resource for it".to_owned()))?;
         let caller = caller.ok_or_else(|| {
-            Failure::NotRun("no workload can be made up that the policy's globs match; give it a `workload:`".to_owned())
+            Failure::NotRun(
+                "no workload can be made up that the policy's globs match; give it a `workload:`".to_owned(),
+            )
         })?;
         let operation = trial.operation(&resource.protocol, classify)?;
         let got = self.explain(&caller, resource, &operation);

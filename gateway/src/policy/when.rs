@@ -39,14 +39,25 @@ const LONGEST_TEXT: usize = 256 * 1024;
 /// What a condition can speak of.
 const ROOTS: [&str; 4] = ["operation", "workload", "process", "resource"];
 const WORKLOAD: [&str; 7] = ["name", "path", "unit", "namespace", "service_account", "image", "labels"];
-const PROCESS: [&str; 8] =
-    ["pid", "uid", "gid", "user", "comm", "executable", "executable_sha256", "command_line"];
+const PROCESS: [&str; 8] = ["pid", "uid", "gid", "user", "comm", "executable", "executable_sha256", "command_line"];
 const RESOURCE: [&str; 2] = ["name", "protocol"];
 
 /// The functions that a condition may call; the rest of CEL's library (time, bytes) has nothing to work on here.
 const FUNCTIONS: [&str; 14] = [
-    "size", "contains", "startsWith", "endsWith", "matches", "string", "int", "uint", "double", "bool", "dyn", "type",
-    "max", "min",
+    "size",
+    "contains",
+    "startsWith",
+    "endsWith",
+    "matches",
+    "string",
+    "int",
+    "uint",
+    "double",
+    "bool",
+    "dyn",
+    "type",
+    "max",
+    "min",
 ];
 
 /// CEL's standard environment, built once.

@@ -108,6 +108,9 @@ pub enum RecordError {
         /// What is wrong.
         why: String,
     },
+    /// A write failed while this entry waited for the disk; the record has been opened again since.
+    #[error("a failed write interrupted recording; it goes on, and what waited for the disk is refused")]
+    Reopened,
     /// A thread panicked while it wrote.
     #[error("recording stopped after an internal failure; restart the gateway (operations are refused until then)")]
     Broken,

@@ -20,7 +20,10 @@ use std::{
 
 use tokio::sync::oneshot;
 
-use super::{RecordError, write::Log};
+use super::{
+    RecordError,
+    write::{Log, Written},
+};
 
 /// The syncing thread's handle; dropping it syncs what is left and ends the thread.
 pub(super) struct Syncer {
@@ -61,7 +64,10 @@ impl Syncer {
             idle: AtomicBool::new(false),
             stop: AtomicBool::new(false),
         });
-        let run = { let shared = shared.clone(); move || shared.run(&log, within) };
+        let run = {
+            let shared = shared.clone();
+            move || shared.run(&log, within)
+        };
         let thread = thread::Builder::new().name("record-sync".to_owned()).spawn(run)?;
         Ok(Self { shared, thread: Some(thread) })
     }
@@ -111,10 +117,11 @@ impl Shared {
     fn run(&self, log: &Log, within: Duration) {
         // A written entry waits half its time for company; the sync itself takes part of the other half.
         let pause = within / 2;
+        let mut reopened = 0;
         loop {
             let stop = self.stop.load(Ordering::SeqCst);
             let began = Instant::now();
-            let clean = self.sync(log);
+            let clean = self.sync(log, &mut reopened);
             if stop {
                 self.release(u64::MAX, &Err(RecordError::Broken));
                 return;
@@ -128,17 +135,19 @@ impl Shared {
     }
 
     /// Syncs once. Answers whether there was nothing to do.
-    fn sync(&self, log: &Log) -> bool {
-        let (store, position) = match log.written() {
+    fn sync(&self, log: &Log, reopened: &mut u64) -> bool {
+        let Written { store, position, reopened: now } = match log.written() {
             Ok(written) => written,
             Err(error) => {
                 self.release(u64::MAX, &Err(error));
                 return true;
             }
         };
+        if std::mem::replace(reopened, now) != now {
+            // Whoever waits may wait for an entry that did not survive the failed write.
+            self.release(u64::MAX, &Err(RecordError::Reopened));
+        }
         if position <= self.synced.load(Ordering::SeqCst) {
-            // After a failed write the record may have opened again with fewer entries than were being waited for.
-            self.release_beyond(position);
             return true;
         }
         match store.sync() {
@@ -164,16 +173,9 @@ impl Shared {
         }
     }
 
-    fn release_beyond(&self, position: u64) {
-        let lost: Vec<Waiter> = self.waiters().extract_if(.., |waiter| waiter.position > position).collect();
-        for waiter in lost {
-            let _ = waiter.done.send(Err(RecordError::Broken));
-        }
-    }
-
     fn sleep_until_written(&self, log: &Log) {
         self.idle.store(true, Ordering::SeqCst);
-        let behind = log.written().is_ok_and(|(_, position)| position > self.synced.load(Ordering::SeqCst));
+        let behind = log.written().is_ok_and(|written| written.position > self.synced.load(Ordering::SeqCst));
         if behind || !self.waiters().is_empty() || self.stop.load(Ordering::SeqCst) {
             self.idle.store(false, Ordering::SeqCst);
             return;

@@ -37,6 +37,17 @@ struct Tail {
     /// Summaries of sessions that are not over.
     open: HashMap<SessionId, Summary>,
     failure: Option<Failure>,
+    /// How often the record was opened again: positions before and after need not mean the same entries.
+    reopened: u64,
+}
+
+/// What a sync makes durable.
+pub(super) struct Written {
+    pub(super) store: Arc<Store>,
+    /// Everything up to this position is in the kernel.
+    pub(super) position: u64,
+    /// Changes when the record was opened again after a failed write.
+    pub(super) reopened: u64,
 }
 
 struct Failure {
@@ -90,10 +101,10 @@ impl Log {
         self.lock()?.store()
     }
 
-    /// The store and the position up to which it was written.
-    pub(super) fn written(&self) -> Result<(Arc<Store>, u64), RecordError> {
+    /// The store and how far it was written.
+    pub(super) fn written(&self) -> Result<Written, RecordError> {
         let tail = self.lock()?;
-        Ok((tail.store()?, tail.head.position))
+        Ok(Written { store: tail.store()?, position: tail.head.position, reopened: tail.reopened })
     }
 
     /// No append succeeds any more: the disk did not keep what it was given.
@@ -116,7 +127,7 @@ impl Log {
 impl Tail {
     fn at_end_of(store: Store) -> Result<Self, RecordError> {
         let head = super::read::head(&store)?;
-        Ok(Self { store: Some(Arc::new(store)), head, open: HashMap::new(), failure: None })
+        Ok(Self { store: Some(Arc::new(store)), head, open: HashMap::new(), failure: None, reopened: 0 })
     }
 
     fn store(&self) -> Result<Arc<Store>, RecordError> {
@@ -169,7 +180,7 @@ impl Tail {
         match Store::open(&dir, options).and_then(Self::at_end_of) {
             Ok(tail) => {
                 tracing::warn!(position = tail.head.position, "recording goes on after a failed write");
-                *self = tail;
+                *self = Self { reopened: self.reopened + 1, ..tail };
                 Ok(())
             }
             Err(_) => {

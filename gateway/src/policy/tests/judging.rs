@@ -62,9 +62,8 @@ decide: hold
 
 #[test]
 fn the_strictest_wins_whatever_the_order() {
-    let rules = ["allow", "refuse", "hold"].map(|decide| {
-        format!("---\npolicy: {decide}-it\nmatch: {{ effects: [read] }}\ndecide: {decide}\n")
-    });
+    let rules = ["allow", "refuse", "hold"]
+        .map(|decide| format!("---\npolicy: {decide}-it\nmatch: {{ effects: [read] }}\ndecide: {decide}\n"));
     check(&rules.concat(), "read", "refuse by refuse-it");
     check(&[rules[0].as_str(), &rules[2]].concat(), "read", "hold by hold-it");
     check(&[rules[2].as_str(), &rules[0]].concat(), "read", "hold by hold-it");
@@ -97,8 +96,14 @@ fn unknown_is_allowed_only_by_name() {
 }
 
 #[test]
-fn an_operation_without_any_effect_is_unknown() {
-    check(READS, "-", "hold by default of orders-db");
+fn an_operation_of_which_nothing_was_said_is_unknown() {
+    let set = set(&format!("{ORDERS}{READS}"));
+    let caller = Caller::default();
+    let scope = set.scope(&caller.workload, &caller.process, set.resources().first());
+    let nothing_said = Operation { meaning: Arc::default(), ..operation("read") };
+    assert_eq!(&*scope.judge(&nothing_said).rule, "default of orders-db");
+    // An empty statement, which clients send to see whether the connection lives.
+    check(READS, "-", "allow by reads");
 }
 
 #[test]
@@ -257,9 +262,7 @@ fn when_sees_the_operation_the_caller_and_the_resource() {
 #[test]
 fn a_when_that_fails_counts_on_the_strict_side() {
     for when in ["operation.nothing == 1", "operation.kind > 3", "operation.kind", "operation.tables[7].name == \"\""] {
-        let rule = |decide| {
-            format!("---\npolicy: w\nmatch: {{ effects: [read] }}\nwhen: '{when}'\ndecide: {decide}\n")
-        };
+        let rule = |decide| format!("---\npolicy: w\nmatch: {{ effects: [read] }}\nwhen: '{when}'\ndecide: {decide}\n");
         check(&rule("allow"), "read", "hold by default of orders-db");
         check(&rule("refuse"), "read", "refuse by w");
         let unless = |decide| {
@@ -451,7 +454,9 @@ fn judging_costs() {
         .map(|n| {
             let decide = ["allow", "hold", "refuse"][n % 3];
             let effects = ["read", "schema, privilege", "admin, transfer"][n % 3];
-            format!("---\npolicy: p{n}\nmatch: {{ workload: {{ name: 'imp*' }}, effects: [{effects}] }}\ndecide: {decide}\n")
+            format!(
+                "---\npolicy: p{n}\nmatch: {{ workload: {{ name: 'imp*' }}, effects: [{effects}] }}\ndecide: {decide}\n"
+            )
         })
         .collect();
     let set = set(&format!("{ORDERS}{rules}"));

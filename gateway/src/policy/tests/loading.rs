@@ -60,7 +60,10 @@ fn resources_are_found_by_address_and_by_name() {
     assert!(!find("192.0.2.1:5432", None));
     assert!(!find("10.0.3.7:5433", None));
     assert!(!find("192.0.2.1:5433", Some("orders-db.prod.svc")));
-    assert_eq!(set.endpoints().map(|(_, e)| e.to_string()).collect::<Vec<_>>()[1..3], ["orders-db.prod.svc:5432", "[::1]:5432"]);
+    assert_eq!(
+        set.endpoints().map(|(_, e)| e.to_string()).collect::<Vec<_>>()[1..3],
+        ["orders-db.prod.svc:5432", "[::1]:5432"]
+    );
 }
 
 #[test]
@@ -116,7 +119,10 @@ tests:
     assert_eq!(report.run, 8);
     assert_eq!(report.untested.iter().map(|name| &**name).collect::<Vec<_>>(), ["secrets"]);
     let [failure] = &report.failures[..] else { panic!("{:#?}", report.failures) };
-    assert_eq!((&*failure.beside, failure.origin.line), ("dba", 29));
+    assert_eq!((&*failure.beside, failure.origin.line), ("dba", 30));
     let Failure::Verdict { expected, got, .. } = &failure.why else { panic!("{failure:?}") };
-    assert_eq!((*expected, got.verdict.decide, &*got.verdict.rule), (Decide::Allow, Decide::Hold, "default of orders-db"));
+    assert_eq!(
+        (*expected, got.verdict.decide, &*got.verdict.rule),
+        (Decide::Allow, Decide::Hold, "default of orders-db")
+    );
 }

@@ -13,25 +13,25 @@ use super::{
     cancel::Registered,
     classify::Lexical,
     lookup::{Backend, Lookup},
-    mask::{copy::CopyMasker, plan::Plan},
+    mask::{CopyOut, Masker, Plan},
     pending::{Await, Names, What, discard_to_sync},
     portal::Portal,
     wire,
 };
 use crate::{
     gate::{Exchange, Gate, Language, Refusal, Unmaskable},
-    mask::Masks,
-    operation::{Frame, Meaning, State},
+    mask::{Masks, Salt},
+    operation::{Frame, Meaning, SessionId, State},
     protocol::{Dialect, Malformed, Step},
 };
 
 /// One connection's state.
-pub struct PostgresDialect {
+pub(super) struct PostgresDialect {
     pub(super) shared: Arc<Shared>,
     pub(super) settings: Settings,
     pub(super) owner: String,
-    pub(super) session: crate::operation::SessionId,
-    pub(super) masks: Arc<Masks>,
+    pub(super) session: SessionId,
+    pub(super) masker: Masker,
     pub(super) backend: Backend,
     pub(super) phase: Phase,
     /// Session state as the digest and `when` see it.
@@ -54,6 +54,8 @@ pub struct PostgresDialect {
     pub(super) answers: BytesMut,
     pub(super) cancel: Option<Registered>,
     pub(super) interrupt: Arc<Notify>,
+    /// How many bytes of input the message that is not whole yet needs.
+    pub(super) need: usize,
 }
 
 /// How far the connection is.
@@ -112,7 +114,7 @@ pub(super) enum Rows {
     /// Rows of a result.
     Plan(Arc<Plan>),
     /// COPY data to the client.
-    Copy(Box<CopyMasker>),
+    Copy(Box<CopyOut>),
     /// A row longer than what is held at once, with nothing to mask: so many bytes of it are still to come.
     Passing {
         /// Bytes of it.
@@ -124,17 +126,28 @@ pub(super) enum Rows {
 
 impl PostgresDialect {
     /// For a connection behind `gate`.
-    pub fn new(shared: Arc<Shared>, gate: &Gate) -> Self {
+    pub(super) fn new(shared: Arc<Shared>, gate: &Gate) -> Self {
         let connection = gate.connection();
-        let extra = connection.resource.as_ref().map(|resource| Settings::read(&resource.extra));
+        let settings = connection.resource.as_ref().map_or(Ok(Settings::default()), |resource| Settings::read(&resource.extra));
         Self {
-            shared,
-            // Settings were checked when the policy was loaded; what cannot be read refuses.
-            settings: extra.map_or(Ok(Settings::default()), |read| read).unwrap_or(Settings { tls_required: true }),
+            // They were checked when the policy was loaded; what cannot be read refuses.
+            settings: settings.unwrap_or(Settings { tls_required: true }),
             owner: format!("{} {}", connection.workload.path, connection.process.uid),
             session: connection.id,
-            masks: gate.masks().clone(),
             backend: Backend::new(connection.destination.0),
+            ..Self::detached(shared, gate.masks().clone(), gate.salt().clone())
+        }
+    }
+
+    /// A connection's first state, with nobody on either side.
+    pub(super) fn detached(shared: Arc<Shared>, masks: Arc<Masks>, salt: Salt) -> Self {
+        Self {
+            shared,
+            settings: Settings::default(),
+            owner: String::new(),
+            session: SessionId::now(),
+            masker: Masker { masks, salt },
+            backend: Backend::new(([127, 0, 0, 1], 5432).into()),
             phase: Phase::Startup { ssl: false, gss: false },
             state: Arc::default(),
             transaction: b'I',
@@ -150,6 +163,7 @@ impl PostgresDialect {
             answers: BytesMut::new(),
             cancel: None,
             interrupt: Arc::default(),
+            need: 0,
         }
     }
 
@@ -220,9 +234,9 @@ impl PostgresDialect {
 
 impl Language for PostgresDialect {
     fn mask(&mut self, reply: &mut BytesMut, masks: &Arc<Masks>, out: &mut BytesMut) -> Result<Exchange, Unmaskable> {
-        if !Arc::ptr_eq(masks, &self.masks) {
-            // Policies were reloaded. Plans made for the old masks do not count any more.
-            self.masks = masks.clone();
+        if !Arc::ptr_eq(masks, &self.masker.masks) {
+            // Policies were reloaded. Results described from here on are masked by the new rules.
+            self.masker.masks = masks.clone();
         }
         self.replies(reply, out)
     }
@@ -311,14 +325,13 @@ impl Dialect for PostgresDialect {
     }
 
     fn is_established(&self) -> bool {
-        matches!(self.phase, Phase::Ready | Phase::Over)
+        !matches!(self.phase, Phase::Startup { .. } | Phase::Authentication)
     }
 
     fn appetite(&self) -> usize {
         match self.phase {
             Phase::Startup { .. } => wire::LONGEST_STARTUP,
-            Phase::Ready => wire::LONGEST + self.bundle.len,
-            _ => 0,
+            _ => self.need,
         }
     }
 

@@ -7,7 +7,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use super::mask::catalog::{Builder, Catalog, lookup_sql};
+use super::mask::{Catalog, CatalogReader, catalog::lookup_sql};
 use crate::mask::Masks;
 
 /// One database of one backend.
@@ -24,6 +24,8 @@ pub(crate) struct Catalogs(Mutex<HashMap<Backend, Known>>);
 #[derive(Debug)]
 struct Known {
     catalog: Arc<Catalog>,
+    /// The rules that it was asked for: for others it says nothing.
+    masks: Arc<Masks>,
     at: Instant,
     doubted: bool,
 }
@@ -32,7 +34,8 @@ struct Known {
 #[derive(Debug)]
 pub(crate) struct Lookup {
     sql: String,
-    found: Option<Builder>,
+    masks: Arc<Masks>,
+    found: Option<CatalogReader>,
 }
 
 impl Backend {
@@ -47,13 +50,14 @@ impl Backend {
 
 impl Catalogs {
     /// What is known; `None` before the first look.
-    pub(super) fn of(&self, backend: &Backend) -> Option<Arc<Catalog>> {
-        self.known().get(backend).map(|known| known.catalog.clone())
+    pub(super) fn of(&self, backend: &Backend, masks: &Arc<Masks>) -> Option<Arc<Catalog>> {
+        self.known().get(backend).filter(|known| Arc::ptr_eq(&known.masks, masks)).map(|known| known.catalog.clone())
     }
 
     /// Whether it is time to look (again).
-    pub(super) fn is_wanted(&self, backend: &Backend) -> bool {
-        self.known().get(backend).is_none_or(|known| known.doubted || known.at.elapsed() > FRESH)
+    pub(super) fn is_wanted(&self, backend: &Backend, masks: &Arc<Masks>) -> bool {
+        let stale = |known: &Known| known.doubted || known.at.elapsed() > FRESH || !Arc::ptr_eq(&known.masks, masks);
+        self.known().get(backend).is_none_or(stale)
     }
 
     /// Something happened that may have changed it.
@@ -69,7 +73,8 @@ impl Catalogs {
             tracing::warn!(?backend, "cannot look into the backend's catalog: relations that are not known are masked whole");
             return;
         };
-        let known = Known { catalog: Arc::new(found.build()), at: Instant::now(), doubted: false };
+        let catalog = Arc::new(found.finish(&lookup.masks));
+        let known = Known { catalog, masks: lookup.masks.clone(), at: Instant::now(), doubted: false };
         self.known().insert(backend.clone(), known);
     }
 
@@ -79,17 +84,18 @@ impl Catalogs {
 }
 
 impl Lookup {
-    pub(super) fn new(masks: &Masks) -> Self {
-        Self { sql: lookup_sql(masks), found: Some(Builder::new(masks)) }
+    /// `None` when no rule needs the catalog.
+    pub(super) fn new(masks: &Arc<Masks>) -> Option<Self> {
+        Some(Self { sql: lookup_sql(masks)?, masks: masks.clone(), found: Some(CatalogReader::default()) })
     }
 
     pub(super) fn sql(&self) -> &str {
         &self.sql
     }
 
-    /// One `DataRow`'s body. A row that cannot be read fails the look: half a catalog is worse than none.
-    pub(super) fn row(&mut self, body: &[u8]) {
-        let read = self.found.as_mut().map(|found| found.row(body));
+    /// One `DataRow`. A row that cannot be read fails the look: half a catalog is worse than none.
+    pub(super) fn row(&mut self, message: &[u8]) {
+        let read = self.found.as_mut().map(|found| found.row(message));
         if !matches!(read, Some(Ok(()))) {
             self.fail();
         }

@@ -34,7 +34,7 @@ mod startup;
 mod tests;
 mod wire;
 
-pub use dialect::PostgresDialect;
+use dialect::PostgresDialect;
 
 /// The protocol's name in resource files.
 pub const NAME: ProtocolName = ProtocolName::from_static("postgres");
@@ -43,10 +43,10 @@ pub const NAME: ProtocolName = ProtocolName::from_static("postgres");
 pub struct Postgres(Arc<Shared>);
 
 /// What all connections share.
-pub(crate) struct Shared {
-    pub(super) classifier: classify::Classifier,
-    pub(super) cancels: Arc<cancel::Cancels>,
-    pub(super) catalogs: lookup::Catalogs,
+struct Shared {
+    classifier: classify::Classifier,
+    cancels: Arc<cancel::Cancels>,
+    catalogs: lookup::Catalogs,
 }
 
 impl Postgres {
@@ -63,7 +63,7 @@ impl Default for Postgres {
 }
 
 impl Shared {
-    pub(super) fn new() -> Self {
+    fn new() -> Self {
         Self {
             classifier: classify::Classifier::new(CLASSIFIED),
             cancels: Arc::default(),

@@ -4,7 +4,7 @@ use std::sync::{Arc, OnceLock};
 
 use bytes::Bytes;
 
-use super::{classify::Classified, mask::plan::Plan};
+use super::{classify::Classified, mask::Plan};
 use crate::operation::{Meaning, Parameter};
 
 /// A statement known under a name.

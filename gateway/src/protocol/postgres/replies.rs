@@ -11,10 +11,10 @@ use bytes::{Buf, BufMut, Bytes, BytesMut};
 
 use super::{
     cancel::Cancellable,
-    classify::{References, Statement},
+    classify::{self, Statement},
     dialect::{Phase, PostgresDialect, Rows},
     lookup::Lookup,
-    mask::{copy, plan::{Field, Plan}, rows, texts},
+    mask::{self, CopyFormat, CopyOut, CopyPlan, CopySource, Field, Plan, References, texts::Context},
     pending::{Await, What, discard_to_sync},
     portal::Portal,
     wire,
@@ -74,7 +74,7 @@ impl PostgresDialect {
     ) -> Result<(), Unmaskable> {
         let message = &reply[run.at..run.at + length];
         if matches!(message[0], b'D' | b'd') && !matches!(self.phase, Phase::LookingUp(_)) {
-            if self.masks.is_empty() {
+            if self.masker.masks.is_empty() {
                 run.at += length;
                 return Ok(());
             }
@@ -123,7 +123,7 @@ impl PostgresDialect {
 
     /// A row with nothing to mask need not be whole to be passed on.
     fn may_pass_in_parts(&self, kind: u8, length: usize) -> bool {
-        length > HELD_AT_ONCE && matches!(kind, b'D' | b'd') && matches!(self.phase, Phase::Ready) && self.masks.is_empty()
+        length > HELD_AT_ONCE && matches!(kind, b'D' | b'd') && matches!(self.phase, Phase::Ready) && self.masker.masks.is_empty()
     }
 
     fn pass_along(&mut self, bytes: &[u8]) -> Option<usize> {
@@ -142,10 +142,13 @@ impl PostgresDialect {
     fn data(&mut self, message: &[u8], out: &mut BytesMut) -> Result<u32, Unmaskable> {
         let withheld = |error: String| Unmaskable::Withheld(error);
         if message[0] == b'd' {
-            let Rows::Copy(masker) = &mut self.rows else {
+            let Rows::Copy(copy) = &mut self.rows else {
                 return Err(withheld("COPY data that no statement was seen to ask for".into()));
             };
-            return masker.data(message, &self.masks, out).map_err(|error| withheld(error.to_string()));
+            let mut payload = BytesMut::new();
+            let masked = copy.push(&self.masker, &message[5..], &mut payload)?;
+            wire::message(out, b'd', |out| out.put_slice(&payload));
+            return Ok(masked);
         }
         let plan = match (&self.pending.front().map(|one| &one.what), &self.rows) {
             (Some(What::Execute(portal)), _) => portal.plan.get(),
@@ -153,7 +156,11 @@ impl PostgresDialect {
             _ => None,
         };
         let plan = plan.ok_or_else(|| withheld("rows that were not described".into()))?;
-        rows::rewrite(message, plan, &self.masks, out).map_err(|error| withheld(error.to_string()))
+        if plan.is_pass() {
+            out.extend_from_slice(message);
+            return Ok(0);
+        }
+        Ok(self.masker.row(plan, message, out)?)
     }
 
     // ---- everything else ----
@@ -176,10 +183,7 @@ impl PostgresDialect {
             b'C' | b'I' | b's' => self.completed(exchange),
             b'G' => self.copy_in(),
             b'H' => self.copy_out(body),
-            b'c' => {
-                self.rows = Rows::Undescribed;
-                Ok(Fate::Pass)
-            }
+            b'c' => self.copy_done(message, exchange),
             other => Err(Unmaskable::Malformed(format!("a message of type {:?} that nothing here asked for", char::from(other)))),
         }
     }
@@ -211,8 +215,10 @@ impl PostgresDialect {
         let name = String::from_utf8_lossy(reader.cstr()?).into_owned();
         let value = String::from_utf8_lossy(reader.cstr()?).into_owned();
         reader.finish()?;
-        if name == "standard_conforming_strings" {
-            self.lexical.standard_conforming_strings = value == "on";
+        match name.as_str() {
+            "standard_conforming_strings" => self.lexical.standard_conforming_strings = value == "on",
+            "client_encoding" => self.lexical.utf8 = value == "UTF8",
+            _ => {}
         }
         let name = name.to_ascii_lowercase();
         if REPORTED.contains(&name.as_str()) {
@@ -300,7 +306,7 @@ impl PostgresDialect {
 
     fn may_have_changed_the_catalog(&mut self, portal: &Portal) {
         let effects = portal.prepared.as_ref().map_or(CATALOG_EFFECTS, |prepared| prepared.meaning.effects);
-        if effects.intersects(CATALOG_EFFECTS) && self.masks.has_columns() {
+        if effects.intersects(CATALOG_EFFECTS) && self.masker.masks.has_columns() {
             self.shared.catalogs.doubt(&self.backend);
         }
     }
@@ -345,16 +351,22 @@ impl PostgresDialect {
 
     /// Errors, notices and notifications carry values too.
     fn words(&mut self, message: &[u8], exchange: &mut Exchange) -> Result<Fate, Unmaskable> {
-        if self.masks.is_empty() {
+        if self.masker.masks.is_empty() {
             return Ok(Fate::Pass);
         }
         let reads = match self.pending.front().map(|front| &front.what) {
             Some(What::Query(portal) | What::Execute(portal) | What::DescribePortal { portal, .. }) => self.reads(portal),
-            Some(What::Bind) => References::everything(),
-            _ => References::default(),
+            None => References::default(),
+            Some(_) => References::opaque(),
         };
         let mut out = BytesMut::new();
-        let masked = texts::rewrite(message, &self.masks, &reads, &mut out).map_err(|error| Unmaskable::Withheld(error.to_string()))?;
+        let masked = if message[0] == b'A' {
+            self.masker.notification(message, &mut out)?
+        } else {
+            let catalog = self.catalog();
+            let context = Context { references: &reads, catalog: catalog.as_deref() };
+            self.masker.report(message, context, &mut out)?
+        };
         exchange.masked += masked;
         Ok(if masked == 0 { Fate::Pass } else { Fate::Instead(out.freeze()) })
     }
@@ -373,7 +385,7 @@ impl PostgresDialect {
                 return Ok(Fate::Pass);
             }
         };
-        let plan = if self.masks.is_empty() { None } else { Some(Arc::new(self.plan(message, &portal)?)) };
+        let plan = if self.masker.masks.is_empty() { None } else { Some(Arc::new(self.plan(message, &portal)?)) };
         if let Some(What::Query(_)) = self.pending.front().map(|front| &front.what) {
             self.rows = plan.map_or(Rows::Undescribed, Rows::Plan);
             return Ok(Fate::Pass);
@@ -389,19 +401,27 @@ impl PostgresDialect {
     }
 
     fn plan(&self, message: &[u8], portal: &Portal) -> Result<Plan, Unmaskable> {
-        let fields = if message[0] == b'n' { Vec::new() } else { fields(&message[5..])? };
-        let catalog = self.shared.catalogs.of(&self.backend);
-        Ok(Plan::new(&fields, catalog.as_deref(), &self.masks, &self.reads(portal)))
+        let fields = if message[0] == b'n' { Vec::new() } else { Field::read_all(message)? };
+        let plan = Plan::new(&fields, &self.reads(portal), &self.masker.masks, self.catalog().as_deref());
+        if plan.has_unknown_relation() {
+            // Made since the last look: masked whole now, known after the next.
+            self.shared.catalogs.doubt(&self.backend);
+        }
+        Ok(plan)
+    }
+
+    fn catalog(&self) -> Option<Arc<mask::Catalog>> {
+        self.shared.catalogs.of(&self.backend, &self.masker.masks)
     }
 
     /// What a statement reads; everything, where the text alone does not say.
     fn reads(&self, portal: &Portal) -> References {
-        let Some(prepared) = &portal.prepared else { return References::everything() };
+        let Some(prepared) = &portal.prepared else { return References::opaque() };
         let elsewhere = |statement: &Statement| matches!(statement, Statement::Execute { .. } | Statement::Fetch { .. });
         if prepared.classified.statements.iter().any(elsewhere) || prepared.meaning.effects.contains(Effect::Unknown) {
-            return References::everything();
+            return References::opaque();
         }
-        prepared.classified.reads.clone()
+        references(&prepared.classified.reads)
     }
 
     // ---- COPY ----
@@ -428,7 +448,7 @@ impl PostgresDialect {
 
     fn copy_out(&mut self, body: &[u8]) -> Result<Fate, Unmaskable> {
         self.front("CopyOutResponse", |what| matches!(what, What::Query(_) | What::Execute(_)))?;
-        if self.masks.is_empty() {
+        if self.masker.masks.is_empty() {
             return Ok(Fate::Pass);
         }
         let mut reader = Reader::new(body);
@@ -441,29 +461,54 @@ impl PostgresDialect {
         let withheld = || Unmaskable::Withheld("COPY to the client that no statement was seen to ask for".into());
         let prepared = portal.prepared.as_ref().ok_or_else(withheld)?;
         let mut copies = prepared.classified.statements.iter().filter_map(|statement| match statement {
-            Statement::Copy(copy) if copy.to_stdout => Some(copy),
+            copy @ Statement::Copy { to_stdout: true, .. } => Some(copy),
             _ => None,
         });
         // Of two COPYs in one text the gateway could not tell which this is.
         let (Some(copy), None) = (copies.next(), copies.next()) else { return Err(withheld()) };
-        let catalog = self.shared.catalogs.of(&self.backend);
-        let plan = copy::plan(copy, &prepared.classified.reads, catalog.as_deref(), &self.masks)
-            .map_err(|error| Unmaskable::Withheld(error.to_string()))?;
-        let masker = copy::CopyMasker::new(plan, copy, columns, binary).map_err(|error| Unmaskable::Withheld(error.to_string()))?;
-        self.rows = Rows::Copy(Box::new(masker));
+        let format = copy_format(copy).map_err(Unmaskable::Withheld)?;
+        if (format == CopyFormat::Binary) != binary {
+            return Err(Unmaskable::Malformed("a COPY in another format than was asked for".into()));
+        }
+        let reads = references(&prepared.classified.reads);
+        let Statement::Copy { relation, columns: named, query, .. } = copy else { unreachable!("only COPYs were kept") };
+        let source = match (query, relation) {
+            (true, _) => CopySource::Query(&reads),
+            (false, Some((schema, name))) => CopySource::Table { schema: schema.as_deref(), name, columns: named },
+            (false, None) => CopySource::Unknown,
+        };
+        let plan = CopyPlan::new(source, columns, binary, &self.masker.masks, self.catalog().as_deref())?;
+        let encoding = self.state.get("client_encoding").map_or("UTF8", String::as_str);
+        let copy = CopyOut::new(plan, format, encoding)?;
+        self.rows = Rows::Copy(Box::new(copy));
         Ok(Fate::Pass)
+    }
+
+    /// What was held back of a last line without an end goes out before the end of the data.
+    fn copy_done(&mut self, message: &[u8], exchange: &mut Exchange) -> Result<Fate, Unmaskable> {
+        let rows = std::mem::replace(&mut self.rows, Rows::Undescribed);
+        let Rows::Copy(mut copy) = rows else { return Ok(Fate::Pass) };
+        let mut payload = BytesMut::new();
+        exchange.masked += copy.finish(&self.masker, &mut payload)?;
+        if payload.is_empty() {
+            return Ok(Fate::Pass);
+        }
+        let mut out = BytesMut::new();
+        wire::message(&mut out, b'd', |out| out.put_slice(&payload));
+        out.put_slice(message);
+        Ok(Fate::Instead(out.freeze()))
     }
 
     // ---- the gateway's own look into the catalog ----
 
     fn wants_lookup(&self) -> bool {
-        self.masks.has_columns() && self.shared.catalogs.is_wanted(&self.backend)
+        self.masker.masks.has_columns() && self.shared.catalogs.is_wanted(&self.backend, &self.masker.masks)
     }
 
     /// Asks on the bot's connection, at a point where that changes nothing: idle, outside a transaction, and before
     /// the client hears that the backend is ready.
     fn look_up(&mut self, exchange: &mut Exchange) -> Fate {
-        let lookup = Lookup::new(&self.masks);
+        let Some(lookup) = Lookup::new(&self.masker.masks) else { return Fate::Pass };
         let mut out = BytesMut::new();
         wire::query(&mut out, lookup.sql());
         exchange.own = Some(("catalog lookup", Frame::new(out.freeze())));
@@ -474,7 +519,7 @@ impl PostgresDialect {
     fn looked_up(&mut self, message: &[u8]) -> Result<Fate, Unmaskable> {
         let Phase::LookingUp(lookup) = &mut self.phase else { unreachable!("only called while looking up") };
         match message[0] {
-            b'D' => lookup.row(&message[5..]),
+            b'D' => lookup.row(message),
             b'T' | b'C' => {}
             other => return Err(Unmaskable::Malformed(format!("a message of type {:?} during a catalog lookup", char::from(other)))),
         }
@@ -517,25 +562,46 @@ impl Run {
     }
 }
 
-/// Reads a `RowDescription`.
-fn fields(body: &[u8]) -> Result<Vec<Field>, Unmaskable> {
-    let mut reader = Reader::new(body);
-    let count = usize::try_from(reader.i16()?).map_err(|_| Unmaskable::Malformed("a negative count of columns".into()))?;
-    let fields = (0..count).map(|_| {
-        Ok(Field {
-            name: String::from_utf8_lossy(reader.cstr()?).into_owned(),
-            table: reader.u32()?,
-            column: reader.i16()?,
-            kind: reader.u32()?,
-            binary: {
-                reader.take(6)?;
-                reader.i16()? == 1
-            },
-        })
-    });
-    let fields = fields.collect::<Result<Vec<_>, OutOfFrame>>()?;
-    reader.finish()?;
-    Ok(fields)
+/// The classifier's references as the masks take them.
+fn references(reads: &classify::References) -> References {
+    let schema = |schema: &String| (!schema.is_empty()).then(|| schema.clone());
+    References {
+        columns: reads.columns.clone(),
+        tables: reads.tables.iter().map(|table| (schema(&table.schema), table.name.clone())).collect(),
+        whole_row: reads.whole_row || reads.inner_star,
+        set_operation: reads.set_operation,
+        opaque: false,
+    }
+}
+
+/// A COPY's format as the masks take it.
+fn copy_format(copy: &Statement) -> Result<CopyFormat, String> {
+    let Statement::Copy { format, options, .. } = copy else { unreachable!("only COPYs come here") };
+    let byte = |name: &str, default: u8| match options.get(name).map(String::as_bytes) {
+        None => Ok(default),
+        Some(&[byte]) => Ok(byte),
+        Some(_) => Err(format!("its {name} is not one byte")),
+    };
+    let null = |default: &str| options.get("null").cloned().unwrap_or_else(|| default.to_owned()).into_bytes();
+    // Bare, `true`, `on`, `1` or `match`: a header line in any case.
+    let off = |value: &str| matches!(value, "false" | "off" | "0");
+    let header = options.get("header").is_some_and(|value| !off(&value.to_ascii_lowercase()));
+    Ok(match format {
+        classify::CopyFormat::Text => CopyFormat::Text { delimiter: byte("delimiter", b'\t')?, null: null("\\N"), header },
+        classify::CopyFormat::Csv => {
+            let quote = byte("quote", b'"')?;
+            let (delimiter, escape) = (byte("delimiter", b',')?, byte("escape", quote)?);
+            CopyFormat::Csv { delimiter, null: null(""), quote, escape, header }
+        }
+        classify::CopyFormat::Binary => CopyFormat::Binary,
+        classify::CopyFormat::Other => return Err("its format is not one that the gateway knows".into()),
+    })
+}
+
+impl From<mask::Unmaskable> for Unmaskable {
+    fn from(error: mask::Unmaskable) -> Self {
+        Self::Withheld(error.to_string())
+    }
 }
 
 impl From<OutOfFrame> for Unmaskable {

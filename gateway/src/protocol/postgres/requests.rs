@@ -11,8 +11,7 @@ use bytes::{Bytes, BytesMut};
 use super::{
     classify::{Classified, Lexical, Statement},
     dialect::{Bundle, Phase, PostgresDialect, Submission, Submitted},
-    mask::copy,
-    pending::{Await, Undo, What},
+    pending::{Await, What},
     portal::{Portal, Prepared},
     startup::{self, Startup},
     wire,
@@ -202,11 +201,7 @@ impl PostgresDialect {
         let operation = self.operation("query", text, Vec::new(), prepared.meaning.clone());
         let awaited = vec![Await::ending(What::Query(portal))];
         self.submitted = Some(Submitted { awaited, kind: Submission::Simple });
-        let frame = Frame::new(message);
-        Ok(match self.unmaskable(&prepared.classified) {
-            Some(why) => Step::Forbid(operation, frame, why),
-            None => Step::Submit(operation, frame),
-        })
+        Ok(Step::Submit(operation, Frame::new(message)))
     }
 
     /// The fast path names a function by number and nothing else says what it does.
@@ -306,7 +301,7 @@ impl PostgresDialect {
         reader.i32()?;
         reader.finish()?;
         let portal = self.portal(&name);
-        if !self.masks.is_empty() && portal.plan.get().is_none() && !self.bundle.describes(&portal) {
+        if !self.masker.masks.is_empty() && portal.plan.get().is_none() && !self.bundle.describes(&portal) {
             self.bundle.describe.push((self.bundle.len, name));
             self.bundle.awaited.push(Await::plain(What::DescribePortal { portal: portal.clone(), own: true }));
         }
@@ -354,12 +349,7 @@ impl PostgresDialect {
         let text = portal.prepared.as_ref().map_or_else(Bytes::new, |prepared| prepared.text.clone());
         let operation = self.operation(kind, text, portal.parameters.clone(), meaning);
         self.submitted = Some(Submitted { awaited, kind: said });
-        let frame = Frame::new(wire);
-        let unmaskable = portal.prepared.as_ref().and_then(|prepared| self.unmaskable(&prepared.classified));
-        match unmaskable {
-            Some(why) => Step::Forbid(operation, frame, why),
-            None => Step::Submit(operation, frame),
-        }
+        Step::Submit(operation, Frame::new(wire))
     }
 
     // ---- what statements mean ----
@@ -376,7 +366,7 @@ impl PostgresDialect {
         if self.pending.is_empty() && self.bundle.len == 0 || !text.contains(&b'\\') {
             return classified;
         }
-        let other = Lexical { standard_conforming_strings: !self.lexical.standard_conforming_strings };
+        let other = Lexical { standard_conforming_strings: !self.lexical.standard_conforming_strings, ..self.lexical };
         let other = self.shared.classifier.classify(text, &other);
         if other.meaning == classified.meaning {
             return classified;
@@ -390,16 +380,20 @@ impl PostgresDialect {
     /// What a text means once the names in it (`EXECUTE`, `FETCH`) stand for what they were made from; learns the
     /// names that it makes.
     fn resolve(&mut self, classified: &Classified) -> Arc<Meaning> {
-        let mut meaning = classified.meaning.clone();
+        let meaning = classified.resolve(|name| self.recall(name), |name| self.recall(name));
         for statement in &classified.statements {
             match statement {
                 Statement::Prepare { name, meaning } | Statement::DeclareCursor { name, meaning } => {
                     self.learn(name, meaning);
                 }
-                Statement::Execute { name } | Statement::Fetch { cursor: name } => {
-                    meaning = Arc::new(union(&meaning, &self.recall(name)));
-                }
                 Statement::Set { name, value, .. } => self.note_setting(name, value.as_deref()),
+                Statement::SetRole { role, session, .. } => {
+                    let name = if *session { "session_authorization" } else { "role" };
+                    self.note_setting(name, role.as_deref());
+                }
+                Statement::MaySet { names } => {
+                    names.iter().flatten().for_each(|name| self.note_setting(name, Some("set by a function")));
+                }
                 _ => {}
             }
         }
@@ -416,13 +410,13 @@ impl PostgresDialect {
         }
     }
 
-    fn recall(&self, name: &str) -> Arc<Meaning> {
+    /// What a name may stand for: in SQL and in the protocol, statements and cursors share their names.
+    fn recall(&self, name: &str) -> Option<Arc<Meaning>> {
         let by_sql = self.sql_names.get(name).cloned();
         let statement = self.names.statements.get(name.as_bytes()).map(|prepared| prepared.meaning.clone());
         let portal = self.names.portals.get(name.as_bytes()).and_then(|portal| portal.prepared.as_ref());
         let all = [by_sql, statement, portal.map(|prepared| prepared.meaning.clone())];
-        let known = all.into_iter().flatten().reduce(|one, other| Arc::new(union(&one, &other)));
-        known.unwrap_or_else(|| unknown(&format!("uses the name {name:?}, which this session was not seen to make")))
+        all.into_iter().flatten().reduce(|one, other| Arc::new(union(&one, &other)))
     }
 
     fn statement(&self, name: &[u8]) -> Option<Arc<Prepared>> {
@@ -432,8 +426,9 @@ impl PostgresDialect {
         // A statement that was prepared in SQL can be bound too.
         let name = str::from_utf8(name).ok()?;
         let meaning = self.sql_names.get(name)?.clone();
-        let text = Bytes::from(format!("EXECUTE {name}"));
-        let classified = Arc::new(Classified { meaning: meaning.clone(), ..(*self.shared.classifier.classify(b"SELECT *", &self.lexical)).clone() });
+        // Its reads are those of an EXECUTE: not to be seen from here, so everything.
+        let text = Bytes::from(format!("EXECUTE \"{}\"", name.replace('"', "\"\"")));
+        let classified = self.shared.classifier.classify(&text, &self.lexical);
         Some(Arc::new(Prepared { text, classified, meaning, parameter_types: Vec::new() }))
     }
 
@@ -456,24 +451,6 @@ impl PostgresDialect {
             let value = value.unwrap_or("default").to_owned();
             Arc::make_mut(&mut self.state).insert(name.into(), value);
         }
-    }
-
-    /// A COPY whose columns the gateway could not find in the data.
-    fn unmaskable(&self, classified: &Classified) -> Option<String> {
-        if self.masks.is_empty() {
-            return None;
-        }
-        let catalog = self.shared.catalogs.of(&self.backend);
-        let copies = classified.statements.iter().filter_map(|statement| match statement {
-            Statement::Copy(copy) if copy.to_stdout => Some(copy),
-            _ => None,
-        });
-        for copy in copies {
-            if let Err(why) = copy::plan(copy, &classified.reads, catalog.as_deref(), &self.masks) {
-                return Some(format!("the rows of this COPY cannot be masked: {why}"));
-            }
-        }
-        None
     }
 
     fn operation(&self, kind: &'static str, text: Bytes, parameters: Vec<Parameter>, meaning: Arc<Meaning>) -> Operation {
@@ -600,9 +577,6 @@ const STATE_SETTINGS: [&str; 8] = [
     "session_replication_role",
     "timezone",
 ];
-
-#[expect(unused_imports, reason = "named in the documentation above")]
-use Undo as _;
 
 trait CloneBody {
     fn clone_body(&self, at: usize, length: usize) -> Bytes;

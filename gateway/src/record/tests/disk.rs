@@ -98,11 +98,14 @@ fn a_torn_tail_is_cut_and_everything_before_it_is_kept() {
             let torn = copy_of(dir.path());
             let bytes = fs::read(torn.path().join(name)).expect("readable");
             let cut = usize::try_from(kept).expect("a small file");
-            fs::write(torn.path().join(name), [&bytes[..cut], garbage].concat()).expect("written");
+            let damaged = [&bytes[..cut], garbage].concat();
+            // Zeros may happen to be the very bytes that were cut off.
+            let newest = if damaged.starts_with(&bytes) { 9 } else { 8 };
+            fs::write(torn.path().join(name), damaged).expect("written");
             let found = verify(&Records::open(torn.path()).expect("opens to read"), None).expect("readable");
-            assert!(found.is_whole() && found.head.position == 8, "{kept}: {found:#?}");
+            assert!(found.is_whole() && found.head.position == newest, "{kept}: {found:#?}");
             let recorder = Recorder::open(torn.path(), &Options::default()).expect("opens to write");
-            assert_eq!(recorder.append_written(&allowed("SELECT 1")).expect("written").position(), 9);
+            assert_eq!(recorder.append_written(&allowed("SELECT 1")).expect("written").position(), newest + 1);
             assert!(verified(&recorder).is_whole());
         }
     }

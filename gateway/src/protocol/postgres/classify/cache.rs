@@ -70,6 +70,12 @@ impl Cache {
         self.0.insert(Key { lexical: *lexical, text: text.into() }, found.clone());
         found
     }
+
+    /// How many results are remembered.
+    #[cfg(test)]
+    pub(super) fn entries(&self) -> usize {
+        self.0.len()
+    }
 }
 
 /// Longer texts come once and would push out what comes often. Bytes.

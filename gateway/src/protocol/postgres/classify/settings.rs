@@ -43,14 +43,14 @@ fn extension(prefix: &str, rest: &str, session: Effects) -> (Effects, Option<Str
 /// Settings that reach beyond the session's own convenience.
 const MARKED: &[(&[&str], &[Effect])] = &[
     (&["role", "session_authorization"], &[Effect::Privilege]),
-    (&["row_security", "lo_compat_privileges", "createrole_self_grant"], &[Effect::Privilege]),
+    (&["lo_compat_privileges", "createrole_self_grant"], &[Effect::Privilege]),
     (
         &[
             "session_replication_role", "allow_system_table_mods", "ignore_checksum_failure", "ignore_system_indexes",
             "zero_damaged_pages", "allow_in_place_tablespaces", "wal_consistency_checking", "ignore_invalid_pages",
             "update_process_title", "compute_query_id", "event_triggers", "max_stack_depth", "deadlock_timeout",
             "temp_file_limit", "commit_delay", "wal_compression", "wal_init_zero", "wal_recycle",
-            "debug_discard_caches", "backtrace_functions", "restrict_nonsystem_relation_kind", "extension_control_path",
+            "debug_discard_caches", "backtrace_functions", "extension_control_path",
         ],
         &[Effect::Admin],
     ),
@@ -67,7 +67,7 @@ const PLAIN_PREFIXES: &[&str] =
     &["enable_", "geqo", "jit", "lc_", "vacuum_", "tcp_", "default_", "cpu_", "debug_print", "transaction_", "max_parallel_"];
 
 /// Settings that any user may change and that shape only the session, from PostgreSQL 15 to 18.
-/// `search_path`, `default_transaction_read_only` and their like are here: they change nothing by themselves, and the
+/// `row_security` only turns hidden rows into an error. `search_path`, `default_transaction_read_only` and their like are here: they change nothing by themselves, and the
 /// session's state is part of what is approved.
 const PLAIN: &[&str] = &[
     "application_name", "array_nulls", "backend_flush_after", "backslash_quote", "bytea_output", "check_function_bodies",
@@ -79,7 +79,7 @@ const PLAIN: &[&str] = &[
     "intervalstyle", "io_combine_limit", "join_collapse_limit", "lock_timeout", "logical_decoding_work_mem",
     "maintenance_io_concurrency", "maintenance_work_mem", "min_parallel_index_scan_size", "min_parallel_table_scan_size",
     "parallel_leader_participation", "parallel_setup_cost", "parallel_tuple_cost", "password_encryption", "plan_cache_mode",
-    "quote_all_identifiers", "random_page_cost", "recursive_worktable_factor", "scram_iterations", "search_path", "schema",
+    "quote_all_identifiers", "random_page_cost", "row_security", "recursive_worktable_factor", "scram_iterations", "search_path", "schema",
     "seed", "seq_page_cost", "session characteristics", "standard_conforming_strings", "statement_timeout",
     "stats_fetch_consistency", "synchronize_seqscans", "synchronous_commit", "temp_buffers", "temp_tablespaces", "timezone",
     "timezone_abbreviations", "trace_notify", "trace_sort", "transaction", "transaction snapshot", "transform_null_equals",

@@ -494,9 +494,10 @@ impl Visit for pb::CopyStmt {
             walk.object("file", None, filename.clone());
         }
         walk.references.columns.extend(strings(attlist).into_iter().map(str::to_owned));
-        walk.reading = !is_from;
-        relation.visit(walk);
-        walk.reading = false;
+        match is_from {
+            true => walk.target(relation),
+            false => walk.reading(|walk| relation.visit(walk)),
+        }
         query.visit(walk);
         where_clause.visit(walk);
         self.options.visit(walk);

@@ -99,7 +99,7 @@ impl Walk {
     }
 
     /// Notes the relation that a data statement changes.
-    fn target(&mut self, relation: &Option<pb::RangeVar>) {
+    pub(super) fn target(&mut self, relation: &Option<pb::RangeVar>) {
         let reading = mem::replace(&mut self.reading, false);
         relation.visit(self);
         self.reading = reading;
@@ -110,7 +110,7 @@ impl Walk {
     }
 
     /// Walks `below` with relations taken as read.
-    fn reading(&mut self, below: impl FnOnce(&mut Self)) {
+    pub(super) fn reading(&mut self, below: impl FnOnce(&mut Self)) {
         let reading = mem::replace(&mut self.reading, true);
         below(self);
         self.reading = reading;
@@ -165,7 +165,9 @@ impl Walk {
     }
 
     fn builtin(&mut self, name: &str, arguments: &[pb::Node]) {
-        let first = arguments.first().and_then(literal);
+        // Named arguments stand in any order, so only a positional first one is known to be the setting.
+        let named = arguments.iter().any(|argument| matches!(argument.node, Some(NodeEnum::NamedArgExpr(_))));
+        let first = arguments.first().filter(|_| !named).and_then(literal);
         match functions::builtin(name) {
             Call::Harmless => {}
             Call::Known(effects, why) => {

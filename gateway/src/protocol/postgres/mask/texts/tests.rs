@@ -1,0 +1,140 @@
+use proptest::prelude::*;
+
+use super::{super::tests::*, *};
+
+fn report(tag: u8, fields: &[(char, &str)]) -> bytes::Bytes {
+    let mut body = Vec::new();
+    for (code, text) in fields {
+        body.push(u8::try_from(*code).expect("ASCII"));
+        body.extend_from_slice(text.as_bytes());
+        body.push(0);
+    }
+    body.push(0);
+    message(tag, &body)
+}
+
+fn shown(fields: &[(char, &str)], references: &References) -> Vec<String> {
+    let masker = masker(&[column_rules(), vec![detect_rule()]].concat());
+    let catalog = catalog();
+    let mut out = BytesMut::new();
+    let context = Context { references, catalog: Some(&catalog) };
+    masker.report(&report(b'E', fields), context, &mut out).expect("a report");
+    let fields = read(body(&out, b'E').expect("a whole message")).expect("fields");
+    fields.iter().map(|(_, text)| String::from_utf8_lossy(text).into_owned()).collect()
+}
+
+#[test]
+fn v16_errors() {
+    let none = References::default();
+    let unique = |name: &str, detail: &str, references: &References| {
+        let message = format!("duplicate key value violates unique constraint \"{name}\"");
+        let fields = [
+            ('M', message.as_str()),
+            ('D', detail),
+            ('s', "public"),
+            ('t', "customers"),
+            ('n', name),
+            ('F', "nbtinsert.c"),
+        ];
+        shown(&fields, references)[..2].to_vec()
+    };
+    let email = unique("customers_email_key", "Key (email)=(O'Hara) x) already exists.", &none);
+    assert_eq!(email[0], "duplicate key value violates unique constraint \"customers_email_key\"");
+    assert_eq!(email[1], "Key (email)=([masked]) already exists.");
+    let id = unique("customers_pkey", "Key (id)=(1) already exists.", &none);
+    assert_eq!(id[1], "Key (id)=(1) already exists.");
+    let expression = unique("customers_lower_idx", "Key (lower(email))=(a) already exists.", &none);
+    assert_eq!(expression[1], "Key (lower(email))=([masked]) already exists.");
+    let row = shown(
+        &[
+            ('M', "null value in column \"id\""),
+            ('D', "Failing row contains (null, a, b, x, null)."),
+            ('s', "public"),
+            ('t', "customers"),
+            ('c', "id"),
+            ('F', "execMain.c"),
+        ],
+        &none,
+    );
+    assert_eq!(row[..2], ["null value in column \"id\"", "[masked]"]);
+}
+
+#[test]
+fn v16_errors_with_a_value_in_the_message() {
+    let cast =
+        |message: &str, references: &References| shown(&[('M', message), ('F', "numutils.c")], references)[0].clone();
+    let ssn = references(&["customers"], &["ssn"]);
+    assert_eq!(
+        cast("invalid input syntax for type integer: \"123-45-6789\"", &ssn),
+        "invalid input syntax for type integer: \"[masked]\""
+    );
+    assert_eq!(cast("invalid: \"a\"b\" at", &ssn), "invalid: \"[masked]\" at");
+    assert_eq!(cast("ungültige Eingabe »geheim«", &ssn), "ungültige Eingabe »[masked]«");
+    assert_eq!(cast("cut off: \"secr", &ssn), "cut off: \"[masked]");
+    assert_eq!(
+        cast("column \"ssn\" of \"customers\" can't be \"x\"", &ssn),
+        "column \"ssn\" of \"customers\" can't be \"[masked]\""
+    );
+    let note = references(&["orders"], &["note"]);
+    assert_eq!(cast("invalid input syntax: \"abc\"", &note), "invalid input syntax: \"abc\"");
+    assert_eq!(cast("invalid input syntax: \"a@b.de\"", &note), "invalid input syntax: \"[masked]\"");
+}
+
+#[test]
+fn v16_notices() {
+    let raised = shown(
+        &[
+            ('S', "NOTICE"),
+            ('C', "00000"),
+            ('M', "v 123-45-6789"),
+            ('W', "PL/pgSQL function f() line 1 at RAISE"),
+            ('F', "pl_exec.c"),
+            ('R', "exec_stmt_raise"),
+        ],
+        &References::default(),
+    );
+    assert_eq!(raised[..4], ["NOTICE", "00000", "[masked]", "PL/pgSQL function f() line 1 at RAISE"]);
+    let plain = shown(&[('M', "table \"x\" does not exist, skipping"), ('F', "tablecmds.c")], &References::default());
+    assert_eq!(plain[0], "table \"x\" does not exist, skipping");
+}
+
+#[test]
+fn v16_notifications_go_through_the_detectors() {
+    let masker = masker(&[detect_rule()]);
+    let notification =
+        |payload: &str| message(b'A', &[&[0, 0, 0, 9], b"chan\0".as_slice(), payload.as_bytes(), b"\0"].concat());
+    let mut out = BytesMut::new();
+    assert_eq!(masker.notification(&notification("to jane@example.com"), &mut out), Ok(1));
+    assert_eq!(out, notification("to [masked]"));
+    out.clear();
+    assert_eq!(masker.notification(&notification("hello"), &mut out), Ok(0));
+    assert_eq!(out, notification("hello"));
+}
+
+#[test]
+fn without_rules_nothing_changes() {
+    let sent = report(b'N', &[('M', "a@b.de \"x\""), ('D', "Key (ssn)=(1)")]);
+    let mut out = BytesMut::new();
+    let context = Context { references: &References::opaque(), catalog: None };
+    assert_eq!(masker(&[]).report(&sent, context, &mut out), Ok(0));
+    assert_eq!(out, sent);
+}
+
+proptest! {
+    #[test]
+    fn reports_never_panic_and_stay_reports(
+        texts in prop::collection::vec(("[MDHWqSnct]", "[a-zä0-9_()=\"'»«„ @.]{0,40}"), 0..6), bytes in prop::collection::vec(any::<u8>(), 0..40),
+    ) {
+        let masker = masker(&[column_rules(), vec![detect_rule()]].concat());
+        let fields: Vec<_> = texts.iter().map(|(code, text)| (code.chars().next().expect("one"), text.as_str())).collect();
+        let (opaque, catalog) = (References::opaque(), catalog());
+        for catalog in [None, Some(&catalog)] {
+            let context = Context { references: &opaque, catalog };
+            let mut out = BytesMut::new();
+            masker.report(&report(b'E', &fields), context, &mut out).expect("a report");
+            prop_assert_eq!(read(body(&out, b'E').expect("whole")).expect("fields").len(), fields.len());
+            let _ = masker.report(&message(b'N', &bytes), context, &mut out);
+            let _ = masker.notification(&message(b'A', &bytes), &mut out);
+        }
+    }
+}

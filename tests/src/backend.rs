@@ -1,0 +1,81 @@
+//! A backend that is not to be trusted: it answers with whatever the test makes up.
+
+use std::{
+    io::{Read, Write},
+    net::{Ipv4Addr, Shutdown, SocketAddr, TcpListener, TcpStream},
+    sync::{
+        Arc,
+        atomic::{AtomicBool, AtomicU64, Ordering},
+    },
+    thread,
+    time::Duration,
+};
+
+/// What it says on connection number *n*.
+type Script = dyn Fn(u64) -> Vec<u8> + Send + Sync;
+
+/// A listener on a free loopback port. Ends when dropped.
+#[derive(Debug)]
+pub struct FakeBackend {
+    addr: SocketAddr,
+    stop: Arc<AtomicBool>,
+    served: Arc<AtomicU64>,
+}
+
+impl FakeBackend {
+    /// Starts; on each connection it reads what comes first, sends the script's bytes, and closes.
+    pub fn start(script: impl Fn(u64) -> Vec<u8> + Send + Sync + 'static) -> Self {
+        let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).expect("loopback has free ports");
+        let addr = listener.local_addr().expect("it is bound");
+        let (stop, served) = (Arc::new(AtomicBool::new(false)), Arc::new(AtomicU64::new(0)));
+        let listener = Arc::new(listener);
+        let script: Arc<Script> = Arc::new(script);
+        for _ in 0..WORKERS {
+            let (listener, script) = (Arc::clone(&listener), Arc::clone(&script));
+            let (stop, served) = (Arc::clone(&stop), Arc::clone(&served));
+            thread::spawn(move || {
+                while let Ok((stream, _)) = listener.accept() {
+                    if stop.load(Ordering::Relaxed) {
+                        return;
+                    }
+                    serve(stream, &*script, served.fetch_add(1, Ordering::Relaxed));
+                }
+            });
+        }
+        Self { addr, stop, served }
+    }
+
+    /// Its port on 127.0.0.1.
+    pub fn port(&self) -> u16 {
+        self.addr.port()
+    }
+
+    /// How many connections it has had.
+    pub fn served(&self) -> u64 {
+        self.served.load(Ordering::Relaxed)
+    }
+}
+
+impl Drop for FakeBackend {
+    fn drop(&mut self) {
+        self.stop.store(true, Ordering::Relaxed);
+        for _ in 0..WORKERS {
+            // Wakes a worker that waits for a connection.
+            let _gone = TcpStream::connect(self.addr);
+        }
+    }
+}
+
+/// Peers misbehave here on both sides, so errors are part of the game.
+fn serve(mut stream: TcpStream, script: &Script, number: u64) {
+    let _bounded = stream.set_read_timeout(Some(Duration::from_secs(5)));
+    let mut chunk = [0; 4096];
+    if !matches!(stream.read(&mut chunk), Ok(1..)) {
+        return;
+    }
+    let _closed = stream.write_all(&script(number)).and_then(|()| stream.shutdown(Shutdown::Write));
+    while let Ok(1..) = stream.read(&mut chunk) {}
+}
+
+/// More than the gateway has connections open at once in the flood, so that none waits for another.
+const WORKERS: usize = 24;

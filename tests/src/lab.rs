@@ -1,0 +1,289 @@
+//! One test's own world.
+
+use std::{
+    collections::BTreeMap,
+    env, fs,
+    os::unix::fs::PermissionsExt,
+    path::{Path, PathBuf},
+    process::Command,
+    sync::{
+        Mutex, MutexGuard,
+        atomic::{AtomicU32, Ordering},
+    },
+    time::Duration,
+};
+
+use nix::unistd::{Pid, geteuid};
+use tempfile::TempDir;
+
+use crate::{
+    Bot, Gateway, Outcome, Postgres, Record, Rules, Running, cgroup,
+    cgroup::Cgroup,
+    namespace::MountSpace,
+    python,
+};
+
+/// A cgroup subtree, a mount namespace, a directory, and the gateway that guards them.
+#[derive(Debug)]
+pub struct Lab {
+    name: String,
+    settings: Mutex<BTreeMap<String, String>>,
+    gateway: Mutex<Option<Gateway>>,
+    space: MountSpace,
+    cgroup: Cgroup,
+    // Last: everything above has files in it.
+    dir: TempDir,
+}
+
+impl Lab {
+    /// An empty lab. `name` is for people; it need not be unique.
+    ///
+    /// # Panics
+    /// Without root, and when the kernel or the build lacks something; the message says what to do.
+    pub fn new(name: &str) -> Self {
+        require_root();
+        static COUNT: AtomicU32 = AtomicU32::new(0);
+        let number = COUNT.fetch_add(1, Ordering::Relaxed);
+        if number == 0 {
+            cgroup::sweep(PREFIX);
+        }
+        let cgroup = Cgroup::make(&format!("{PREFIX}{}-{number}-{name}", std::process::id()));
+        let dir = tempfile::Builder::new().prefix("holdpoint-lab-").tempdir().expect("a temporary directory can be made");
+        open_to_all(dir.path());
+        for part in ["bpf", "state", "run", "policies", "bin"] {
+            fs::create_dir(dir.path().join(part)).expect("the directory is new and ours");
+        }
+        let binds = binds(dir.path());
+        let space = MountSpace::make(&dir.path().join("bpf"), &binds);
+        let lab = Self {
+            name: name.to_owned(),
+            settings: Mutex::default(),
+            gateway: Mutex::new(None),
+            space,
+            cgroup,
+            dir,
+        };
+        lab.default_settings();
+        lab
+    }
+
+    /// A lab with a PostgreSQL, a resource `shop` that names it, `rules`, and a gateway that serves.
+    pub fn with_shop(name: &str, rules: &Rules) -> (Self, Postgres) {
+        let lab = Self::new(name);
+        let pg = Postgres::start(&lab);
+        lab.policies(&rules.resource(pg.port()), &rules.policies());
+        lab.start();
+        (lab, pg)
+    }
+
+    /// Puts a setting into the settings file: `lab.set("remind", "1s")`. Takes effect at the next start.
+    pub fn set(&self, key: &str, value: &str) {
+        self.settings.lock().expect("no test panics with this lock").insert(key.to_owned(), value.to_owned());
+        let text: String = self.settings().iter().map(|(key, value)| format!("{key}: {value}\n")).collect();
+        fs::write(self.config(), text).expect("the lab's directory is ours");
+    }
+
+    /// Replaces the resource and the policy file, as an operator would: written aside, then moved into place.
+    pub fn policies(&self, resource: &str, policies: &str) {
+        for (name, text) in [("resource.yaml", resource), ("policies.yaml", policies)] {
+            let aside = self.path(&format!("{name}.new"));
+            fs::write(&aside, text).expect("the lab's directory is ours");
+            fs::rename(aside, self.path("policies").join(name)).expect("the lab's directory is ours");
+        }
+    }
+
+    /// Starts the gateway and waits until it serves.
+    ///
+    /// # Panics
+    /// When it does not get ready; the message has its error output.
+    pub fn start(&self) {
+        let mut gateway = self.gateway();
+        assert!(gateway.is_none(), "the gateway runs already");
+        *gateway = Some(Gateway::start(self));
+    }
+
+    /// Starts the gateway where it is expected to fail, and returns how it did.
+    pub fn start_failing(&self) -> Outcome {
+        Gateway::launch(self).finish(Duration::from_secs(20)).failed()
+    }
+
+    /// The running gateway.
+    pub fn gateway(&self) -> MutexGuard<'_, Option<Gateway>> {
+        self.gateway.lock().unwrap_or_else(std::sync::PoisonError::into_inner)
+    }
+
+    /// The running gateway's process id.
+    pub fn gateway_pid(&self) -> Pid {
+        self.gateway().as_ref().expect("the gateway runs").pid()
+    }
+
+    /// Everything that this lab's gateway has logged since its last start.
+    pub fn gateway_log(&self) -> String {
+        self.gateway().as_ref().map(Gateway::log).unwrap_or_default()
+    }
+
+    /// `kill -9` for the gateway.
+    pub fn kill(&self) {
+        drop(self.gateway().take().expect("the gateway runs"));
+    }
+
+    /// `SIGTERM` for the gateway; waits for its end.
+    pub fn stop(&self) -> Outcome {
+        self.gateway().take().expect("the gateway runs").stop()
+    }
+
+    /// A bot called `name`: what it runs is guarded.
+    pub fn bot(&self, name: &str) -> Bot<'_> {
+        Bot::new(self, name)
+    }
+
+    /// Runs `holdpoint` with `arguments` as root and waits for it.
+    pub fn holdpoint(&self, arguments: &[&str]) -> Outcome {
+        self.run(&[&[self.tool("holdpoint").as_str()], arguments].concat())
+    }
+
+    /// Runs `holdpoint` with `arguments` as `user`.
+    pub fn holdpoint_as(&self, user: &str, arguments: &[&str]) -> Outcome {
+        let (user_id, group) = (format!("--reuid={user}"), format!("--regid={user}"));
+        let become_user = ["setpriv", user_id.as_str(), group.as_str(), "--init-groups", "--"];
+        self.run(&[&become_user[..], &[self.tool("holdpoint").as_str()], arguments].concat())
+    }
+
+    /// Runs a command inside the lab's mounts, unguarded, and waits for it.
+    pub fn run(&self, argv: &[&str]) -> Outcome {
+        Running::start(&mut self.command(argv)).finish(COMMAND_LIMIT)
+    }
+
+    /// A command that runs inside the lab's mounts and knows the lab's gateway.
+    pub fn command(&self, argv: &[&str]) -> Command {
+        let mut command = Command::new(argv[0]);
+        command
+            .args(&argv[1..])
+            .env("HOLDPOINT_SOCKET", self.path("run/holdpoint.sock"))
+            .env("HOLDPOINT_STATE", self.path("state"))
+            .env_remove("HOLDPOINT_LOG")
+            .current_dir("/");
+        self.space.enter(&mut command);
+        command
+    }
+
+    /// What the record holds now.
+    pub fn record(&self) -> Record {
+        Record::read(self)
+    }
+
+    /// Checks the record with `holdpoint verify`, as a reviewer would.
+    #[track_caller]
+    pub fn verify(&self) -> Outcome {
+        self.holdpoint(&["verify"]).ok()
+    }
+
+    /// A path in the lab's directory.
+    pub fn path(&self, below: &str) -> PathBuf {
+        self.dir.path().join(below)
+    }
+
+    /// The path under which everybody in the lab finds one of the build's programs.
+    pub fn tool(&self, name: &str) -> String {
+        self.path("bin").join(name).display().to_string()
+    }
+
+    /// Where the record is.
+    pub fn store(&self) -> PathBuf {
+        self.path("state/record")
+    }
+
+    /// The settings file.
+    pub fn config(&self) -> PathBuf {
+        self.path("holdpoint.yaml")
+    }
+
+    /// The guarded cgroup.
+    pub fn guard(&self) -> PathBuf {
+        self.cgroup.path().join("guarded")
+    }
+
+    /// The processes called `name` (the kernel's short name) that run guarded now.
+    pub fn guarded(&self, name: &str) -> Vec<Pid> {
+        let called = |pid: &Pid| fs::read_to_string(format!("/proc/{pid}/comm")).is_ok_and(|comm| comm.trim() == name);
+        Cgroup::processes(&self.guard()).into_iter().filter(called).collect()
+    }
+
+    fn settings(&self) -> MutexGuard<'_, BTreeMap<String, String>> {
+        self.settings.lock().expect("no test panics with this lock")
+    }
+
+    fn default_settings(&self) {
+        let quoted = |path: PathBuf| format!("\"{}\"", path.display());
+        self.set("node", "lab");
+        self.set("state", &quoted(self.path("state")));
+        self.set("run", &quoted(self.path("run")));
+        self.set("policies", &quoted(self.path("policies")));
+        self.set("bpffs", &quoted(self.path("bpf/holdpoint")));
+        self.set("guard", &format!("[{}]", quoted(self.guard())));
+        self.set("drain", "5s");
+    }
+}
+
+impl Drop for Lab {
+    fn drop(&mut self) {
+        let failing = std::thread::panicking();
+        if failing {
+            eprintln!("--- gateway of {}\n{}\n---", self.name, self.gateway_log());
+        }
+        let gateway = self.gateway().take();
+        drop(gateway);
+        let left = self.cgroup.remove();
+        self.space.close();
+        if let (Err(left), false) = (left, failing) {
+            panic!("{} leaves something behind: {left}", self.name);
+        }
+    }
+}
+
+/// One of the build's programs: beside the running test, or `holdpoint` where `HOLDPOINT_BIN` says.
+///
+/// # Panics
+/// When it is not there; the message has the command that builds it.
+pub fn binary(name: &str) -> PathBuf {
+    if let (Some(path), "holdpoint") = (env::var_os("HOLDPOINT_BIN"), name) {
+        return path.into();
+    }
+    let test = env::current_exe().expect("a running test has a path");
+    let beside = test.ancestors().nth(2).expect("tests run from target/debug/deps").join(name);
+    assert!(beside.exists(), "{} is not built; run: cargo build -p gateway -p tests", beside.display());
+    beside
+}
+
+/// The programs that unprivileged bots and approvers run, bound to where they can reach them.
+fn binds(dir: &Path) -> Vec<(PathBuf, PathBuf)> {
+    let mut binds = Vec::new();
+    for name in ["holdpoint", "record_dump", "raw_client", "tokio_client", "flood_client", "load_client"] {
+        let place = dir.join("bin").join(name);
+        fs::write(&place, "").expect("the directory is new and ours");
+        binds.push((binary(name), place));
+    }
+    let place = dir.join("venv");
+    fs::create_dir(&place).expect("the directory is new and ours");
+    if let Some(venv) = python::made() {
+        binds.push((venv, place));
+    }
+    binds
+}
+
+fn require_root() {
+    assert!(
+        geteuid().is_root(),
+        "the root tests load kernel programs and need root; run: sudo -E cargo xtask test-root"
+    );
+}
+
+fn open_to_all(path: &Path) {
+    fs::set_permissions(path, fs::Permissions::from_mode(0o755)).expect("the directory is ours");
+}
+
+/// What a lab's cgroup is called, before the test's process id.
+const PREFIX: &str = "holdpoint-lab-";
+
+/// Far more than any command needs on a busy machine, and short enough for a person to wait for.
+pub(crate) const COMMAND_LIMIT: Duration = Duration::from_secs(40);
