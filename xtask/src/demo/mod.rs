@@ -204,7 +204,7 @@ fn held(scene: &Scene<'_>, screen: &mut Screen, yes: bool) -> Result<()> {
     screen.sees("bot", &seen);
     ensure!(status.success(), "the statement did not run: it was refused, denied or withdrawn ({status})");
     ensure!(!table_exists(scene.postgres)?, "psql ended well, but the table is still there");
-    screen.checked("approved, run, and gone from the database; the bot never noticed a gateway");
+    screen.checked("approved, run, and gone from the database; psql itself saw an ordinary answer");
     Ok(())
 }
 
