@@ -1,17 +1,17 @@
-//! `sock_ops`: files a redirected connection under the addresses that the gateway's accepted socket will show, and
-//! forgets it when it never arrives.
+//! `sock_ops` and `sock_release`: files a redirected connection under the addresses that the gateway's accepted socket
+//! will show, and forgets it when it has ended.
 
 use aya_ebpf::{
     bindings::{
         BPF_SOCK_OPS_STATE_CB, BPF_SOCK_OPS_STATE_CB_FLAG, BPF_SOCK_OPS_TCP_CONNECT_CB, BPF_TCP_CLOSE,
-        BPF_TCP_SYN_SENT, bpf_sock, bpf_sock_ops,
+        BPF_TCP_SYN_SENT, bpf_sock_ops,
     },
-    helpers::{bpf_get_netns_cookie, bpf_ktime_get_ns},
-    macros::sock_ops,
-    programs::SockOpsContext,
+    helpers::{bpf_get_netns_cookie, bpf_get_socket_cookie},
+    macros::{cgroup_sock, sock_ops},
+    programs::{SockContext, SockOpsContext},
 };
 use aya_log_ebpf::warn;
-use gateway_ebpf::{Endpoint, FULL_FOR_NS, Tuple};
+use gateway_ebpf::{Endpoint, Tuple};
 
 use crate::maps;
 
@@ -21,47 +21,58 @@ const AF_INET: u32 = 2;
 pub(crate) fn sock_ops(ctx: SockOpsContext) -> u32 {
     match ctx.op() {
         BPF_SOCK_OPS_TCP_CONNECT_CB => arrive(&ctx),
-        BPF_SOCK_OPS_STATE_CB => settle(&ctx),
+        BPF_SOCK_OPS_STATE_CB => end(&ctx),
         _ => {}
     }
+    1
+}
+
+/// A socket is closed for good. Most have nothing here; one whose connect failed early has, and nothing else says so.
+#[cgroup_sock(sock_release)]
+pub(crate) fn sock_release(ctx: SockContext) -> i32 {
+    // SAFETY: the context is this hook's own.
+    let cookie = unsafe { bpf_get_socket_cookie(ctx.sock.cast()) };
+    let _mostly_not_there = maps::DIALLED.remove(cookie);
     1
 }
 
 /// The SYN is about to leave: the client's own address is known.
 #[inline(always)]
 fn arrive(ctx: &SockOpsContext) {
-    let sk = socket(ctx);
-    if sk.is_null() {
-        return;
-    }
-    // SAFETY: null, or storage of this very socket, which the kernel keeps while this program runs.
-    let Some(facts) = (unsafe { maps::dialled(sk).as_mut() }) else { return };
-    if facts.armed != 1 {
-        // Connected elsewhere since; what it dialled before says nothing about this connection.
+    let cookie = cookie(ctx);
+    let Some(facts) = maps::DIALLED.get_ptr_mut(cookie) else { return };
+    // SAFETY: the socket is locked while this runs, so nobody else writes or removes its entry.
+    let facts = unsafe { &mut *facts };
+    let (listener, port) = (maps::listener(), gateway_port(ctx));
+    if facts.armed != 1 || (port != listener.v4 && port != listener.v6) {
+        // Connected elsewhere since: what it dialled before says nothing about this connection.
+        let _gone = maps::DIALLED.remove(cookie);
         return;
     }
     facts.armed = 0;
     if maps::ARRIVALS.insert(tuple(ctx), &*facts, 0).is_err() {
-        // The gateway will find no entry and close. Those that come next are refused at once.
-        // SAFETY: takes nothing.
-        let until = unsafe { bpf_ktime_get_ns() } + FULL_FOR_NS;
-        let _full = maps::FULL.set(0, until, 0);
-        warn!(ctx, "connection will be closed: too many wait for the gateway");
-        return;
+        warn!(ctx, "an intercepted connection will be closed: too many wait for the gateway");
     }
     let _watched = ctx.set_cb_flags((ctx.cb_flags() | BPF_SOCK_OPS_STATE_CB_FLAG) as i32);
 }
 
-/// The SYN was answered: nothing more to watch. Or it never will be: nobody will accept, so nobody will take the entry.
+/// The connection has ended. If it was never established nobody will accept it, so nobody would take the arrival;
+/// otherwise the arrival stays: the client may have sent all it wanted and gone before the gateway looks.
 #[inline(always)]
-fn settle(ctx: &SockOpsContext) {
-    if ctx.arg(0) != BPF_TCP_SYN_SENT {
+fn end(ctx: &SockOpsContext) {
+    if ctx.arg(1) != BPF_TCP_CLOSE {
         return;
     }
-    if ctx.arg(1) == BPF_TCP_CLOSE {
+    let _gone = maps::DIALLED.remove(cookie(ctx));
+    if ctx.arg(0) == BPF_TCP_SYN_SENT {
         let _gone = maps::ARRIVALS.remove(tuple(ctx));
     }
-    let _unwatched = ctx.set_cb_flags((ctx.cb_flags() & !BPF_SOCK_OPS_STATE_CB_FLAG) as i32);
+}
+
+#[inline(always)]
+fn cookie(ctx: &SockOpsContext) -> u64 {
+    // SAFETY: the context is this hook's own.
+    unsafe { bpf_get_socket_cookie(ctx.ops.cast()) }
 }
 
 #[inline(always)]
@@ -101,10 +112,4 @@ fn client(ctx: &SockOpsContext) -> Endpoint {
 fn gateway_port(ctx: &SockOpsContext) -> u16 {
     // SAFETY: the context is this hook's own. The field holds the port in network order in its last two bytes.
     (u32::from_be(unsafe { (&raw const (*ctx.ops).remote_port).read_volatile() })) as u16
-}
-
-#[inline(always)]
-fn socket(ctx: &SockOpsContext) -> *mut bpf_sock {
-    // SAFETY: the context is this hook's own.
-    unsafe { (&raw const (*ctx.ops).__bindgen_anon_2.sk).read_volatile() }
 }

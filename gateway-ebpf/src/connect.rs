@@ -4,14 +4,17 @@
 //! first subflow) can be intercepted, so where a rule intercepts, everything else is refused.
 
 use aya_ebpf::{
-    bindings::{bpf_sock, bpf_sock_addr},
+    bindings::bpf_sock_addr,
     btf_maps::lpm_trie::Key,
-    helpers::{bpf_get_socket_cookie, bpf_ktime_get_ns},
+    helpers::{
+        bpf_get_current_comm, bpf_get_current_pid_tgid, bpf_get_current_uid_gid, bpf_get_socket_cookie,
+        bpf_ktime_get_ns,
+    },
     macros::cgroup_sock_addr,
     programs::SockAddrContext,
 };
 use aya_log_ebpf::warn;
-use gateway_ebpf::{Action, Endpoint, Rule, RuleKey};
+use gateway_ebpf::{Action, Endpoint, Facts, Rule, RuleKey};
 
 use crate::{maps, process};
 
@@ -92,7 +95,7 @@ impl Decision {
 #[inline(always)]
 fn decide(ctx: &SockAddrContext, dialled: &Endpoint) -> Decision {
     if is_listener(dialled) {
-        // Redirected by the same programs on a cgroup further up. Whoever dials this by himself has left nothing for the
+        // Redirected by the same programs on a cgroup further up. Whoever dials this by himself leaves nothing for the
         // gateway to find, and is closed there.
         return Decision::Pass;
     }
@@ -130,38 +133,46 @@ fn look_up<'a>(rules: &'a maps::Rules, dialled: &Endpoint) -> Option<&'a Rule> {
     rules.get(&key)
 }
 
-/// Leaves with the socket what the gateway will ask for. Whether that worked.
+/// Leaves under the socket's cookie what the gateway will ask for. Whether there was room.
 #[inline(always)]
 fn remember(ctx: &SockAddrContext, dialled: &Endpoint, generation: u32) -> bool {
-    // SAFETY: takes nothing.
-    let now = unsafe { bpf_ktime_get_ns() };
-    if maps::FULL.get(0).is_none_or(|until| now < *until) {
-        warn!(ctx, "connect refused: too many connections wait for the gateway");
+    let ids = bpf_get_current_pid_tgid();
+    let users = bpf_get_current_uid_gid();
+    let executable = process::executable().unwrap_or_default();
+    // All at once: what is filled in bit by bit is first zeroed byte by byte.
+    let facts = Facts {
+        // SAFETY: takes nothing.
+        at_ns: unsafe { bpf_ktime_get_ns() },
+        cgroup: process::cgroup(),
+        cookie: cookie(ctx),
+        started_ns: process::started_ns(),
+        exe_inode: executable.inode,
+        exe_device: executable.device,
+        pid: (ids >> 32) as u32,
+        tid: ids as u32,
+        uid: users as u32,
+        gid: (users >> 32) as u32,
+        generation,
+        dialled: *dialled,
+        comm: bpf_get_current_comm().unwrap_or_default(),
+        armed: 1,
+    };
+    if maps::DIALLED.insert(facts.cookie, &facts, 0).is_err() {
+        warn!(ctx, "connect refused: too many intercepted connections are open");
         return false;
     }
-    // SAFETY: null, or storage of this very socket, which the kernel keeps while this program runs.
-    let Some(facts) = (unsafe { maps::dialled_or_new(socket(ctx)).as_mut() }) else {
-        warn!(ctx, "connect refused: no memory to remember what was dialled");
-        return false;
-    };
-    facts.at_ns = now;
-    facts.generation = generation;
-    facts.dialled = *dialled;
-    // SAFETY: the context is this hook's own.
-    facts.cookie = unsafe { bpf_get_socket_cookie(ctx.sock_addr.cast()) };
-    process::describe(facts);
-    facts.armed = 1;
     true
+}
+
+/// A number that is the socket's own until the machine restarts.
+#[inline(always)]
+pub(crate) fn cookie(ctx: &SockAddrContext) -> u64 {
+    // SAFETY: the context is this hook's own.
+    unsafe { bpf_get_socket_cookie(ctx.sock_addr.cast()) }
 }
 
 // The verifier wants every access to the context to be one word at a constant offset: hence the volatile accesses
 // ("dereference of modified ctx ptr" and "invalid bpf_context access" are what it says otherwise).
-
-#[inline(always)]
-pub(crate) fn socket(ctx: &SockAddrContext) -> *mut bpf_sock {
-    // SAFETY: the context is this hook's own; the field is always set.
-    unsafe { (&raw const (*ctx.sock_addr).__bindgen_anon_1.sk).read_volatile() }
-}
 
 #[inline(always)]
 fn protocol(ctx: &SockAddrContext) -> u32 {

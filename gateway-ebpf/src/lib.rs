@@ -17,12 +17,10 @@ pub mod maps {
     pub const RULES: &str = "RULES";
     /// [`Tuple`](super::Tuple) → [`Facts`](super::Facts) of redirected connections that the gateway has not accepted yet.
     pub const ARRIVALS: &str = "ARRIVALS";
-    /// Per socket: the [`Facts`](super::Facts) of its last redirected connect. Goes away with the socket.
+    /// A socket's cookie → the [`Facts`](super::Facts) of its redirected connect, until the connection or the socket ends.
     pub const DIALLED: &str = "DIALLED";
-    /// One slot: until when (monotonic nanoseconds) connects are refused because `ARRIVALS` was found full.
-    pub const FULL: &str = "FULL";
     /// All of them; each is pinned under its name.
-    pub const PINNED: [&str; 4] = [RULES, ARRIVALS, DIALLED, FULL];
+    pub const PINNED: [&str; 3] = [RULES, ARRIVALS, DIALLED];
 }
 
 /// The names of the programs' read-only settings, written by the loader.
@@ -35,16 +33,12 @@ pub mod settings {
     pub const OFFSETS: &str = "OFFSETS";
 }
 
-/// How long connects are refused after `ARRIVALS` was found full, in nanoseconds: long enough for an accept loop to
-/// drain a few thousand entries, short enough to go unnoticed afterwards.
-pub const FULL_FOR_NS: u64 = 50_000_000;
-
 /// Rules in one table, at most. The table is built anew for every change, so this is a bound, not a reservation.
 pub const MAX_RULES: u32 = 65_536;
 
-/// Redirected connections that may wait for their accept at the same time, unless the loader says otherwise.
-/// Matches the largest useful accept backlog; about 5 MiB of kernel memory.
-pub const DEFAULT_ARRIVALS: u32 = 16_384;
+/// Redirected connections that may be open at the same time, unless the loader says otherwise; as many may wait for
+/// their accept. More than the gateway has descriptors for on most machines; about 11 MiB of kernel memory.
+pub const DEFAULT_CONNECTIONS: u32 = 32_768;
 
 /// What happens to a connection.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]

@@ -1,15 +1,11 @@
 //! The maps and read-only settings, as `gateway_ebpf` lays them out.
 
-use core::ffi::c_void;
-
 use aya_ebpf::{
     Global,
-    bindings::{BPF_SK_STORAGE_GET_F_CREATE, bpf_sock},
-    btf_maps::{Array, ArrayOfMaps, HashMap, LpmTrie, SkStorage},
-    helpers::generated::bpf_sk_storage_get,
+    btf_maps::{ArrayOfMaps, HashMap, LpmTrie},
     macros::btf_map,
 };
-use gateway_ebpf::{DEFAULT_ARRIVALS, Facts, Listener, MAX_RULES, Offsets, Own, Rule, RuleKey, Tuple};
+use gateway_ebpf::{DEFAULT_CONNECTIONS, Facts, Listener, MAX_RULES, Offsets, Own, Rule, RuleKey, Tuple};
 
 pub(crate) type Rules = LpmTrie<RuleKey, Rule, { MAX_RULES as usize }>;
 
@@ -19,13 +15,11 @@ pub(crate) static RULES: ArrayOfMaps<Rules, 1> = ArrayOfMaps::new();
 
 /// A plain hash: nothing is ever evicted to make room.
 #[btf_map]
-pub(crate) static ARRIVALS: HashMap<Tuple, Facts, { DEFAULT_ARRIVALS as usize }> = HashMap::new();
+pub(crate) static ARRIVALS: HashMap<Tuple, Facts, { DEFAULT_CONNECTIONS as usize }> = HashMap::new();
 
+/// A plain hash, too. (Socket storage would need no removing, but takes a microsecond to make; this takes a tenth.)
 #[btf_map]
-pub(crate) static DIALLED: SkStorage<Facts> = SkStorage::new();
-
-#[btf_map]
-pub(crate) static FULL: Array<u64, 1> = Array::new();
+pub(crate) static DIALLED: HashMap<u64, Facts, { DEFAULT_CONNECTIONS as usize }> = HashMap::new();
 
 #[unsafe(no_mangle)]
 static LISTENER: Global<Listener> = Global::new(Listener { v4: 0, v6: 0 });
@@ -58,23 +52,4 @@ pub(crate) fn own() -> Own {
 #[inline(always)]
 pub(crate) fn offsets() -> Offsets {
     OFFSETS.load()
-}
-
-/// The socket's entry in `DIALLED`, or null.
-#[inline(always)]
-pub(crate) fn dialled(sk: *mut bpf_sock) -> *mut Facts {
-    storage(sk, 0)
-}
-
-/// The socket's entry in `DIALLED`, made when there is none. Null when the kernel has no memory for it.
-#[inline(always)]
-pub(crate) fn dialled_or_new(sk: *mut bpf_sock) -> *mut Facts {
-    storage(sk, u64::from(BPF_SK_STORAGE_GET_F_CREATE))
-}
-
-#[inline(always)]
-fn storage(sk: *mut bpf_sock, flags: u64) -> *mut Facts {
-    let map = (&raw const DIALLED).cast_mut().cast::<c_void>();
-    // SAFETY: the map holds `Facts`; the verifier lets no null or foreign socket through; a null value means zeros.
-    unsafe { bpf_sk_storage_get(map, sk.cast(), core::ptr::null_mut(), flags) }.cast()
 }

@@ -4,7 +4,7 @@ use aya_ebpf::{macros::cgroup_sock_addr, programs::SockAddrContext};
 use gateway_ebpf::Endpoint;
 
 use crate::{
-    connect::{name4, name6, port, socket},
+    connect::{cookie, name4, name6, port},
     maps,
 };
 
@@ -36,6 +36,6 @@ fn dialled(ctx: &SockAddrContext) -> Option<Endpoint> {
     if port != listener.v4 && port != listener.v6 {
         return None;
     }
-    // SAFETY: null, or storage of this very socket, which the kernel keeps while this program runs.
-    unsafe { maps::dialled(socket(ctx)).as_ref() }.map(|facts| facts.dialled)
+    // SAFETY: copied at once; a socket that is being asked for its peer is open, so its entry is not being removed.
+    unsafe { maps::DIALLED.get(cookie(ctx)) }.map(|facts| facts.dialled)
 }

@@ -1,12 +1,9 @@
 //! Who is connecting: read from the running task, where it cannot be argued with.
 
-use aya_ebpf::{
-    helpers::{
-        bpf_get_current_cgroup_id, bpf_get_current_comm, bpf_get_current_pid_tgid, bpf_get_current_task,
-        bpf_get_current_uid_gid, bpf_probe_read_kernel,
-    },
+use aya_ebpf::helpers::{
+    bpf_get_current_cgroup_id, bpf_get_current_pid_tgid, bpf_get_current_task, bpf_probe_read_kernel,
 };
-use gateway_ebpf::{Facts, Offsets, TICK_NS};
+use gateway_ebpf::TICK_NS;
 
 use crate::maps;
 
@@ -17,49 +14,39 @@ pub(crate) fn is_gateway() -> bool {
     if own.pid == 0 || (bpf_get_current_pid_tgid() >> 32) as u32 != own.pid || cgroup() != own.cgroup {
         return false;
     }
-    own.started_ticks == 0 || started_ns(&maps::offsets()) / TICK_NS == own.started_ticks
-}
-
-/// Fills in all that says who is connecting.
-#[inline(always)]
-pub(crate) fn describe(facts: &mut Facts) {
-    let ids = bpf_get_current_pid_tgid();
-    facts.pid = (ids >> 32) as u32;
-    facts.tid = ids as u32;
-    let ids = bpf_get_current_uid_gid();
-    facts.uid = ids as u32;
-    facts.gid = (ids >> 32) as u32;
-    facts.cgroup = cgroup();
-    facts.comm = bpf_get_current_comm().unwrap_or([0; 16]);
-    let offsets = maps::offsets();
-    facts.started_ns = started_ns(&offsets);
-    (facts.exe_inode, facts.exe_device) = executable(&offsets).unwrap_or((0, 0));
+    own.started_ticks == 0 || started_ns() / TICK_NS == own.started_ticks
 }
 
 #[inline(always)]
-fn cgroup() -> u64 {
+pub(crate) fn cgroup() -> u64 {
     // SAFETY: takes nothing and reads the running task.
     unsafe { bpf_get_current_cgroup_id() }
 }
 
+/// Nanoseconds since boot at which the process started; 0 where the kernel's types are not known.
 #[inline(always)]
-fn task() -> u64 {
-    // SAFETY: takes nothing; the address is only ever given to `bpf_probe_read_kernel`, which checks it.
-    unsafe { bpf_get_current_task() }
-}
-
-/// Nanoseconds since boot at which the process started, or 0.
-#[inline(always)]
-fn started_ns(offsets: &Offsets) -> u64 {
+pub(crate) fn started_ns() -> u64 {
+    let offsets = maps::offsets();
     if !offsets.known() {
         return 0;
     }
-    read::<u64>(task(), offsets.task_leader).and_then(|leader| read(leader, offsets.task_started)).unwrap_or(0)
+    let ids = bpf_get_current_pid_tgid();
+    // Most processes connect from their first thread, which is its own leader.
+    let leader = if ids >> 32 == ids & 0xffff_ffff { Some(task()) } else { read(task(), offsets.task_leader) };
+    leader.and_then(|leader| read(leader, offsets.task_started)).unwrap_or(0)
 }
 
-/// Inode and device of the executable. `None` for kernel threads, or where the kernel's types are not known.
+/// A file. All zero is none.
+#[derive(Default)]
+pub(crate) struct File {
+    pub(crate) inode: u64,
+    pub(crate) device: u32,
+}
+
+/// The executable. `None` for kernel threads, or where the kernel's types are not known.
 #[inline(always)]
-fn executable(offsets: &Offsets) -> Option<(u64, u32)> {
+pub(crate) fn executable() -> Option<File> {
+    let offsets = maps::offsets();
     if !offsets.known() {
         return None;
     }
@@ -67,7 +54,13 @@ fn executable(offsets: &Offsets) -> Option<(u64, u32)> {
     let file = read::<u64>(mm, offsets.mm_exe_file)?;
     let inode = read::<u64>(file, offsets.file_inode)?;
     let super_block = read::<u64>(inode, offsets.inode_super)?;
-    Some((read(inode, offsets.inode_number)?, read(super_block, offsets.super_device)?))
+    Some(File { inode: read(inode, offsets.inode_number)?, device: read(super_block, offsets.super_device)? })
+}
+
+#[inline(always)]
+fn task() -> u64 {
+    // SAFETY: takes nothing; the address is only ever given to `bpf_probe_read_kernel`, which checks it.
+    unsafe { bpf_get_current_task() }
 }
 
 /// What lies `offset` bytes into the kernel structure at `base`.

@@ -52,7 +52,7 @@ impl Acceptor {
                 () = drain.signalled() => return,
             };
             match accepted {
-                Ok((stream, _)) => drop(tokio::spawn(self.clone().connection(stream))),
+                Ok((stream, peer)) => drop(tokio::spawn(self.clone().connection(stream, ClientAddr(peer)))),
                 Err(error) => {
                     // Out of descriptors, most likely. The connection waits in the backlog; trying again at once
                     // would only burn the processor.
@@ -63,13 +63,9 @@ impl Acceptor {
         }
     }
 
-    async fn connection(self, stream: TcpStream) {
-        let client = match stream.peer_addr() {
-            Ok(client) => ClientAddr(client),
-            // It has hung up already.
-            Err(_) => return,
-        };
-        let arrival = Arrival::of(&stream).and_then(|arrival| self.interceptor.take(&arrival).map_err(std::io::Error::other));
+    async fn connection(self, stream: TcpStream, client: ClientAddr) {
+        // Taken even when the client has hung up already, so that its entry is not left in the kernel.
+        let arrival = Arrival::of(&stream, client.0).and_then(|arrival| self.interceptor.take(&arrival).map_err(std::io::Error::other));
         match arrival {
             Ok(intercepted) => self.serve(stream, client, intercepted).await,
             Err(error) => tracing::warn!(%error, client = %client.0, "closed a connection that was not intercepted"),

@@ -40,6 +40,11 @@ pub(super) fn update_link(link: BorrowedFd<'_>, program: BorrowedFd<'_>) -> io::
     call(LINK_UPDATE, &attr).map(drop)
 }
 
+/// Detaches `link` now; without this the kernel does so some time after the last descriptor and pin are gone.
+pub(super) fn detach_link(link: BorrowedFd<'_>) -> io::Result<()> {
+    call(LINK_DETACH, &raw(link)).map(drop)
+}
+
 /// What the kernel says about a cgroup link, now.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct LinkInfo {
@@ -82,6 +87,7 @@ const OBJ_GET_INFO_BY_FD: libc::c_int = 15;
 const MAP_LOOKUP_AND_DELETE_ELEM: libc::c_int = 21;
 const LINK_CREATE: libc::c_int = 28;
 const LINK_UPDATE: libc::c_int = 29;
+const LINK_DETACH: libc::c_int = 34;
 
 // Each is the part of `union bpf_attr` that its command reads.
 

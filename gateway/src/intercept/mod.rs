@@ -21,7 +21,7 @@ use std::{
 
 use aya::{
     Ebpf, EbpfLoader,
-    maps::ArrayOfMaps,
+    maps::{ArrayOfMaps, Map, MapData},
     programs::{Program, ProgramFd},
 };
 use gateway_ebpf::{Facts, Listener, Own, Tuple, maps, settings};
@@ -51,14 +51,14 @@ pub struct Options {
     pub port_v4: u16,
     /// The port on `::1` to which IPv6 connections are sent; 0 where nothing listens.
     pub port_v6: u16,
-    /// How many intercepted connections may wait for their accept. Counts when the maps are first made.
-    pub arrivals: u32,
+    /// How many intercepted connections may be open at a time. Counts when the maps are first made.
+    pub connections: u32,
 }
 
 impl Options {
     /// The usual place and size, for listeners on these ports.
     pub fn new(port_v4: u16, port_v6: u16) -> Self {
-        Self { bpffs: "/sys/fs/bpf/holdpoint".into(), port_v4, port_v6, arrivals: gateway_ebpf::DEFAULT_ARRIVALS }
+        Self { bpffs: "/sys/fs/bpf/holdpoint".into(), port_v4, port_v6, connections: gateway_ebpf::DEFAULT_CONNECTIONS }
     }
 }
 
@@ -81,8 +81,14 @@ struct Loaded {
 
 /// The programs with their attach types (`enum bpf_attach_type`), in the order of attaching: a connect must not be
 /// redirected before the rest is there to carry it on. Detached in the opposite order.
-const PROGRAMS: [(&str, u32); 5] =
-    [("sock_ops", 3), ("getpeername4", 29), ("getpeername6", 30), ("connect4", 10), ("connect6", 11)];
+const PROGRAMS: [(&str, u32); 6] = [
+    ("sock_release", 34),
+    ("sock_ops", 3),
+    ("getpeername4", 29),
+    ("getpeername6", 30),
+    ("connect4", 10),
+    ("connect6", 11),
+];
 
 static OBJECT: &[u8] = aya::include_bytes_aligned!(concat!(env!("OUT_DIR"), "/holdpoint.bpf.o"));
 
@@ -112,7 +118,8 @@ impl Interceptor {
             .override_global(settings::LISTENER, &listener, true)
             .override_global(settings::OWN, &own, true)
             .override_global(settings::OFFSETS, &offsets, true)
-            .map_max_entries(maps::ARRIVALS, options.arrivals);
+            .map_max_entries(maps::DIALLED, options.connections)
+            .map_max_entries(maps::ARRIVALS, options.connections);
         for name in maps::PINNED {
             loader.map_pin_path(name, pins.map(name));
         }
@@ -194,17 +201,17 @@ impl Interceptor {
         facts.map(|facts| Intercepted::from(&facts)).ok_or_else(|| lost(None))
     }
 
-    /// Forgets connections that were intercepted more than [`STALE`] ago and never accepted: what a dead gateway left.
-    /// Call it once a minute or so.
+    /// Forgets what was intercepted more than [`STALE`] ago and never accepted, or never got under way: what a dead
+    /// gateway or a failed multipath connect left. Call it once a minute or so. Says how many those were.
     ///
     /// # Errors
-    /// The map cannot be read.
+    /// The maps cannot be read.
     pub fn sweep(&self) -> Result<usize, InterceptError> {
-        let mut arrivals = self.open_arrivals()?;
         let oldest = now().saturating_sub(STALE);
-        let stale = |(_, facts): &(Tuple, Facts)| Duration::from_nanos(facts.at_ns) < oldest;
-        let gone: Vec<_> = arrivals.iter().filter_map(Result::ok).filter(stale).map(|(tuple, _)| tuple).collect();
-        Ok(gone.iter().filter(|tuple| arrivals.remove(tuple).is_ok()).count())
+        let stale = |facts: &Facts| Duration::from_nanos(facts.at_ns) < oldest;
+        let arrivals = forget(self.open_map::<Tuple>(maps::ARRIVALS)?, stale);
+        let dialled = forget(self.open_map::<u64>(maps::DIALLED)?, |facts| facts.armed == 1 && stale(facts));
+        Ok(arrivals + dialled)
     }
 
     /// How many intercepted connections wait for their accept.
@@ -212,13 +219,20 @@ impl Interceptor {
     /// # Errors
     /// The map cannot be read.
     pub fn waiting(&self) -> Result<usize, InterceptError> {
-        Ok(self.open_arrivals()?.keys().filter(Result::is_ok).count())
+        Ok(self.open_map::<Tuple>(maps::ARRIVALS)?.keys().filter(Result::is_ok).count())
     }
 
-    fn open_arrivals(&self) -> Result<aya::maps::HashMap<aya::maps::MapData, Tuple, Facts>, InterceptError> {
-        let refused = || InterceptError::map(maps::ARRIVALS);
-        let data = aya::maps::MapData::from_pin(self.pins.map(maps::ARRIVALS)).map_err(refused())?;
-        aya::maps::HashMap::try_from(aya::maps::Map::HashMap(data)).map_err(refused())
+    /// How many intercepted connections are open.
+    ///
+    /// # Errors
+    /// The map cannot be read.
+    pub fn open(&self) -> Result<usize, InterceptError> {
+        Ok(self.open_map::<u64>(maps::DIALLED)?.keys().filter(Result::is_ok).count())
+    }
+
+    fn open_map<K: aya::Pod>(&self, name: &str) -> Result<FactsBy<K>, InterceptError> {
+        let data = MapData::from_pin(self.pins.map(name)).map_err(InterceptError::map(name))?;
+        FactsBy::try_from(Map::HashMap(data)).map_err(InterceptError::map(name))
     }
 
     /// The programs' own log lines, to be read by one task. `None` the second time.
@@ -326,23 +340,18 @@ pub struct Arrival {
 }
 
 impl Arrival {
-    /// Of an accepted socket. Linux 5.14.
+    /// Of an accepted socket, with the peer that `accept` named: a client that has gone again cannot be asked for, but
+    /// its arrival is to be taken all the same. Linux 5.14.
     ///
     /// # Errors
-    /// The client has gone already, or it is no TCP socket.
-    pub fn of(socket: &impl AsFd) -> io::Result<Self> {
-        let socket = socket.as_fd();
-        let fd = socket.as_raw_fd();
-        let addr = |storage: nix::sys::socket::SockaddrStorage| {
-            let v4 = storage.as_sockaddr_in().map(|v4| SocketAddr::V4((*v4).into()));
-            let v6 = storage.as_sockaddr_in6().map(|v6| SocketAddr::V6((*v6).into()));
-            v4.or(v6).ok_or_else(|| io::Error::from(io::ErrorKind::InvalidInput))
-        };
-        Ok(Self {
-            peer: addr(nix::sys::socket::getpeername(fd)?)?,
-            local: addr(nix::sys::socket::getsockname(fd)?)?,
-            netns: netns_cookie(fd)?,
-        })
+    /// It is no TCP socket.
+    pub fn of(socket: &impl AsFd, peer: SocketAddr) -> io::Result<Self> {
+        let fd = socket.as_fd().as_raw_fd();
+        let own: nix::sys::socket::SockaddrStorage = nix::sys::socket::getsockname(fd)?;
+        let v4 = own.as_sockaddr_in().map(|v4| SocketAddr::V4((*v4).into()));
+        let local = v4.or_else(|| own.as_sockaddr_in6().map(|v6| SocketAddr::V6((*v6).into())));
+        let local = local.ok_or_else(|| io::Error::from(io::ErrorKind::InvalidInput))?;
+        Ok(Self { peer, local, netns: netns_cookie(fd)? })
     }
 
     fn tuple(&self) -> Tuple {
@@ -457,6 +466,13 @@ pub struct Cost {
 /// How long an intercepted connection may wait for its accept: longer than a client goes on sending SYNs (127 s).
 pub const STALE: Duration = Duration::from_secs(180);
 
+type FactsBy<K> = aya::maps::HashMap<MapData, K, Facts>;
+
+fn forget<K: aya::Pod>(mut map: FactsBy<K>, unwanted: impl Fn(&Facts) -> bool) -> usize {
+    let found: Vec<_> = map.iter().filter_map(Result::ok).filter(|(_, facts)| unwanted(facts)).map(|(key, _)| key).collect();
+    found.iter().filter(|key| map.remove(key).is_ok()).count()
+}
+
 fn table(object: &mut Ebpf) -> Result<rules::Table, InterceptError> {
     let map = object.take_map(maps::RULES).expect("the programs declare it");
     rules::Table::open(ArrayOfMaps::try_from(map).map_err(InterceptError::map(maps::RULES))?)
@@ -467,6 +483,7 @@ fn load(object: &mut Ebpf, name: &'static str, attach_type: u32) -> Result<Loade
     let program = object.program_mut(name).expect("the object has it");
     match program {
         Program::CgroupSockAddr(program) => program.load(),
+        Program::CgroupSock(program) => program.load(),
         Program::SockOps(program) => program.load(),
         _ => Err(aya::programs::ProgramError::UnexpectedProgramType),
     }

@@ -83,6 +83,7 @@ impl Pins {
     }
 
     pub(super) fn unpin(&self, link: &PinnedLink) -> Result<(), InterceptError> {
+        link.detach();
         remove(&link.path)?;
         // Goes with the last link in it.
         let _not_empty = fs::remove_dir(self.cgroup(link.cgroup));
@@ -111,6 +112,11 @@ impl PinnedLink {
         self.info().is_ok_and(|info| info.cgroup != 0)
     }
 
+    /// At once; the link of a cgroup that is gone is detached already.
+    fn detach(&self) {
+        let _already = bpf::detach_link(self.fd.as_fd());
+    }
+
     pub(super) fn exchange(&self, program: impl AsFd) -> Result<(), InterceptError> {
         bpf::update_link(self.fd.as_fd(), program.as_fd())
             .map_err(InterceptError::io("exchange the program behind", &self.path))
@@ -134,6 +140,7 @@ pub(super) fn links(directory: &Path) -> Result<Vec<PinnedLink>, InterceptError>
 
 /// Removes every link, and with the links the guard; then the maps and the directory.
 pub(super) fn remove_all(directory: &Path) -> Result<(), InterceptError> {
+    links(directory)?.iter().for_each(PinnedLink::detach);
     remove_tree(directory)
 }
 

@@ -135,7 +135,13 @@ impl Cgroup {
         let mut child = Command::new(command);
         child.args(arguments);
         // SAFETY: one write to an open file; 0 is the writing process. It is in the cgroup before it is the command.
-        unsafe { child.pre_exec(move || procs.write_all(b"0")) };
+        unsafe {
+            child.pre_exec(move || {
+                // The command gets an ordinary signal mask: with the one of this thread it would hear no timer and no Ctrl-C.
+                SigSet::empty().thread_set_mask()?;
+                procs.write_all(b"0")
+            })
+        };
         child.spawn()
     }
 }

@@ -4,6 +4,7 @@
 //! (the test harness writes there, too), made of `name=value` words.
 
 use std::{
+    ffi::OsString,
     io::{self, BufRead, BufReader, Read, Write},
     net::{SocketAddr, TcpListener, TcpStream},
     os::{
@@ -18,7 +19,7 @@ use std::{
 
 use holdpoint::{
     intercept::{Action, Arrival, Interceptor, Options, Rule},
-    workload::{Hierarchy, Processes, Workloads},
+    workload::{Hierarchy, Processes, Workloads, exec},
 };
 use nix::{
     libc,
@@ -135,8 +136,23 @@ pub(crate) fn play() {
             nix::unistd::setuid(nix::unistd::Uid::from_raw(65534)).expect("we are root");
             answer_all(&mut Pauper);
         }
+        "exec" => {
+            let [guard, name, command, rest @ ..] = &arguments[..] else { panic!("a guard, a name and a command") };
+            let rest: Vec<_> = rest.iter().map(OsString::from).collect();
+            let code = exec::run(Path::new(guard), name, &OsString::from(command), &rest);
+            std::process::exit(code.unwrap_or_else(|error| error.exit_code()));
+        }
         other => panic!("no role {other}"),
     }
+}
+
+/// `holdpoint exec`, without the command line around it.
+pub(crate) fn exec(guard: &Path, name: &str, command: &[&str]) -> Child {
+    let mut child = Command::new(std::env::current_exe().expect("we run"));
+    child.args(["--exact", "child", "--nocapture", "--test-threads=1"]);
+    let arguments = [&[guard.to_str().expect("text"), name], command].concat().join("\n");
+    child.env(ROLE, "exec").env(ARGUMENTS, arguments).stdout(Stdio::null());
+    child.spawn().expect("we can be started again")
 }
 
 trait Role {
@@ -174,6 +190,10 @@ impl Role for Client {
                     self.kept.push(stream);
                     "kept".to_owned()
                 }
+                Err(error) => failed(&error),
+            },
+            ["brief", addr] => match connect("tcp4", addr.parse().expect("an address")) {
+                Ok(_) => "gone".to_owned(),
                 Err(error) => failed(&error),
             },
             ["kept"] => {
@@ -242,7 +262,7 @@ fn connect(kind: &str, addr: SocketAddr) -> io::Result<TcpStream> {
         "tcp4" | "nonblocking4" | "fastopen4" => (libc::AF_INET, libc::SOCK_STREAM, 0),
         "mptcp4" => (libc::AF_INET, libc::SOCK_STREAM, MPTCP),
         "udp4" => (libc::AF_INET, libc::SOCK_DGRAM, 0),
-        "tcp6" | "nonblocking6" | "v6only" => (libc::AF_INET6, libc::SOCK_STREAM, 0),
+        "tcp6" | "nonblocking6" | "v6only" | "bound6" => (libc::AF_INET6, libc::SOCK_STREAM, 0),
         other => panic!("no kind of socket: {other}"),
     };
     // SAFETY: takes three numbers.
@@ -254,6 +274,10 @@ fn connect(kind: &str, addr: SocketAddr) -> io::Result<TcpStream> {
     let fd = unsafe { OwnedFd::from_raw_fd(fd) };
     if family == libc::AF_INET6 {
         socket::setsockopt(&fd, socket::sockopt::Ipv6V6Only, &(kind == "v6only"))?;
+    }
+    if kind == "bound6" {
+        let mapped: SocketAddr = "[::ffff:127.0.0.1]:0".parse().expect("an address");
+        socket::bind(fd.as_raw_fd(), &socket::SockaddrStorage::from(mapped))?;
     }
     let to = address(addr, family);
     if kind == "fastopen4" {
@@ -322,8 +346,8 @@ impl Gateway {
         let listeners: Vec<_> = ["127.0.0.1:0", "[::1]:0"].map(|addr| TcpListener::bind(addr).expect("loopback")).into();
         let port = |n: usize| listeners[n].local_addr().expect("it is bound").port();
         let ports = (port(0), port(1));
-        let arrivals = if ways.contains(&"small") { 4 } else { 1024 };
-        let options = Options { bpffs: PathBuf::from(bpffs), arrivals, ..Options::new(ports.0, ports.1) };
+        let connections = if ways.contains(&"small") { 4 } else { 1024 };
+        let options = Options { bpffs: PathBuf::from(bpffs), connections, ..Options::new(ports.0, ports.1) };
         let mut interceptor = Interceptor::load(&options).unwrap_or_else(|error| panic!("{error}"));
         let log = interceptor.kernel_log().expect("it was not taken");
         std::thread::spawn(|| tokio::runtime::Runtime::new().expect("a runtime").block_on(log.run()));
@@ -351,9 +375,9 @@ impl Gateway {
         for listener in self.listeners.drain(..) {
             let (interceptor, last, seat) = (Arc::clone(&self.interceptor), Arc::clone(&self.last), self.seat.clone());
             std::thread::spawn(move || {
-                for stream in listener.incoming().flatten() {
+                while let Ok((stream, peer)) = listener.accept() {
                     let (interceptor, last, seat) = (Arc::clone(&interceptor), Arc::clone(&last), seat.clone());
-                    std::thread::spawn(move || serve(stream, &interceptor, &last, &seat));
+                    std::thread::spawn(move || serve(stream, peer, &interceptor, &last, &seat));
                 }
             });
         }
@@ -409,7 +433,10 @@ impl Role for Gateway {
                 let last = self.last.lock().expect("nobody panics").expect("one has arrived");
                 format!("again={}", self.interceptor.take(&last).map_or("none", |_| "some"))
             }
-            ["arrivals"] => format!("count={}", self.interceptor.waiting().expect("the map can be read")),
+            ["arrivals"] => {
+                let (waiting, open) = (self.interceptor.waiting(), self.interceptor.open());
+                format!("waiting={} open={}", waiting.expect("it can be read"), open.expect("it can be read"))
+            },
             ["dial", addr] => format!("said={}", said(TcpStream::connect(addr).expect("it listens"))),
             ["status"] => {
                 let guards = self.interceptor.status().expect("the pins can be read");
@@ -425,8 +452,8 @@ impl Role for Gateway {
 }
 
 /// Tells the client what the kernel told us, or closes.
-fn serve(mut stream: TcpStream, interceptor: &Interceptor, last: &Mutex<Option<Arrival>>, seat: &Seat) {
-    let Ok(arrival) = Arrival::of(&stream) else { return };
+fn serve(mut stream: TcpStream, peer: SocketAddr, interceptor: &Interceptor, last: &Mutex<Option<Arrival>>, seat: &Seat) {
+    let Ok(arrival) = Arrival::of(&stream, peer) else { return };
     let Ok(found) = interceptor.take(&arrival) else { return };
     *last.lock().expect("nobody panics") = Some(arrival);
     let process = seat.processes.read(&found.caller);

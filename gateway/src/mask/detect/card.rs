@@ -12,30 +12,32 @@ const HEX_TOKEN: usize = 20;
 /// Calls `found` with every card number in `value`.
 pub(super) fn find(value: &[u8], found: &mut dyn FnMut(Range<usize>)) {
     let mut at = 0;
-    let mut groups: Vec<Range<usize>> = Vec::new();
     while at < value.len() {
         if !value[at].is_ascii_digit() {
             at += 1;
             continue;
         }
-        at = run(value, at, &mut groups);
-        let digits: usize = groups.iter().map(ExactSizeIterator::len).sum();
+        let start = at;
+        let mut digits = 0;
+        let end = run(value, start, |group| digits += group.len());
         if digits >= SHORTEST {
+            let mut groups = Vec::new();
+            run(value, start, |group| groups.push(group));
             windows(value, &groups, found);
         }
+        at = end;
     }
 }
 
 /// Cuts the digits from `start` on into groups with one space or dash between; returns where they end.
-fn run(value: &[u8], start: usize, groups: &mut Vec<Range<usize>>) -> usize {
-    groups.clear();
+fn run(value: &[u8], start: usize, mut group: impl FnMut(Range<usize>)) -> usize {
     let mut at = start;
     loop {
         let from = at;
         while value.get(at).is_some_and(u8::is_ascii_digit) {
             at += 1;
         }
-        groups.push(from..at);
+        group(from..at);
         let separated = matches!(value.get(at), Some(b' ' | b'-')) && value.get(at + 1).is_some_and(u8::is_ascii_digit);
         if !separated {
             return at;
