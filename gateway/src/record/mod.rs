@@ -45,6 +45,11 @@ use crate::operation::RequestId;
 /// Where a gateway keeps its record unless told otherwise.
 pub const DEFAULT_DIR: &str = "/var/lib/holdpoint/record";
 
+/// Whether `bytes` decode as an entry: the decoder's door for fuzzing.
+pub fn decodes(bytes: &[u8]) -> bool {
+    encoding::decode(bytes).is_ok()
+}
+
 /// When an append counts as done.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Durability {
