@@ -1,5 +1,7 @@
 //! A reload replaces everything or nothing.
 
+#![expect(clippy::disallowed_methods, reason = "a watcher's thread tells nobody when it has looked")]
+
 use std::{fs, os::unix::fs::symlink, path::Path, time::Duration};
 
 use super::*;
@@ -21,7 +23,6 @@ fn eventually(what: &str, holds: impl Fn() -> bool) {
     let begun = std::time::Instant::now();
     while !holds() {
         assert!(begun.elapsed() < Duration::from_secs(10), "never: {what}");
-        #[expect(clippy::disallowed_methods, reason = "a watcher's thread tells nobody when it has looked")]
         std::thread::sleep(Duration::from_millis(10));
     }
 }
