@@ -18,60 +18,28 @@ use bytes::{Bytes, BytesMut};
 
 use crate::{
     config::ReadDurability,
-    hold::{Desk, Ended, Waiting},
+    hold::{Requester, Waiting},
     mask::{Masks, Salt},
-    net::{ClientAddr, Dialer, OriginalDst, ReadHalf, WriteHalf},
-    operation::{Digest, Effect, Effects, Frame, Operation, OperationId, ProtocolName, RequestId, SessionId},
-    policy::{Approval, Decide, OnHold, Policies, Resource, Scope, Verdict},
+    net::{Dialer, ReadHalf, WriteHalf},
+    operation::{Digest, Effect, Effects, Frame, Operation, OperationId, RequestId},
+    policy::{Approval, Decide, OnHold, Scope, Verdict},
     record::{
-        Durability, Receipt, RecordError, Recorder,
+        Durability, Receipt,
         entry::{Asked, Body, Connected, Entry, Operated, Requested, Timestamp},
     },
-    workload::{Process, Workload},
 };
 
+mod connection;
 mod digest;
 mod language;
 mod masks;
 #[cfg(test)]
 mod tests;
 
+pub use crate::{hold::Ended, record::RecordError};
+pub use connection::{Connection, Services};
 pub use language::{Exchange, Language, Refusal, Unmaskable};
 pub use masks::{MaskCache, compile_masks};
-
-/// A guarded connection whose caller and destination are known.
-#[derive(Debug, Clone)]
-pub struct Connection {
-    /// The session: one connection, one recording.
-    pub id: SessionId,
-    /// Who.
-    pub workload: Workload,
-    /// The process that connected.
-    pub process: Process,
-    /// The client's own address.
-    pub client: ClientAddr,
-    /// Where it meant to go.
-    pub destination: OriginalDst,
-    /// The resource there; `None` where policy names none.
-    pub resource: Option<Arc<Resource>>,
-    /// The protocol spoken.
-    pub protocol: ProtocolName,
-}
-
-/// What every connection's gate shares.
-#[derive(Clone)]
-pub struct Services {
-    /// Where everything is recorded.
-    pub recorder: Recorder,
-    /// Where people are asked.
-    pub desk: Desk,
-    /// What is allowed.
-    pub policies: Arc<Policies>,
-    /// The resources' masks, compiled.
-    pub masks: MaskCache,
-    /// How durable a read must be before it is forwarded.
-    pub durability: ReadDurability,
-}
 
 /// An operation with policy's verdict. Made by [`Gate::judge`].
 #[derive(Debug)]
@@ -593,21 +561,6 @@ impl Settled {
     fn no(judged: Judged, request: Option<RequestId>, reason: String) -> Self {
         Self { judged, request, refusal: Some(reason), cancelled: false }
     }
-}
-
-/// Who asks: what an approver must see and must not be.
-#[derive(Debug, Clone, serde::Serialize)]
-pub struct Requester {
-    /// The session in which it waits.
-    pub session: SessionId,
-    /// The user id of the process that asks.
-    pub uid: u32,
-    /// That user's name.
-    pub user: Option<String>,
-    /// The executable.
-    pub executable: Option<String>,
-    /// Where the operation goes.
-    pub destination: String,
 }
 
 /// A stream broke, and whose it was.

@@ -1,3 +1,5 @@
+//! What [`super`] (`rows`) promises.
+
 use proptest::prelude::*;
 
 use super::{
