@@ -37,7 +37,7 @@ mod masks;
 mod tests;
 
 pub use crate::{hold::Ended, record::RecordError};
-pub use connection::{Connection, Services};
+pub use connection::{Broken, Connection, Services};
 pub use language::{Exchange, Language, Refusal, Unmaskable};
 pub use masks::{MaskCache, compile_masks};
 
@@ -561,17 +561,6 @@ impl Settled {
     fn no(judged: Judged, request: Option<RequestId>, reason: String) -> Self {
         Self { judged, request, refusal: Some(reason), cancelled: false }
     }
-}
-
-/// A stream broke, and whose it was.
-#[derive(Debug, thiserror::Error)]
-pub enum Broken {
-    /// The client's.
-    #[error("the client's connection broke: {0}")]
-    Client(io::Error),
-    /// The backend's.
-    #[error("the backend's connection broke: {0}")]
-    Upstream(io::Error),
 }
 
 fn unrecordable(judged: Judged, error: &RecordError) -> Settled {
