@@ -525,12 +525,12 @@ impl Held {
         self.waiting.ended().await
     }
 
-    /// The client cancelled: the request is withdrawn and the operation refused as the backend would after a cancel.
-    pub fn cancelled(self) -> Settled {
+    /// The client cancelled, or has gone: the request is withdrawn and the operation refused.
+    pub fn withdrawn(self, why: &str) -> Settled {
         let request = self.request();
         // Dropping the place at the desk withdraws the request.
         drop(self.waiting);
-        Settled { judged: self.judged, request: Some(request), refusal: Some("cancelled by the client".into()), cancelled: true }
+        Settled { judged: self.judged, request: Some(request), refusal: Some(why.to_owned()), cancelled: true }
     }
 
     /// The operation as the request's end leaves it.
