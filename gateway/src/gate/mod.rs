@@ -18,13 +18,13 @@ use bytes::{Bytes, BytesMut};
 
 use crate::{
     config::ReadDurability,
-    hold::{Desk, Ended, Waiting},
+    hold::{Desk, Requester, Waiting},
     mask::{Masks, Salt},
     net::{ClientAddr, Dialer, OriginalDst, ReadHalf, WriteHalf},
     operation::{Digest, Effect, Effects, Frame, Operation, OperationId, ProtocolName, RequestId, SessionId},
     policy::{Approval, Decide, OnHold, Policies, Resource, Scope, Verdict},
     record::{
-        Durability, Receipt, RecordError, Recorder,
+        Durability, Receipt, Recorder,
         entry::{Asked, Body, Connected, Entry, Operated, Requested, Timestamp},
     },
     workload::{Process, Workload},
@@ -38,6 +38,8 @@ mod tests;
 
 pub use language::{Exchange, Language, Refusal, Unmaskable};
 pub use masks::{MaskCache, compile_masks};
+// What a driver hears of a hold and of a failed append, without knowing desk or store.
+pub use crate::{hold::Ended, record::RecordError};
 
 /// A guarded connection whose caller and destination are known.
 #[derive(Debug, Clone)]
@@ -587,21 +589,6 @@ impl Settled {
     fn no(judged: Judged, request: Option<RequestId>, reason: String) -> Self {
         Self { judged, request, refusal: Some(reason), cancelled: false }
     }
-}
-
-/// Who asks: what an approver must see and must not be.
-#[derive(Debug, Clone, serde::Serialize)]
-pub struct Requester {
-    /// The session in which it waits.
-    pub session: SessionId,
-    /// The user id of the process that asks.
-    pub uid: u32,
-    /// That user's name.
-    pub user: Option<String>,
-    /// The executable.
-    pub executable: Option<String>,
-    /// Where the operation goes.
-    pub destination: String,
 }
 
 /// A stream broke, and whose it was.

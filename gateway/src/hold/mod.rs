@@ -31,9 +31,7 @@ mod person;
 #[cfg(test)]
 mod tests;
 
-pub use person::{Directory, Person};
-
-use crate::gate::Requester;
+pub use person::{Directory, Person, Requester};
 
 /// The open requests, and who decides on them. A cheap handle.
 #[derive(Clone)]

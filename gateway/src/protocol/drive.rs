@@ -13,10 +13,9 @@ use tokio::time::{Instant, sleep_until};
 use super::{Dialect, Malformed, Step};
 use crate::{
     drain::Drain,
-    gate::{Broken, Cleared, Gate, Held, Recorded, Reply, Settled, Settling, Unmaskable},
+    gate::{Broken, Cleared, Ended, Gate, Held, Recorded, RecordError, Reply, Settled, Settling, Unmaskable},
     net::ReadHalf,
     operation::Frame,
-    record::RecordError,
 };
 
 /// Serves one connection to its end.
@@ -101,7 +100,7 @@ enum Event {
     BackendClosed,
     Asked,
     ClientClosed,
-    Ended(crate::hold::Ended),
+    Ended(Ended),
     Interrupted,
     Remind,
     HandshakeOver,
@@ -272,7 +271,7 @@ impl<D: Dialect> Driver<D> {
         self.answer()
     }
 
-    async fn hold_ended(&mut self, ended: &crate::hold::Ended) -> Result<(), End> {
+    async fn hold_ended(&mut self, ended: &Ended) -> Result<(), End> {
         let held = self.held.take().expect("only a held operation ends its hold");
         let settled = held.released(self.gate.connection(), ended);
         self.settled(settled).await

@@ -1,3 +1,5 @@
+//! Detectors on values that are, and that only look like, what they detect.
+
 use proptest::prelude::*;
 
 use super::*;

@@ -1,3 +1,5 @@
+//! Methods on every kind of value: nothing of what is hidden remains.
+
 use proptest::prelude::*;
 
 use super::*;

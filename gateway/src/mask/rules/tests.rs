@@ -1,3 +1,5 @@
+//! Rules as written, and what is wrong with wrong ones.
+
 use super::*;
 
 fn rule(yaml: &str) -> Result<MaskRule, String> {

@@ -1,3 +1,5 @@
+//! What the catalog knows, and that what it does not know yet counts as masked.
+
 use super::{super::tests::*, *};
 use crate::mask::{Detector, MaskRule, Select};
 

@@ -1,3 +1,5 @@
+//! COPY rows in text, CSV and binary, cut anywhere.
+
 use proptest::prelude::*;
 
 use super::{

@@ -1,3 +1,5 @@
+//! Which column of a reply gets which treatment.
+
 use super::{super::tests::*, *};
 use Treatment::{Detect, Mask, Pass};
 

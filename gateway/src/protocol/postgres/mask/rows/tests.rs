@@ -1,3 +1,5 @@
+//! DataRow in text and binary: what is masked is gone, the rest is the same bytes.
+
 use proptest::prelude::*;
 
 use super::{

@@ -1,3 +1,5 @@
+//! Errors and notices: values in them are masked too.
+
 use proptest::prelude::*;
 
 use super::{super::tests::*, *};

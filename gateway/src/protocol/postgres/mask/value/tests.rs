@@ -1,3 +1,5 @@
+//! One value of each type, in text and binary.
+
 use super::{super::tests::*, *};
 
 fn detect(type_oid: u32, binary: bool, value: &[u8]) -> String {
