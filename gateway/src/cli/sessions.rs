@@ -260,3 +260,6 @@ impl<'a> Timed<'a> {
         Self { time: rfc3339(recorded.entry.at), recorded, rendered: None }
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -1,10 +1,10 @@
-//! Who decides, a person of this machine as the kernel names the peer of the administration socket; and who asks.
+//! Who decides: a person of this machine, as the kernel names the peer of the administration socket.
 
 use std::{collections::BTreeMap, ffi::CString, sync::Arc};
 
 use nix::unistd::{Group, Uid, User, getgrouplist};
 
-use crate::{operation::SessionId, policy::Who};
+use crate::policy::Who;
 
 /// An authenticated person.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -53,19 +53,4 @@ fn machine_groups(user: &User) -> Vec<String> {
     let Ok(name) = CString::new(user.name.as_str()) else { return Vec::new() };
     let gids = getgrouplist(&name, user.gid).unwrap_or_default();
     gids.into_iter().filter_map(|gid| Group::from_gid(gid).ok().flatten()).map(|group| group.name).collect()
-}
-
-/// Who asks: what an approver must see and must not be.
-#[derive(Debug, Clone, serde::Serialize)]
-pub struct Requester {
-    /// The session in which it waits.
-    pub session: SessionId,
-    /// The user id of the process that asks.
-    pub uid: u32,
-    /// That user's name.
-    pub user: Option<String>,
-    /// The executable.
-    pub executable: Option<String>,
-    /// Where the operation goes.
-    pub destination: String,
 }

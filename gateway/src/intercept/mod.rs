@@ -504,7 +504,7 @@ fn allowed() -> Result<(), InterceptError> {
     // Before Linux 5.8 there was only the one.
     let missing: Vec<_> = NEEDED
         .iter()
-        .filter(|(bit, _)| !has(*bit) && !(has(SYS_ADMIN) && *bit != 12))
+        .filter(|(bit, _)| !(has(*bit) || has(SYS_ADMIN) && *bit != 12))
         .map(|(_, name)| *name)
         .collect();
     if missing.is_empty() { Ok(()) } else { Err(InterceptError::NotAllowed { missing: missing.join(", ") }) }
@@ -543,7 +543,7 @@ fn netns_cookie(fd: i32) -> io::Result<u64> {
     /// `SO_NETNS_COOKIE`
     const NETNS_COOKIE: libc::c_int = 71;
     let mut cookie = 0_u64;
-    let mut length = size_of::<u64>() as libc::socklen_t;
+    let mut length: libc::socklen_t = 8;
     // SAFETY: value and length are ours, and the length is the value's.
     let answer =
         unsafe { libc::getsockopt(fd, libc::SOL_SOCKET, NETNS_COOKIE, (&raw mut cookie).cast(), &raw mut length) };

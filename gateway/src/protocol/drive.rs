@@ -13,7 +13,7 @@ use tokio::time::{Instant, sleep_until};
 use super::{Dialect, Malformed, Step};
 use crate::{
     drain::Drain,
-    gate::{Broken, Cleared, Ended, Gate, Held, Recorded, RecordError, Reply, Settled, Settling, Unmaskable},
+    gate::{Broken, Cleared, Ended, Gate, Held, RecordError, Recorded, Reply, Settled, Settling, Unmaskable},
     net::ReadHalf,
     operation::Frame,
 };
@@ -183,7 +183,7 @@ impl<D: Dialect> Driver<D> {
                 Step::Submit(operation, frame) => {
                     let judged = self.gate.judge(operation, frame);
                     match self.gate.settle(judged).await {
-                        Settling::Settled(settled) => self.settled(settled).await?,
+                        Settling::Settled(settled) => self.settled(*settled).await?,
                         Settling::Held(held) => {
                             self.held = Some(held);
                             self.remind()?;

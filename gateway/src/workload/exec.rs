@@ -153,6 +153,7 @@ impl Drop for Cgroup {
         for _ in 0..50 {
             match fs::remove_dir(&self.0) {
                 Err(error) if error.kind() == io::ErrorKind::ResourceBusy && empty(&self.0) => {
+                    #[expect(clippy::disallowed_methods, reason = "the kernel tells nobody when a cgroup can be removed")]
                     std::thread::sleep(std::time::Duration::from_millis(2));
                 }
                 _ => return,

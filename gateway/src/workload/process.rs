@@ -207,8 +207,8 @@ impl FileId {
     fn of(file: &File) -> io::Result<Self> {
         let found = file.metadata()?;
         // Linux devices have 12 bits of major and 20 of minor number, so both fit.
-        let major = nix::sys::stat::major(found.dev()) as u32;
-        let minor = nix::sys::stat::minor(found.dev()) as u32;
+        let major = u32::try_from(nix::sys::stat::major(found.dev())).map_err(io::Error::other)?;
+        let minor = u32::try_from(nix::sys::stat::minor(found.dev())).map_err(io::Error::other)?;
         Ok(Self { major, minor, inode: found.ino() })
     }
 }

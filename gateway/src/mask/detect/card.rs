@@ -88,22 +88,22 @@ fn luhn(digits: &[u8]) -> bool {
         .enumerate()
         .map(|(place, digit)| u32::from(if place % 2 == 1 { doubled(*digit) } else { *digit }))
         .sum();
-    sum % 10 == 0
+    sum.is_multiple_of(10)
 }
 
 /// Whether a number of this length is issued in this range.
 fn issued(digits: &[u8]) -> bool {
     let prefix = digits[..4].iter().fold(0_u32, |prefix, digit| prefix * 10 + u32::from(*digit));
-    match (prefix, digits.len()) {
-        (4000..=4999, 13 | 16 | 19) => true,
-        (2221..=2720 | 5100..=5599, 16) => true,
-        (3400..=3499 | 3700..=3799, 15) => true,
-        (3000..=3059 | 3095 | 3600..=3699 | 3800..=3999, 14..=19) => true,
-        (3528..=3589, 16..=19) => true,
-        (5000..=5099 | 5600..=6999, 13..=19) => true,
-        (2200..=2204 | 8100..=8171 | 9792, 16..=19) => true,
-        _ => false,
-    }
+    matches!(
+        (prefix, digits.len()),
+        (4000..=4999, 13 | 16 | 19)
+            | (2221..=2720 | 5100..=5599, 16)
+            | (3400..=3499 | 3700..=3799, 15)
+            | (3000..=3059 | 3095 | 3600..=3699 | 3800..=3999, 14..=19)
+            | (3528..=3589, 16..=19)
+            | (5000..=5099 | 5600..=6999, 13..=19)
+            | (2200..=2204 | 8100..=8171 | 9792, 16..=19)
+    )
 }
 
 /// Whether the number is a piece of a long hexadecimal token.

@@ -1,4 +1,4 @@
-//! Detectors on values that are, and that only look like, what they detect.
+//! What [`super`] (`detect`) promises.
 
 use proptest::prelude::*;
 

@@ -1,4 +1,4 @@
-//! Methods on every kind of value: nothing of what is hidden remains.
+//! What [`super`] (`method`) promises.
 
 use proptest::prelude::*;
 

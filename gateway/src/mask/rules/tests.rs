@@ -1,4 +1,4 @@
-//! Rules as written, and what is wrong with wrong ones.
+//! What [`super`] (`rules`) promises.
 
 use super::*;
 

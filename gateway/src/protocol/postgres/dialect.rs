@@ -66,7 +66,7 @@ pub(super) enum Phase {
     /// The backend authenticates the client.
     Authentication,
     /// The backend said that it is ready; before the client hears it, the catalog is looked into.
-    LookingUp(Lookup),
+    LookingUp(Box<Lookup>),
     /// Queries may come.
     Ready,
     /// A cancel request was forwarded: nothing more may come.

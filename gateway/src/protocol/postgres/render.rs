@@ -42,7 +42,7 @@ impl Renderer for Rows {
         let mut lines = Vec::new();
         while let Some((&[kind, a, b, c, d], body)) = rest.split_first_chunk::<5>() {
             let length = u32::from_be_bytes([a, b, c, d]) as usize;
-            if length < 4 || length > LONGEST || !kind.is_ascii_alphanumeric() {
+            if !(4..=LONGEST).contains(&length) || !kind.is_ascii_alphanumeric() {
                 lines.push(format!("bytes that are no message: {}", visible_start(rest, SHOWN)));
                 return lines;
             }

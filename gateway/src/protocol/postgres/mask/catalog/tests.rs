@@ -1,4 +1,4 @@
-//! What the catalog knows, and that what it does not know yet counts as masked.
+//! What [`super`] (`catalog`) promises.
 
 use super::{super::tests::*, *};
 use crate::mask::{Detector, MaskRule, Select};

@@ -1,4 +1,4 @@
-//! COPY rows in text, CSV and binary, cut anywhere.
+//! What [`super`] (`copy`) promises.
 
 use proptest::prelude::*;
 

@@ -1,4 +1,4 @@
-//! Which column of a reply gets which treatment.
+//! What [`super`] (`plan`) promises.
 
 use super::{super::tests::*, *};
 use Treatment::{Detect, Mask, Pass};

@@ -1,4 +1,4 @@
-//! Errors and notices: values in them are masked too.
+//! What [`super`] (`texts`) promises.
 
 use proptest::prelude::*;
 

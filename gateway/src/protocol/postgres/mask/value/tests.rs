@@ -1,4 +1,4 @@
-//! One value of each type, in text and binary.
+//! What [`super`] (`value`) promises.
 
 use super::{super::tests::*, *};
 
