@@ -136,7 +136,7 @@ fn unreadable_files() {
     // Root reads everything that is there, so the file is one that is not: a link to nowhere.
     fs::remove_file(&policy).expect("it is ours");
     std::os::unix::fs::symlink("/nowhere", &policy).expect("it is ours");
-    lab.start_failing().says(&["policies.yaml", "cannot read"]);
+    lab.start_failing().says(&["policies.yaml", "cannot be read"]);
     fs::remove_file(&policy).expect("it is ours");
     fs::write(&policy, [b"policy: p\n".as_slice(), &[0xff, 0xfe]].concat()).expect("it is ours");
     lab.start_failing().says(&["policies.yaml:2", "UTF-8"]);
@@ -170,7 +170,7 @@ fn a8_full_disk_refuses_and_forwards_nothing_unrecorded() {
     // What the store has set aside already may still take a few.
     let said = eventually("an operation is refused for lack of space", Duration::from_secs(30), || {
         number += 1;
-        let said = bot.psql(&pg.url(), &format!("INSERT INTO target VALUES (1000 + {number}) /*{}*/", "x".repeat(20_000)));
+        let said = bot.psql(&pg.url(), &format!("INSERT INTO target VALUES (1000 + {number}) /*{}*/", "x".repeat(120_000)));
         (!said.status.success()).then_some(said)
     });
     let said = said.says(&["record"]);
