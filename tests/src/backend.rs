@@ -11,8 +11,19 @@ use std::{
     time::Duration,
 };
 
+use crate::flood;
+
 /// What it says on connection number *n*.
 type Script = dyn Fn(u64) -> Vec<u8> + Send + Sync;
+
+/// What it does once it has said it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Then {
+    /// Closes.
+    HangUp,
+    /// Listens until the other side closes.
+    Listen,
+}
 
 /// A listener on a free loopback port. Ends when dropped.
 #[derive(Debug)]
@@ -25,6 +36,15 @@ pub struct FakeBackend {
 impl FakeBackend {
     /// Starts; on each connection it reads what comes first, sends the script's bytes, and closes.
     pub fn start(script: impl Fn(u64) -> Vec<u8> + Send + Sync + 'static) -> Self {
+        Self::listen(script, Then::HangUp)
+    }
+
+    /// Starts one that lets everybody in as PostgreSQL would, and then listens: a backend that costs next to nothing.
+    pub fn welcoming() -> Self {
+        Self::listen(|_| flood::welcome(), Then::Listen)
+    }
+
+    fn listen(script: impl Fn(u64) -> Vec<u8> + Send + Sync + 'static, then: Then) -> Self {
         let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).expect("loopback has free ports");
         let addr = listener.local_addr().expect("it is bound");
         let (stop, served) = (Arc::new(AtomicBool::new(false)), Arc::new(AtomicU64::new(0)));
@@ -38,7 +58,7 @@ impl FakeBackend {
                     if stop.load(Ordering::Relaxed) {
                         return;
                     }
-                    serve(stream, &*script, served.fetch_add(1, Ordering::Relaxed));
+                    serve(stream, &*script, then, served.fetch_add(1, Ordering::Relaxed));
                 }
             });
         }
@@ -67,13 +87,16 @@ impl Drop for FakeBackend {
 }
 
 /// Peers misbehave here on both sides, so errors are part of the game.
-fn serve(mut stream: TcpStream, script: &Script, number: u64) {
+fn serve(mut stream: TcpStream, script: &Script, then: Then, number: u64) {
     let _bounded = stream.set_read_timeout(Some(Duration::from_secs(5)));
     let mut chunk = [0; 4096];
     if !matches!(stream.read(&mut chunk), Ok(1..)) {
         return;
     }
-    let _closed = stream.write_all(&script(number)).and_then(|()| stream.shutdown(Shutdown::Write));
+    let _closed = stream.write_all(&script(number)).and_then(|()| match then {
+        Then::HangUp => stream.shutdown(Shutdown::Write),
+        Then::Listen => Ok(()),
+    });
     while let Ok(1..) = stream.read(&mut chunk) {}
 }
 

@@ -20,7 +20,8 @@ pub fn venv() -> PathBuf {
     }
     let venv = cache().join("venv");
     let path = venv.display().to_string();
-    must_run(&["python3", "-m", "venv", "--clear", &path]);
+    // The system's own Python: one in somebody's home directory is out of reach for the bots' user.
+    must_run(&["/usr/bin/python3", "-m", "venv", "--clear", &path]);
     must_run(&[&format!("{path}/bin/pip"), "install", "--quiet", "--disable-pip-version-check", "psycopg[binary]", "asyncpg"]);
     fs::write(venv.join(COMPLETE), "").expect("the environment was just made");
     venv
@@ -52,4 +53,5 @@ pub(crate) fn must_run(argv: &[&str]) {
     assert!(ran.status.success(), "{argv:?} failed:\n{}{}", String::from_utf8_lossy(&ran.stdout), String::from_utf8_lossy(&ran.stderr));
 }
 
-const COMPLETE: &str = ".complete";
+/// There when everything is.
+const COMPLETE: &str = ".complete-1";

@@ -7,7 +7,7 @@ use std::{
     time::Duration,
 };
 
-use tests::{Gateway, Lab, Postgres, Rules, eventually};
+use tests::{Gateway, Lab, Pace, Postgres, Rules, eventually};
 
 fn rules() -> Rules {
     Rules::allowing().hold("schema-changes", "schema")
@@ -167,14 +167,14 @@ fn a8_full_disk_refuses_and_forwards_nothing_unrecorded() {
     // Ends with "no space left", as it should.
     lab.run(&["dd", "if=/dev/zero", &format!("of={filler}"), "bs=64k"]).failed();
     let mut number = 0;
-    // What the store has set aside already may still take a few.
+    // What the store has set aside already takes a few more. Noise, because it compresses what repeats.
     let said = eventually("an operation is refused for lack of space", Duration::from_secs(30), || {
         number += 1;
-        let said = bot.psql(&pg.url(), &format!("INSERT INTO target VALUES (1000 + {number}) /*{}*/", "x".repeat(120_000)));
-        (!said.status.success()).then_some(said)
+        let noise: String = Pace::new(number).bytes(150_000).iter().map(|byte| format!("{byte:02x}")).collect();
+        let said = bot.script(&pg.url(), &format!("INSERT INTO target VALUES (1000 + {number}) /*{noise}*/;\n"));
+        said.stderr.contains("ERROR").then_some(said)
     });
-    let said = said.says(&["record"]);
-    assert!(said.stderr.contains("ERROR") || said.stderr.contains("FATAL"), "in the protocol's own words: {said}");
+    said.says(&["record", "42501"]);
     let rows: usize = pg.admin("SELECT count(*) FROM target WHERE id > 1000").parse().expect("a count");
     // A smaller entry may still find room; what finds none is not forwarded.
     let small = bot.psql(&pg.url(), "SELECT 'unrecordable'").status.success();
@@ -188,7 +188,7 @@ fn a8_full_disk_refuses_and_forwards_nothing_unrecorded() {
     lab.stop().ok();
     let record = lab.record();
     assert_eq!(record.forwarded("the past"), 1);
-    assert_eq!(record.forwarded("INSERT INTO target"), rows, "as many recorded as the backend has");
+    assert!(record.forwarded("INSERT INTO target") >= rows, "the backend has more than the record");
     assert_eq!(pg.ran("INSERT INTO target"), rows);
     assert!(record.forwarded("'space again'") > 0);
     assert_eq!(record.forwarded("'unrecordable'"), usize::from(small));

@@ -98,7 +98,6 @@ fn compile(program: &str) -> String {
     let mut rustc = Command::new(env::var_os("RUSTC").unwrap_or_else(|| "rustc".into()));
     rustc.args(["--edition", "2024", "--crate-type", "lib", "--emit=metadata", "--cap-lints", "allow"]);
     rustc.arg("--extern").arg(format!("holdpoint={}", newest(&deps, "libholdpoint-").display()));
-    rustc.arg("--extern").arg(format!("bytes={}", newest(&deps, "libbytes-").display()));
     rustc.arg("-L").arg(format!("dependency={}", deps.display())).arg("--out-dir").arg(dir.path()).arg(&source);
     let ran = rustc.output().expect("rustc is where cargo found it");
     let said = String::from_utf8_lossy(&ran.stderr).into_owned();

@@ -48,7 +48,7 @@ fn kill_again_and_again(lab: &Lab, load: &Running, kills: u64, seed: u64) -> Vec
     for kill in 0..kills {
         // Not after a time but after a number of answers, so that the load has certainly got somewhere; then a little
         // further, into the middle of the next ones.
-        let mut answers = 1 + pace.below(60);
+        let mut answers = 1 + pace.below(30);
         while answers > 0 {
             let lines = load.take_lines(Duration::from_secs(20));
             assert!(!lines.is_empty(), "the load makes no progress before kill {kill}: {load}");

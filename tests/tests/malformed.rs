@@ -13,25 +13,32 @@ fn frames() -> u64 {
 
 #[test]
 fn malformed_frames_from_clients() {
-    let (lab, pg) = Lab::with_shop("malformed-client", &Rules::allowing().refuse("no-schema", "schema"));
-    let flood = |lab: &Lab, count| start_flood(lab, "client", pg.port(), count);
-    let said = withstand(&lab, &pg, flood);
-    assert!(!pg.saw("DROP TABLE"), "a malformed message was forwarded");
+    // Not PostgreSQL: it would spend more on a hundred thousand log-ins than everything else together.
+    let backend = FakeBackend::welcoming();
+    let (lab, pg) = beside_the_shop("malformed-client", backend.port());
+    let said = withstand(&lab, &pg, |lab, count| start_flood(lab, "client", backend.port(), count));
     assert!(said.contains("stuck 0"), "a malformed connection was left open: {said}");
+    assert!(backend.served() >= frames() / 2, "only {} got past their startup", backend.served());
 }
 
 #[test]
 fn malformed_frames_from_a_backend() {
-    let lab = Lab::new("malformed-backend");
-    let pg = Postgres::start(&lab);
     let liar = FakeBackend::start(server_frame);
-    let rules = Rules::allowing().refuse("no-schema", "schema");
-    let other = rules.resource(liar.port()).replace("resource: shop", "resource: liar");
-    lab.policies(&format!("{}---\n{other}", rules.resource(pg.port())), &rules.policies());
-    lab.start();
+    let (lab, pg) = beside_the_shop("malformed-backend", liar.port());
     let said = withstand(&lab, &pg, |lab, count| start_flood(lab, "backend", liar.port(), count));
     assert!(said.contains("stuck 0"), "a client was left waiting for a backend that is gone: {said}");
     assert!(liar.served() >= frames() * 9 / 10, "only {} connections reached the liar", liar.served());
+}
+
+/// A shop on a real PostgreSQL, and another resource on `port`.
+fn beside_the_shop(name: &str, port: u16) -> (Lab, Postgres) {
+    let lab = Lab::new(name);
+    let pg = Postgres::start(&lab);
+    let rules = Rules::allowing().refuse("no-schema", "schema");
+    let other = rules.resource(port).replace("resource: shop", "resource: other");
+    lab.policies(&format!("{}---\n{other}", rules.resource(pg.port())), &rules.policies());
+    lab.start();
+    (lab, pg)
 }
 
 fn start_flood(lab: &Lab, mode: &str, port: u16, count: u64) -> Running {

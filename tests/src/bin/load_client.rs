@@ -63,8 +63,8 @@ impl Load {
         let mark = format!("mark-{}-{}", self.thread, self.count);
         self.count += 1;
         let sql = match self.pace.below(20) {
-            0..12 => format!("SELECT '{mark}'"),
-            12..17 => format!("INSERT INTO crash_log VALUES ('{mark}')"),
+            0..13 => format!("SELECT '{mark}'"),
+            13..18 => format!("INSERT INTO crash_log VALUES ('{mark}')"),
             _ => format!("DELETE FROM crash_held WHERE mark = '{mark}'"),
         };
         let answered = server.stream.write_all(&wire::query(&sql)).and_then(|()| server.until_ready());
