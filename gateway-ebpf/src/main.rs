@@ -38,7 +38,7 @@ fn panic(_: &core::panic::PanicInfo<'_>) -> ! {
 }
 
 #[cfg(not(target_arch = "bpf"))]
-fn main() {
+fn main() -> std::process::ExitCode {
     eprintln!("these are kernel programs: build them with `cargo xtask ebpf`; the gateway loads them");
-    std::process::exit(2);
+    std::process::ExitCode::FAILURE
 }

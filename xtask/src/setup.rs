@@ -55,7 +55,15 @@ const NEEDS: [Need; 5] = [
 
 /// For the kernel programs, where rustup's nightly is not installed.
 const KERNEL_PROGRAMS: Need = Need {
-    packages: &["rustc-web", "rust-web-src", "llvm-22-dev", "libpolly-22-dev", "zlib1g-dev", "libzstd-dev", "libxml2-dev"],
+    packages: &[
+        "rustc-web",
+        "rust-web-src",
+        "llvm-22-dev",
+        "libpolly-22-dev",
+        "zlib1g-dev",
+        "libzstd-dev",
+        "libxml2-dev",
+    ],
     reason: "the kernel programs need a compiler that can build `core` for BPF, and its LLVM",
     testing: false,
 };
@@ -67,7 +75,10 @@ pub(crate) fn main(arguments: &Arguments) -> Result<()> {
         needs.push(&KERNEL_PROGRAMS);
     }
     if !Path::new("/usr/bin/dpkg-query").exists() {
-        bail!("this is neither Debian nor Ubuntu: install by hand what these packages are called here:\n{}", list(&needs));
+        bail!(
+            "this is neither Debian nor Ubuntu: install by hand what these packages are called here:\n{}",
+            list(&needs)
+        );
     }
     let missing = missing(&needs)?;
     if missing.is_empty() {

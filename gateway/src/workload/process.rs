@@ -206,10 +206,9 @@ fn arguments(text: &[u8]) -> Vec<String> {
 impl FileId {
     fn of(file: &File) -> io::Result<Self> {
         let found = file.metadata()?;
-        // Linux devices have 12 bits of major and 20 of minor number, so both fit.
-        let major = nix::sys::stat::major(found.dev()) as u32;
-        let minor = nix::sys::stat::minor(found.dev()) as u32;
-        Ok(Self { major, minor, inode: found.ino() })
+        let (major, minor) = (nix::sys::stat::major(found.dev()), nix::sys::stat::minor(found.dev()));
+        let part = |number: u64| u32::try_from(number).map_err(io::Error::other);
+        Ok(Self { major: part(major)?, minor: part(minor)?, inode: found.ino() })
     }
 }
 
