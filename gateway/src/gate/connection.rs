@@ -1,6 +1,6 @@
-//! Whose operations pass a gate, and what all gates share.
+//! Whose operations pass a gate, what all gates share, and how a connection breaks.
 
-use std::sync::Arc;
+use std::{io, sync::Arc};
 
 use super::MaskCache;
 use crate::{
@@ -45,4 +45,15 @@ pub struct Services {
     pub masks: MaskCache,
     /// How durable a read must be before it is forwarded.
     pub durability: ReadDurability,
+}
+
+/// A stream broke, and whose it was.
+#[derive(Debug, thiserror::Error)]
+pub enum Broken {
+    /// The client's.
+    #[error("the client's connection broke: {0}")]
+    Client(io::Error),
+    /// The backend's.
+    #[error("the backend's connection broke: {0}")]
+    Upstream(io::Error),
 }

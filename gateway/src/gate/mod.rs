@@ -37,7 +37,7 @@ mod masks;
 mod tests;
 
 pub use crate::{hold::Ended, record::RecordError};
-pub use connection::{Connection, Services};
+pub use connection::{Broken, Connection, Services};
 pub use language::{Exchange, Language, Refusal, Unmaskable};
 pub use masks::{MaskCache, compile_masks};
 
@@ -525,12 +525,12 @@ impl Held {
         self.waiting.ended().await
     }
 
-    /// The client cancelled: the request is withdrawn and the operation refused as the backend would after a cancel.
-    pub fn cancelled(self) -> Settled {
+    /// The client cancelled, or has gone: the request is withdrawn and the operation refused.
+    pub fn withdrawn(self, why: &str) -> Settled {
         let request = self.request();
         // Dropping the place at the desk withdraws the request.
         drop(self.waiting);
-        Settled { judged: self.judged, request: Some(request), refusal: Some("cancelled by the client".into()), cancelled: true }
+        Settled { judged: self.judged, request: Some(request), refusal: Some(why.to_owned()), cancelled: true }
     }
 
     /// The operation as the request's end leaves it.
@@ -561,17 +561,6 @@ impl Settled {
     fn no(judged: Judged, request: Option<RequestId>, reason: String) -> Self {
         Self { judged, request, refusal: Some(reason), cancelled: false }
     }
-}
-
-/// A stream broke, and whose it was.
-#[derive(Debug, thiserror::Error)]
-pub enum Broken {
-    /// The client's.
-    #[error("the client's connection broke: {0}")]
-    Client(io::Error),
-    /// The backend's.
-    #[error("the backend's connection broke: {0}")]
-    Upstream(io::Error),
 }
 
 fn unrecordable(judged: Judged, error: &RecordError) -> Settled {

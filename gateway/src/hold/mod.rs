@@ -22,7 +22,7 @@ use crate::{
     operation::{Digest, RequestId},
     policy::Who,
     record::{
-        Appending, Durability, RecordError, Recorder,
+        Appending, Durability, Lookup, RecordError, Recorder,
         entry::{Body, Entry, Outcome, Requested, Timestamp},
     },
 };
@@ -208,7 +208,7 @@ impl Desk {
         digest: Option<&str>,
     ) -> Result<Decided, DecideError> {
         let mut state = self.state();
-        let request = state.named(typed)?;
+        let request = state.named(typed).map_err(|error| self.from_before(error))?;
         let open = state.open.get_mut(&request).ok_or_else(|| DecideError::Unknown(typed.to_owned()))?;
         open.may_decide(person, approve, reason.as_deref(), digest)?;
         let decision = Body::Decided {
@@ -303,8 +303,20 @@ impl Desk {
     /// None, or several, or it has ended.
     pub fn show(&self, typed: &str) -> Result<View, DecideError> {
         let state = self.state();
-        let request = state.named(typed)?;
+        let request = state.named(typed).map_err(|error| self.from_before(error))?;
         state.open.get(&request).map(Open::view).ok_or_else(|| DecideError::Unknown(typed.to_owned()))
+    }
+
+    /// A request that this gateway never had open may have been an earlier one's: the record knows how it ended.
+    fn from_before(&self, error: DecideError) -> DecideError {
+        let DecideError::Unknown(typed) = &error else { return error };
+        let ended = || {
+            let records = self.0.recorder.records().ok()?;
+            let Lookup::One(request) = records.find_request(typed).ok()? else { return None };
+            let (_, outcome) = records.request(request).ok()??.closed?;
+            Some(DecideError::Ended(request.short(), words(outcome)))
+        };
+        ended().unwrap_or(error)
     }
 
     /// Counts up with every change at the desk.

@@ -279,13 +279,15 @@ impl<D: Dialect> Driver<D> {
 
     async fn interrupted(&mut self) -> Result<(), End> {
         let held = self.held.take().expect("only a held operation is interrupted");
-        self.settled(held.cancelled()).await
+        self.settled(held.withdrawn("cancelled by the client")).await
     }
 
     /// Says farewell as the end deserves, and closes.
     async fn finish(mut self, end: End) {
-        // A request that nobody waits for any more is withdrawn before the connection's end is recorded.
-        self.held = None;
+        // What nobody waits for any more is withdrawn and refused before the connection's end is recorded.
+        if let Some(held) = self.held.take() {
+            let _ = self.gate.record(held.withdrawn("the connection ended while it was held")).await;
+        }
         let (reason, incident, farewell) = match end {
             End::Ordered(why) => (why.to_owned(), false, (why == "the gateway is stopping").then(|| why.to_owned())),
             End::Client(error) => (error.to_string(), true, Some(error.to_string())),

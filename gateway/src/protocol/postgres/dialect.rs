@@ -253,9 +253,9 @@ impl Dialect for PostgresDialect {
             Phase::Authentication => self.authentication(input),
             Phase::LookingUp(_) => Ok(Step::Wait),
             Phase::Ready => self.typed(input),
-            Phase::Cancelling | Phase::Over if input.is_empty() => Ok(Step::Wait),
+            Phase::Cancelling if input.is_empty() => Ok(Step::Wait),
             Phase::Cancelling => Err(Malformed("bytes follow a cancel request".into())),
-            Phase::Over => Err(Malformed("bytes follow the end of the session".into())),
+            Phase::Over => Ok(Step::End("the session ended")),
         }
     }
 

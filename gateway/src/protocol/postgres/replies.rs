@@ -402,7 +402,7 @@ impl PostgresDialect {
 
     fn plan(&self, message: &[u8], portal: &Portal) -> Result<Plan, Unmaskable> {
         let fields = if message[0] == b'n' { Vec::new() } else { Field::read_all(message)? };
-        let plan = Plan::new(&fields, &self.reads(portal), &self.masker.masks, self.catalog().as_deref());
+        let plan = Plan::new(&fields, &self.computes(portal), &self.masker.masks, self.catalog().as_deref());
         if plan.has_unknown_relation() {
             // Made since the last look: masked whole now, known after the next.
             self.shared.catalogs.doubt(&self.backend);
@@ -412,6 +412,18 @@ impl PostgresDialect {
 
     pub(super) fn catalog(&self) -> Option<Arc<mask::Catalog>> {
         self.shared.catalogs.of(&self.backend, &self.masker.masks)
+    }
+
+    /// What a statement's computed columns may be made of. A column that only stands for itself in the outermost list
+    /// is masked by its lineage and computes nothing, unless a set operation takes the lineage away.
+    fn computes(&self, portal: &Portal) -> References {
+        let reads = self.reads(portal);
+        match &portal.prepared {
+            Some(prepared) if !reads.opaque && !reads.set_operation => {
+                References { columns: prepared.classified.reads.computed.clone(), ..reads }
+            }
+            _ => reads,
+        }
     }
 
     /// What a statement reads; everything, where the text alone does not say.
