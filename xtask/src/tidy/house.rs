@@ -66,15 +66,10 @@ const HOMES: &[(&str, &[&str])] = &[
 
 /// Files that may be longer than the limit, each with its reason.
 pub(super) const LONG_FILES: &[(&str, &str)] = &[
-    ("gateway/src/gate/mod.rs", "the stages' fields are private to it: in two files they would be open to both"),
-    ("gateway/src/protocol/postgres/replies.rs", "one state of the reply side, from the first message to the last"),
     ("gateway/src/protocol/postgres/classify/statements.rs", "one match over all of PostgreSQL's statements"),
     ("gateway/src/protocol/postgres/classify/walk.rs", "one walk over all of PostgreSQL's expressions"),
-<<<<<<< HEAD
-=======
     ("gateway/src/protocol/postgres/classify/tests.rs", "one short test for each trick"),
     ("tests/tests/bypass.rs", "one short test for each row of the bypass table"),
->>>>>>> main
 ];
 
 /// Uses that the table does not allow.
