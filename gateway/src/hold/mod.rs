@@ -208,7 +208,7 @@ impl Desk {
         digest: Option<&str>,
     ) -> Result<Decided, DecideError> {
         let mut state = self.state();
-        let request = state.named(typed).map_err(|error| self.from_before(error))?;
+        let request = state.named(typed).map_err(|error| self.remembered(error))?;
         let open = state.open.get_mut(&request).ok_or_else(|| DecideError::Unknown(typed.to_owned()))?;
         open.may_decide(person, approve, reason.as_deref(), digest)?;
         let decision = Body::Decided {
@@ -303,12 +303,12 @@ impl Desk {
     /// None, or several, or it has ended.
     pub fn show(&self, typed: &str) -> Result<View, DecideError> {
         let state = self.state();
-        let request = state.named(typed).map_err(|error| self.from_before(error))?;
+        let request = state.named(typed).map_err(|error| self.remembered(error))?;
         state.open.get(&request).map(Open::view).ok_or_else(|| DecideError::Unknown(typed.to_owned()))
     }
 
     /// A request that this gateway never had open may have been an earlier one's: the record knows how it ended.
-    fn from_before(&self, error: DecideError) -> DecideError {
+    fn remembered(&self, error: DecideError) -> DecideError {
         let DecideError::Unknown(typed) = &error else { return error };
         let ended = || {
             let records = self.0.recorder.records().ok()?;
