@@ -21,10 +21,9 @@ fn target() -> fn(&[u8]) {
 }
 
 fn policy(bytes: &[u8]) {
-    let Ok(text) = std::str::from_utf8(bytes) else { return };
-    let _ = text;
+    let _ = holdpoint::policy::PolicySet::parse([("fuzz.yaml", bytes)]);
 }
 
 fn record(bytes: &[u8]) {
-    let _ = bytes;
+    let _ = holdpoint::record::decodes(bytes);
 }

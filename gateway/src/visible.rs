@@ -83,7 +83,11 @@ fn render_text(text: &str, keeps: &impl Fn(char) -> bool, out: &mut String) {
             render_word(word, out);
             rest = after;
         } else {
-            if keeps(c) { out.push(c) } else { render_char(c, false, out) }
+            if keeps(c) {
+                out.push(c)
+            } else {
+                render_char(c, false, out)
+            }
             rest = &rest[c.len_utf8()..];
         }
     }
@@ -134,8 +138,7 @@ const fn is_unseen(c: char) -> bool {
 }
 
 const fn is_odd_space(c: char) -> bool {
-    matches!(c,
-        '\u{a0}' | '\u{1680}' | '\u{2000}'..='\u{200a}' | '\u{202f}' | '\u{205f}' | '\u{2800}' | '\u{3000}')
+    matches!(c, '\u{a0}' | '\u{1680}' | '\u{2000}'..='\u{200a}' | '\u{202f}' | '\u{205f}' | '\u{2800}' | '\u{3000}')
 }
 
 /// Marks that sit on the letter before them.

@@ -413,7 +413,7 @@ fn p7_copy_in_data_is_recorded_before_the_backend_has_it() {
 
 #[test]
 fn p9_cancel_requests_go_by_the_gateways_own_keys() {
-    let (lab, pg) = Lab::with_shop("p9", &read_only());
+    let (lab, pg) = Lab::with_shop("p9", &Rules::allowing());
     let mut raw = lab.bot("ci").raw();
     let (conn, heard) = raw.log_in(pg.port());
     let key = heard.iter().find(|message| message.kind == b'K').expect("BackendKeyData comes before ReadyForQuery").body.clone();
@@ -443,7 +443,7 @@ fn p9_cancel_requests_go_by_the_gateways_own_keys() {
 
 #[test]
 fn p9_another_workload_cannot_cancel() {
-    let (lab, pg) = Lab::with_shop("p9-other", &read_only());
+    let (lab, pg) = Lab::with_shop("p9-other", &Rules::allowing());
     let mut raw = lab.bot("ci").raw();
     let (conn, heard) = raw.log_in(pg.port());
     let key = heard.iter().find(|message| message.kind == b'K').expect("BackendKeyData").body.clone();

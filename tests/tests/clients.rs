@@ -3,7 +3,7 @@
 use tests::{Lab, Method, Outcome, Postgres, Rules, venv, wire};
 
 fn rules() -> Rules {
-    Rules::allowing().refuse("no-schema", "schema")
+    Rules::allowing().refuse("no-schema", "schema, delete")
 }
 
 /// No masked value in what the client got, nor in what the record keeps.

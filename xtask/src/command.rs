@@ -5,7 +5,7 @@
 
 use std::{
     io::{BufRead, BufReader, Read},
-    path::{Path, PathBuf},
+    path::PathBuf,
     process::{Command, ExitStatus, Stdio},
     sync::mpsc,
     time::{Duration, Instant},
@@ -14,41 +14,36 @@ use std::{
 use anyhow::{Context, Result, bail};
 use indicatif::{ProgressBar, ProgressStyle};
 
-use crate::interrupt;
+use crate::{
+    interrupt, paths,
+    run::{self, words},
+};
 
-/// The checkout's top directory.
-pub(crate) fn root() -> &'static Path {
-    Path::new(env!("CARGO_MANIFEST_DIR")).parent().expect("xtask lies in the workspace's directory")
-}
-
-/// The directory with the binaries that cargo built: where this one runs from.
-pub(crate) fn binaries() -> Result<PathBuf> {
-    let here = std::env::current_exe().context("cannot tell where xtask itself lies")?;
-    // A test binary lies one deeper, in `deps`.
-    let parent = here.parent().context("xtask lies in no directory")?;
-    Ok(if parent.ends_with("deps") { parent.parent().unwrap_or(parent).to_owned() } else { parent.to_owned() })
+/// The directory with the binaries that cargo built.
+pub(crate) fn binaries() -> PathBuf {
+    paths::target().join("debug")
 }
 
 /// The gateway's binary, which `cargo xtask build` makes.
 pub(crate) fn holdpoint() -> Result<PathBuf> {
-    let path = binaries()?.join("holdpoint");
+    let path = binaries().join("holdpoint");
     if !path.exists() {
         bail!("{} does not exist; build it with `cargo xtask build`", path.display());
     }
     Ok(path)
 }
 
-/// The cargo that runs us.
+/// Cargo, building into the common target directory, asking nothing.
 pub(crate) fn cargo() -> Command {
-    let mut cargo = Command::new(std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into()));
-    cargo.current_dir(root()).stdin(Stdio::null());
+    let mut cargo = run::cargo();
+    cargo.stdin(Stdio::null());
     cargo
 }
 
 /// This very program with another subcommand, so that one command is made of others.
 pub(crate) fn xtask(subcommand: &str) -> Result<Command> {
     let mut command = Command::new(std::env::current_exe().context("cannot tell where xtask itself lies")?);
-    command.arg(subcommand).current_dir(root()).stdin(Stdio::null());
+    command.arg(subcommand).current_dir(paths::root()).stdin(Stdio::null());
     Ok(command)
 }
 
@@ -71,15 +66,15 @@ pub(crate) fn which(program: &str) -> Option<PathBuf> {
 }
 
 /// Runs `command` with our own terminal.
-pub(crate) fn run(command: &mut Command) -> Result<()> {
-    let status = command.status().with_context(|| format!("cannot start {}", shown(command)))?;
+pub(crate) fn show(command: &mut Command) -> Result<()> {
+    let status = command.status().with_context(|| format!("cannot start {}", words(command)))?;
     interrupt::check()?;
     ended(command, status, "")
 }
 
 /// Runs `command` and returns what it wrote to stdout.
 pub(crate) fn output(command: &mut Command) -> Result<String> {
-    let output = command.stdin(Stdio::null()).output().with_context(|| format!("cannot start {}", shown(command)))?;
+    let output = command.stdin(Stdio::null()).output().with_context(|| format!("cannot start {}", words(command)))?;
     interrupt::check()?;
     ended(command, output.status, &String::from_utf8_lossy(&output.stderr))?;
     Ok(String::from_utf8_lossy(&output.stdout).into_owned())
@@ -94,7 +89,7 @@ pub(crate) fn run_quietly(command: &mut Command, what: &str, hint: fn(&str) -> O
         .stdout(Stdio::piped())
         .stderr(Stdio::piped())
         .spawn()
-        .with_context(|| format!("cannot start {}", shown(command)))?;
+        .with_context(|| format!("cannot start {}", words(command)))?;
     let (lines, received) = mpsc::channel();
     forward_lines(child.stdout.take().expect("stdout is piped"), lines.clone());
     forward_lines(child.stderr.take().expect("stderr is piped"), lines);
@@ -150,13 +145,7 @@ fn ended(command: &Command, status: ExitStatus, tail: &str) -> Result<()> {
     }
     let tail = tail.trim_end();
     let separator = if tail.is_empty() { "" } else { "\n" };
-    bail!("{} failed ({status}){separator}{tail}", shown(command))
-}
-
-/// The command line as a person would type it.
-pub(crate) fn shown(command: &Command) -> String {
-    let words = std::iter::once(command.get_program()).chain(command.get_args());
-    words.map(|word| word.to_string_lossy().into_owned()).collect::<Vec<_>>().join(" ")
+    bail!("{} failed ({status}){separator}{tail}", words(command))
 }
 
 /// A line that says what is going on: a spinner on a terminal, one plain line a minute elsewhere.

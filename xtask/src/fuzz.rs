@@ -12,7 +12,7 @@ use std::{
 
 use anyhow::{Context, Result, bail};
 
-use crate::command;
+use crate::{command, paths};
 
 /// What can be fuzzed; `fuzz/src/main.rs` has the same names.
 const TARGETS: [&str; 4] = ["postgres-client", "postgres-backend", "policy", "record"];
@@ -51,22 +51,22 @@ fn build() -> Result<PathBuf> {
     let mut build = command::cargo();
     // The whole workspace is selected, so that dependencies keep the features that they were built with.
     build.args(["build", "--workspace", "--features", "fuzz/libfuzzer", "--bin", "fuzz"]);
-    build.env("RUSTC_WORKSPACE_WRAPPER", command::root().join("fuzz/rustc-coverage"));
-    command::run(&mut build)?;
-    Ok(command::binaries()?.join("fuzz"))
+    build.env("RUSTC_WORKSPACE_WRAPPER", paths::root().join("fuzz/rustc-coverage"));
+    command::show(&mut build)?;
+    Ok(command::binaries().join("fuzz"))
 }
 
 fn fuzz(program: &Path, target: &str, time: Duration) -> Result<()> {
-    let kept = command::binaries()?.parent().context("the target directory has no parent")?.join("fuzz").join(target);
+    let kept = command::binaries().parent().context("the target directory has no parent")?.join("fuzz").join(target);
     let (corpus, broken) = (kept.join("corpus"), kept.join("broken"));
     fs::create_dir_all(&corpus)
         .and_then(|()| fs::create_dir_all(&broken))
         .context("cannot make the corpus's directory")?;
-    let seeds = command::root().join("fuzz/seeds").join(target);
+    let seeds = paths::root().join("fuzz/seeds").join(target);
     println!("fuzz {target}: {} s, corpus in {}", time.as_secs(), corpus.display());
 
     let mut fuzz = Command::new(program);
-    fuzz.env("HOLDPOINT_FUZZ", target).current_dir(command::root()).stdin(std::process::Stdio::null());
+    fuzz.env("HOLDPOINT_FUZZ", target).current_dir(paths::root()).stdin(std::process::Stdio::null());
     fuzz.arg(format!("-max_total_time={}", time.as_secs().max(1)))
         .arg(format!("-artifact_prefix={}/", broken.display()));
     // 64 KiB reach every length rule; 2 GiB and 10 s are what no input may cost.

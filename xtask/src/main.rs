@@ -29,36 +29,43 @@ struct Arguments {
 
 #[derive(Subcommand)]
 enum Task {
-    /// Show Holdpoint at work on a throw-away PostgreSQL
+    /// See Holdpoint at work: a bot, a database, a held DROP TABLE, you
     Demo(demo::Args),
-    /// Run everything that proves it, set-up included
+    /// Run everything: set-up, format, lints, house rules, unit tests, policies, root tests, fuzz smoke, demo
     Test(test::Args),
-    /// Run the root tests alone
+    /// Run the tests that need root: real kernel hooks, real PostgreSQL, real clients
     TestRoot(test::RootArgs),
-    /// Measure it beside its peers
+    /// Measure what Holdpoint costs, beside haproxy and pgbouncer
     Bench(bench::Args),
+    /// Check the house rules that no compiler knows
+    Tidy(tidy::Args),
+    /// Look for inputs that break a parser
+    Fuzz(fuzz::Args),
     /// Install what building and testing need, with apt (Debian, Ubuntu); needs root only when something is missing
     Setup(setup::Arguments),
     /// Build the kernel programs
     Ebpf(ebpf::Arguments),
     /// Build the kernel programs, then the gateway
     Build(build::Arguments),
-    /// Check the house rules
-    Tidy(tidy::Args),
-    /// Feed arbitrary bytes to what reads them
-    Fuzz(fuzz::Args),
 }
 
-fn main() -> anyhow::Result<()> {
-    match Arguments::parse().task {
+fn main() -> std::process::ExitCode {
+    let done = match Arguments::parse().task {
         Task::Demo(args) => demo::run(&args),
         Task::Test(args) => test::run(&args),
         Task::TestRoot(args) => test::run_root(&args),
         Task::Bench(args) => bench::run(&args),
+        Task::Tidy(args) => tidy::run(&args),
+        Task::Fuzz(args) => fuzz::run(&args),
         Task::Setup(arguments) => setup::main(&arguments),
         Task::Ebpf(arguments) => ebpf::main(&arguments),
         Task::Build(arguments) => build::main(&arguments),
-        Task::Tidy(args) => tidy::run(&args),
-        Task::Fuzz(args) => fuzz::run(&args),
+    };
+    match done {
+        Ok(()) => std::process::ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("\nerror: {error:#}");
+            std::process::ExitCode::FAILURE
+        }
     }
 }

@@ -28,5 +28,5 @@ pub(crate) fn tools() -> PathBuf {
 pub(crate) fn cache() -> PathBuf {
     let cache = env::var_os("XDG_CACHE_HOME").filter(|cache| !cache.is_empty()).map(PathBuf::from);
     let cache = cache.or_else(|| Some(PathBuf::from(env::var_os("HOME")?).join(".cache")));
-    cache.unwrap_or_else(|| env::temp_dir()).join("holdpoint")
+    cache.unwrap_or_else(env::temp_dir).join("holdpoint")
 }

@@ -14,7 +14,7 @@ use std::{
 use anyhow::{Context, Result, bail};
 use serde_json::Value;
 
-use crate::{command, fuzz, interrupt, tidy};
+use crate::{command, fuzz, interrupt, paths, run::words, tidy};
 
 /// The package whose tests load eBPF programs and start real servers.
 const ROOT_PACKAGE: &str = "tests";
@@ -49,12 +49,12 @@ pub(crate) fn run(args: &Args) -> Result<()> {
     interrupt::watch()?;
     let mut report = Report::default();
     if !args.no_setup {
-        report.stage("setup", |_| command::run(&mut command::xtask("setup")?))?;
+        report.stage("setup", |_| command::show(&mut command::xtask("setup")?))?;
     }
-    report.stage("fmt", |_| command::run(command::cargo().args(["fmt", "--all", "--check"])))?;
+    report.stage("fmt", |_| command::show(command::cargo().args(["fmt", "--all", "--check"])))?;
     report.stage("tidy", |_| tidy::run(&tidy::Args {}))?;
     report.stage("deny", |_| deny())?;
-    report.stage("build", |_| command::run(&mut command::xtask("build")?))?;
+    report.stage("build", |_| command::show(&mut command::xtask("build")?))?;
     report.stage("clippy", |_| clippy())?;
     let mut programs = Vec::new();
     report.stage("build tests", |_| build_tests().map(|built| programs = built))?;
@@ -64,7 +64,7 @@ pub(crate) fn run(args: &Args) -> Result<()> {
     report.stage("policies", |_| policies())?;
     report.stage("root tests", |counts| run_all(&root, &[], counts))?;
     report.stage("fuzz smoke", |_| fuzz::smoke(FUZZ_SMOKE))?;
-    report.stage("demo", |_| command::run(command::xtask("demo")?.args(["--yes", "--no-build"])))?;
+    report.stage("demo", |_| command::show(command::xtask("demo")?.args(["--yes", "--no-build"])))?;
     report.close()
 }
 
@@ -75,7 +75,7 @@ pub(crate) fn run(args: &Args) -> Result<()> {
 pub(crate) fn run_root(args: &RootArgs) -> Result<()> {
     command::need_root("test-root")?;
     interrupt::watch()?;
-    command::run(&mut command::xtask("build")?)?;
+    command::show(&mut command::xtask("build")?)?;
     let programs = build_tests()?;
     let root: Vec<_> = programs.iter().filter(|program| program.package == ROOT_PACKAGE).collect();
     let words: Vec<_> = args.filter.iter().chain(&args.words).map(String::as_str).collect();
@@ -217,8 +217,7 @@ fn run_all(programs: &[&Program], words: &[&str], counts: &mut Counts) -> Result
 
 /// Runs a test program with its output on our terminal, and reads its closing lines on the way.
 fn tee(run: &mut Command, counts: &mut Counts) -> Result<bool> {
-    let mut child =
-        run.stdout(Stdio::piped()).spawn().with_context(|| format!("cannot start {}", command::shown(run)))?;
+    let mut child = run.stdout(Stdio::piped()).spawn().with_context(|| format!("cannot start {}", words(run)))?;
     let mut stdout = BufReader::new(child.stdout.take().expect("stdout is piped"));
     let mut line = Vec::new();
     while stdout.read_until(b'\n', &mut line)? > 0 {
@@ -237,7 +236,7 @@ fn doc_tests(counts: &mut Counts) -> Result<()> {
 
 fn clippy() -> Result<()> {
     // Every dependency is checked only, never compiled again: build scripts are shared with the build above.
-    command::run(command::cargo().args(["clippy", "--workspace", "--all-targets", "--", "-D", "warnings"]))
+    command::show(command::cargo().args(["clippy", "--workspace", "--all-targets", "--", "-D", "warnings"]))
 }
 
 fn deny() -> Result<()> {
@@ -245,13 +244,13 @@ fn deny() -> Result<()> {
         println!("cargo-deny is not installed: licences, bans and sources were checked by tidy, from deny.toml");
         return Ok(());
     }
-    command::run(command::cargo().args(["deny", "--offline", "check", "licenses", "bans", "sources"]))
+    command::show(command::cargo().args(["deny", "--offline", "check", "licenses", "bans", "sources"]))
 }
 
 fn policies() -> Result<()> {
-    let policies = command::root().join("policies");
+    let policies = paths::root().join("policies");
     for what in ["check", "test"] {
-        command::run(Command::new(command::holdpoint()?).args(["policy", what]).arg(&policies).stdin(Stdio::null()))?;
+        command::show(Command::new(command::holdpoint()?).args(["policy", what]).arg(&policies).stdin(Stdio::null()))?;
     }
     Ok(())
 }

@@ -30,6 +30,9 @@ pub struct Args {
 /// There is no guard, or the command cannot be started.
 pub fn run(args: &Args) -> anyhow::Result<ExitCode> {
     let config = args.settings.load()?;
+    if !nix::unistd::Uid::effective().is_root() {
+        anyhow::bail!("only root may put a command into a guarded cgroup: run this with sudo, and let the command change its user (runuser, setpriv)");
+    }
     let guard = args.guard.as_ref().or(config.guard.first()).ok_or_else(|| anyhow::anyhow!("the settings name no guarded cgroup"))?;
     let guard = Hierarchy::find()?.resolve(guard);
     if !intercept::is_guarded(&config.bpffs, &guard)? {

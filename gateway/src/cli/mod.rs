@@ -84,6 +84,9 @@ pub enum Output {
 /// The whole program.
 pub fn main() -> ExitCode {
     let cli = Cli::parse();
+    if !matches!(cli.command, Command::Run(_)) {
+        end_with_the_reader();
+    }
     let done = match cli.command {
         Command::Run(args) => run::run(&args),
         Command::Exec(args) => exec::run(&args),
@@ -97,13 +100,14 @@ pub fn main() -> ExitCode {
         Command::Status(args) => status::run(&args),
     };
     done.unwrap_or_else(|error| {
-        // A reader that has seen enough (`| head`) is no error.
-        if error.chain().any(|cause| {
-            cause.downcast_ref::<std::io::Error>().is_some_and(|error| error.kind() == std::io::ErrorKind::BrokenPipe)
-        }) {
-            return ExitCode::SUCCESS;
-        }
         eprintln!("holdpoint: {error:#}");
         ExitCode::FAILURE
     })
+}
+
+/// A reader that has seen enough (`| head`) ends the command quietly, as it does every other command.
+fn end_with_the_reader() {
+    use nix::sys::signal::{SigHandler, Signal, signal};
+    // SAFETY: the default disposition runs no code of ours.
+    let _ = unsafe { signal(Signal::SIGPIPE, SigHandler::SigDfl) };
 }

@@ -66,7 +66,7 @@ struct Explain {
     #[arg(long, value_name = "KIND")]
     kind: Option<String>,
     /// The statement
-    #[arg(required_unless_present = "effects")]
+    #[arg(required_unless_present = "effects", allow_hyphen_values = true)]
     statement: Option<String>,
 }
 
@@ -87,16 +87,22 @@ pub fn run(args: Args, classify: &Classify<'_>) -> anyhow::Result<ExitCode> {
 
 fn load(path: &std::path::Path) -> Result<Arc<PolicySet>, ExitCode> {
     PolicySet::load_inspected(path, &*app::inspector()).map(Arc::new).map_err(|errors| {
-        let count = errors.iter().count();
-        eprintln!("{errors}\n{count} {}; nothing was loaded", if count == 1 { "error" } else { "errors" });
+        let count = counted(errors.iter().count(), "error", "errors");
+        eprintln!("{errors}\n{count}; nothing was loaded");
         ExitCode::FAILURE
     })
+}
+
+fn counted(count: usize, one: &str, many: &str) -> String {
+    format!("{count} {}", if count == 1 { one } else { many })
 }
 
 fn check(files: &Files) -> ExitCode {
     match load(&files.path) {
         Ok(set) => {
-            println!("{} resources, {} policies: no errors (digest {})", set.resources().len(), set.rule_count(), set.digest());
+            let resources = counted(set.resources().len(), "resource", "resources");
+            let rules = counted(set.rule_count(), "policy", "policies");
+            println!("{resources}, {rules}: no errors (digest {})", set.digest());
             ExitCode::SUCCESS
         }
         Err(code) => code,
@@ -261,8 +267,8 @@ fn asked(explanation: &Explanation) -> String {
         let reason = if approval.reason_required { ", with a reason" } else { "" };
         let _ = writeln!(
             text,
-            "  asks       {} of {}{reason}, within {}",
-            approval.quorum,
+            "  asks       {} from {}{reason}, within {}",
+            counted(approval.quorum as usize, "person", "people"),
             people.join(", "),
             humantime::format_duration(approval.timeout)
         );

@@ -83,6 +83,7 @@ pub fn run(args: Args, renderers: &dyn Fn(&ProtocolName) -> Option<Box<dyn Rende
         if !args.follow || is_over(&records, id)? {
             return Ok(ExitCode::SUCCESS);
         }
+        #[expect(clippy::disallowed_methods, reason = "another process writes; it tells nobody")]
         thread::sleep(LOOK);
         records.refresh()?;
     }
@@ -135,6 +136,7 @@ impl Player<'_> {
         }
         let pause = Duration::from_nanos(since).as_secs_f64() / self.args.speed;
         let pause = Duration::try_from_secs_f64(pause).unwrap_or(Duration::MAX);
+        #[expect(clippy::disallowed_methods, reason = "playing back in time is to wait")]
         thread::sleep(pause.min(self.args.max_pause.unwrap_or(Duration::MAX)));
     }
 

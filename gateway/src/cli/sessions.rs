@@ -188,7 +188,11 @@ pub(super) fn decided(history: &RequestHistory) -> String {
 
 /// A statement on one line; one without a text goes by its kind.
 fn statement(asked: &Asked) -> String {
-    if asked.text.is_empty() { visible(asked.kind.as_bytes()) } else { visible_start(squeezed(&asked.text).as_bytes(), 200) }
+    if asked.text.is_empty() {
+        visible(asked.kind.as_bytes())
+    } else {
+        visible_start(squeezed(&asked.text).as_bytes(), 200)
+    }
 }
 
 /// Layout is no content in a table's cell: runs of spaces and line breaks become one space.
@@ -196,13 +200,7 @@ fn squeezed(text: &[u8]) -> String {
     visible_lines(text).split([' ', '\n', '\t']).filter(|word| !word.is_empty()).collect::<Vec<_>>().join(" ")
 }
 
-fn search(
-    records: &Records,
-    text: &str,
-    filter: &Filter,
-    output: Output,
-    out: &mut impl Write,
-) -> anyhow::Result<()> {
+fn search(records: &Records, text: &str, filter: &Filter, output: Output, out: &mut impl Write) -> anyhow::Result<()> {
     let matcher = filter.matcher()?;
     let wanted = text.to_lowercase();
     let mut rows = table(["SESSION", "ENTRY", "WHEN", "WORKLOAD", "VERDICT", "STATEMENT"]);
@@ -262,3 +260,6 @@ impl<'a> Timed<'a> {
         Self { time: rfc3339(recorded.entry.at), recorded, rendered: None }
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -13,9 +13,9 @@ use crate::{
 
 /// Where the record is.
 #[derive(Debug, clap::Args)]
-pub struct Store {
+pub(super) struct Store {
     /// The gateway's state directory, or the record in it
-    #[arg(long, value_name = "DIR", env = "HOLDPOINT_STATE", default_value = "/var/lib/holdpoint")]
+    #[arg(long, global = true, value_name = "DIR", env = "HOLDPOINT_STATE", default_value = "/var/lib/holdpoint")]
     store: PathBuf,
 }
 
@@ -46,7 +46,7 @@ pub(super) fn session(records: &Records, typed: &str) -> anyhow::Result<SessionI
 
 /// Which sessions are meant.
 #[derive(Debug, clap::Args)]
-pub struct Filter {
+pub(super) struct Filter {
     /// Only workloads whose name matches (`ci-*`)
     #[arg(long, value_name = "GLOB")]
     workload: Option<String>,

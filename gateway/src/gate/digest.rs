@@ -41,7 +41,7 @@ impl Sum {
         self.add(connection.destination.0.to_string().as_bytes());
         self.add(connection.resource.as_ref().map_or(b"".as_slice(), |resource| resource.name.as_bytes()));
         self.add(connection.workload.name.as_bytes());
-        self.add(connection.workload.path.as_bytes());
+        self.add(connection.workload.unit.as_deref().unwrap_or_default().as_bytes());
         self.add(&connection.process.uid.to_be_bytes());
         self.add(connection.process.sha256.as_ref().map_or(b"".as_slice(), |digest| &digest.0));
         self.add(operation.kind.as_bytes());

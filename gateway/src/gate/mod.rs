@@ -18,60 +18,28 @@ use bytes::{Bytes, BytesMut};
 
 use crate::{
     config::ReadDurability,
-    hold::{Desk, Ended, Waiting},
+    hold::{Requester, Waiting},
     mask::{Masks, Salt},
-    net::{ClientAddr, Dialer, OriginalDst, ReadHalf, WriteHalf},
-    operation::{Digest, Effect, Effects, Frame, Operation, OperationId, ProtocolName, RequestId, SessionId},
-    policy::{Approval, Decide, OnHold, Policies, Resource, Scope, Verdict},
+    net::{Dialer, ReadHalf, WriteHalf},
+    operation::{Digest, Effect, Effects, Frame, Operation, OperationId, RequestId},
+    policy::{Approval, Decide, OnHold, Scope, Verdict},
     record::{
-        Durability, Receipt, RecordError, Recorder,
+        Durability, Receipt,
         entry::{Asked, Body, Connected, Entry, Operated, Requested, Timestamp},
     },
-    workload::{Process, Workload},
 };
 
+mod connection;
 mod digest;
 mod language;
 mod masks;
 #[cfg(test)]
 mod tests;
 
+pub use crate::{hold::Ended, record::RecordError};
+pub use connection::{Broken, Connection, Services};
 pub use language::{Exchange, Language, Refusal, Unmaskable};
 pub use masks::{MaskCache, compile_masks};
-
-/// A guarded connection whose caller and destination are known.
-#[derive(Debug, Clone)]
-pub struct Connection {
-    /// The session: one connection, one recording.
-    pub id: SessionId,
-    /// Who.
-    pub workload: Workload,
-    /// The process that connected.
-    pub process: Process,
-    /// The client's own address.
-    pub client: ClientAddr,
-    /// Where it meant to go.
-    pub destination: OriginalDst,
-    /// The resource there; `None` where policy names none.
-    pub resource: Option<Arc<Resource>>,
-    /// The protocol spoken.
-    pub protocol: ProtocolName,
-}
-
-/// What every connection's gate shares.
-#[derive(Clone)]
-pub struct Services {
-    /// Where everything is recorded.
-    pub recorder: Recorder,
-    /// Where people are asked.
-    pub desk: Desk,
-    /// What is allowed.
-    pub policies: Arc<Policies>,
-    /// The resources' masks, compiled.
-    pub masks: MaskCache,
-    /// How durable a read must be before it is forwarded.
-    pub durability: ReadDurability,
-}
 
 /// An operation with policy's verdict. Made by [`Gate::judge`].
 #[derive(Debug)]
@@ -94,9 +62,15 @@ pub struct Settled {
 /// Where [`Gate::settle`] leaves an operation.
 pub enum Settling {
     /// It goes on at once.
-    Settled(Settled),
+    Settled(Box<Settled>),
     /// It waits for people.
     Held(Box<Held>),
+}
+
+impl Settling {
+    fn settled(settled: Settled) -> Self {
+        Self::Settled(Box::new(settled))
+    }
 }
 
 /// An operation that waits inside its connection. Dropping it withdraws the request.
@@ -227,10 +201,10 @@ impl Gate {
     /// Carries out the verdict as far as possible without waiting; a hold opens a durable request.
     pub async fn settle(&mut self, judged: Judged) -> Settling {
         match judged.verdict.decide {
-            Decide::Allow => Settling::Settled(Settled::yes(judged, None)),
+            Decide::Allow => Settling::settled(Settled::yes(judged, None)),
             Decide::Refuse => {
                 let reason = judged.verdict.reason.to_string();
-                Settling::Settled(Settled::no(judged, None, reason))
+                Settling::settled(Settled::no(judged, None, reason))
             }
             Decide::Hold => self.hold(judged).await,
         }
@@ -239,7 +213,7 @@ impl Gate {
     async fn hold(&mut self, judged: Judged) -> Settling {
         let Some(approval) = judged.verdict.approval.clone() else {
             let refusal = "held, but the rule names nobody who could approve".to_owned();
-            return Settling::Settled(Settled::no(judged, None, refusal));
+            return Settling::settled(Settled::no(judged, None, refusal));
         };
         match judged.verdict.on_hold {
             OnHold::Wait => self.hold_waiting(judged, &approval).await,
@@ -253,7 +227,7 @@ impl Gate {
         let requested = self.requested(&judged, request, digest, approval, true);
         match self.services.desk.open(requested).await {
             Ok(waiting) => Settling::Held(Box::new(Held { judged, waiting, digest })),
-            Err(error) => Settling::Settled(unrecordable(judged, &error)),
+            Err(error) => Settling::settled(unrecordable(judged, &error)),
         }
     }
 
@@ -261,7 +235,7 @@ impl Gate {
     async fn hold_retrying(&mut self, judged: Judged, approval: &Approval) -> Settling {
         let digest = digest::of_retrying(&self.connection, &judged.operation, &judged.frame);
         if let Some(request) = self.services.desk.spend(digest) {
-            return Settling::Settled(Settled::yes(judged, Some(request)));
+            return Settling::settled(Settled::yes(judged, Some(request)));
         }
         let request = match self.services.desk.asked_already(digest) {
             Some(request) => Ok(request),
@@ -271,7 +245,7 @@ impl Gate {
                 self.services.desk.open_for_retry(requested).await.map(|()| request)
             }
         };
-        Settling::Settled(match request {
+        Settling::settled(match request {
             Ok(request) => {
                 let again = "send the identical operation again once it is approved";
                 Settled::no(judged, Some(request), format!("held for approval as request {}; {again}", request.short()))
@@ -551,12 +525,12 @@ impl Held {
         self.waiting.ended().await
     }
 
-    /// The client cancelled: the request is withdrawn and the operation refused as the backend would after a cancel.
-    pub fn cancelled(self) -> Settled {
+    /// The client cancelled, or has gone: the request is withdrawn and the operation refused.
+    pub fn withdrawn(self, why: &str) -> Settled {
         let request = self.request();
         // Dropping the place at the desk withdraws the request.
         drop(self.waiting);
-        Settled { judged: self.judged, request: Some(request), refusal: Some("cancelled by the client".into()), cancelled: true }
+        Settled { judged: self.judged, request: Some(request), refusal: Some(why.to_owned()), cancelled: true }
     }
 
     /// The operation as the request's end leaves it.
@@ -587,32 +561,6 @@ impl Settled {
     fn no(judged: Judged, request: Option<RequestId>, reason: String) -> Self {
         Self { judged, request, refusal: Some(reason), cancelled: false }
     }
-}
-
-/// Who asks: what an approver must see and must not be.
-#[derive(Debug, Clone, serde::Serialize)]
-pub struct Requester {
-    /// The session in which it waits.
-    pub session: SessionId,
-    /// The user id of the process that asks.
-    pub uid: u32,
-    /// That user's name.
-    pub user: Option<String>,
-    /// The executable.
-    pub executable: Option<String>,
-    /// Where the operation goes.
-    pub destination: String,
-}
-
-/// A stream broke, and whose it was.
-#[derive(Debug, thiserror::Error)]
-pub enum Broken {
-    /// The client's.
-    #[error("the client's connection broke: {0}")]
-    Client(io::Error),
-    /// The backend's.
-    #[error("the backend's connection broke: {0}")]
-    Upstream(io::Error),
 }
 
 fn unrecordable(judged: Judged, error: &RecordError) -> Settled {

@@ -19,21 +19,23 @@ use serde::Serialize;
 use tokio::sync::{Notify, oneshot, watch};
 
 use crate::{
-    operation::{Digest, Effects, RequestId},
+    operation::{Digest, RequestId},
     policy::Who,
     record::{
-        Appending, Durability, RecordError, Recorder,
+        Appending, Durability, Lookup, RecordError, Recorder,
         entry::{Body, Entry, Outcome, Requested, Timestamp},
     },
 };
 
+mod error;
 mod person;
 #[cfg(test)]
 mod tests;
+mod view;
 
+pub use error::DecideError;
 pub use person::{Directory, Person};
-
-use crate::gate::Requester;
+pub use view::{Requester, View};
 
 /// The open requests, and who decides on them. A cheap handle.
 #[derive(Clone)]
@@ -106,57 +108,6 @@ impl fmt::Display for Ended {
     }
 }
 
-/// An open request, as people see it.
-#[derive(Debug, Clone, Serialize)]
-pub struct View {
-    /// Its full name.
-    pub request: RequestId,
-    /// The form that people type.
-    pub short: String,
-    /// Who asks.
-    pub workload: String,
-    /// More about who asks.
-    pub requester: Requester,
-    /// What it would act on.
-    pub resource: String,
-    /// The protocol's word for it.
-    pub kind: String,
-    /// The statement with everything that could deceive an eye made visible.
-    pub statement: String,
-    /// Its length as sent, in bytes.
-    pub bytes: usize,
-    /// Parameters, made visible.
-    pub parameters: Vec<String>,
-    /// What it would do.
-    pub effects: Effects,
-    /// To what.
-    pub objects: Vec<String>,
-    /// Why it is unknown, if it is.
-    pub unknown: Vec<String>,
-    /// Session state that gives it meaning.
-    pub state: BTreeMap<String, String>,
-    /// The rule that holds it.
-    pub rule: String,
-    /// Why, in the rule's words.
-    pub why: String,
-    /// Who may decide, in words.
-    pub approvers: Vec<String>,
-    #[serde(skip)]
-    asked: Vec<Who>,
-    /// How many must approve, and how many have.
-    pub quorum: u32,
-    /// How many have.
-    pub approvals: usize,
-    /// Whether a reason is required.
-    pub reason_required: bool,
-    /// Seconds left until the answer is no.
-    pub seconds_left: u64,
-    /// What is approved.
-    pub digest: Digest,
-    /// Whether the client waits, or will come back.
-    pub waits: bool,
-}
-
 /// What a decision did.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "lowercase", tag = "decided")]
@@ -170,41 +121,6 @@ pub enum Decided {
     },
     /// The operation is refused.
     Denied,
-}
-
-/// Why a decision does nothing.
-#[derive(Debug, thiserror::Error)]
-pub enum DecideError {
-    /// No such request, now or lately.
-    #[error("there is no request {0}; `holdpoint approvals list` shows the open ones")]
-    Unknown(String),
-    /// The typed form fits several.
-    #[error("{0} names several requests; type more of it")]
-    Ambiguous(String),
-    /// It has ended.
-    #[error("request {0} has already ended: {1}; nothing was done")]
-    Ended(String, &'static str),
-    /// This person has already approved it.
-    #[error("you have already approved request {0}; it needs other people too")]
-    Twice(String),
-    /// The person who asks.
-    #[error("the person who asks may not decide: request {0} comes from a process of yours (user {1})")]
-    OwnRequest(String, String),
-    /// Not one of the approvers.
-    #[error("{0} may not decide on request {1}: the rule asks {2}")]
-    NotAnApprover(String, String, String),
-    /// One of the approvers, but not yet.
-    #[error("{0} may decide on request {1} only {2} from now")]
-    NotYet(String, String, humantime::FormattedDuration),
-    /// The rule wants a reason.
-    #[error("this rule requires a reason: add --reason \"…\"")]
-    ReasonRequired,
-    /// What they saw is not what is held.
-    #[error("request {0} has another digest than the one given; look at it again")]
-    OtherDigest(String),
-    /// It cannot be recorded.
-    #[error("the decision cannot be recorded, so it does not count: {0}")]
-    Record(#[from] RecordError),
 }
 
 /// A held operation's place at the desk. Dropping it withdraws the request.
@@ -292,7 +208,7 @@ impl Desk {
         digest: Option<&str>,
     ) -> Result<Decided, DecideError> {
         let mut state = self.state();
-        let request = state.named(typed)?;
+        let request = state.named(typed).map_err(|error| self.from_before(error))?;
         let open = state.open.get_mut(&request).ok_or_else(|| DecideError::Unknown(typed.to_owned()))?;
         open.may_decide(person, approve, reason.as_deref(), digest)?;
         let decision = Body::Decided {
@@ -387,8 +303,20 @@ impl Desk {
     /// None, or several, or it has ended.
     pub fn show(&self, typed: &str) -> Result<View, DecideError> {
         let state = self.state();
-        let request = state.named(typed)?;
+        let request = state.named(typed).map_err(|error| self.from_before(error))?;
         state.open.get(&request).map(Open::view).ok_or_else(|| DecideError::Unknown(typed.to_owned()))
+    }
+
+    /// A request that this gateway never had open may have been an earlier one's: the record knows how it ended.
+    fn from_before(&self, error: DecideError) -> DecideError {
+        let DecideError::Unknown(typed) = &error else { return error };
+        let ended = || {
+            let records = self.0.recorder.records().ok()?;
+            let Lookup::One(request) = records.find_request(typed).ok()? else { return None };
+            let (_, outcome) = records.request(request).ok()??.closed?;
+            Some(DecideError::Ended(request.short(), words(outcome)))
+        };
+        ended().unwrap_or(error)
     }
 
     /// Counts up with every change at the desk.
@@ -523,47 +451,6 @@ impl Open {
             })
             .collect()
     }
-
-    fn view(&self) -> View {
-        use crate::visible::visible;
-        let Requested { request, asked, digest, approval, workload, resource, waits } = &self.requested;
-        View {
-            request: *request,
-            short: request.short(),
-            workload: workload.clone(),
-            requester: self.requester.clone(),
-            resource: resource.clone(),
-            kind: asked.kind.clone(),
-            statement: visible(&asked.text),
-            bytes: asked.text.len(),
-            parameters: asked
-                .parameters
-                .iter()
-                .map(|parameter| parameter.value.as_ref().map_or_else(|| "NULL".to_owned(), |value| visible(value)))
-                .collect(),
-            effects: asked.effects,
-            objects: asked.objects.iter().map(|object| visible(object.to_string().as_bytes())).collect(),
-            unknown: asked.unknown.clone(),
-            state: asked.state.iter().map(|(name, value)| (name.to_string(), visible(value.as_bytes()))).collect(),
-            rule: asked.rule.clone(),
-            why: asked.why.clone(),
-            approvers: self.approvers(),
-            asked: approval.from.iter().map(|step| step.who.clone()).collect(),
-            quorum: approval.quorum,
-            approvals: self.approvals.len(),
-            reason_required: approval.reason_required,
-            seconds_left: self.deadline.saturating_duration_since(Instant::now()).as_secs(),
-            digest: *digest,
-            waits: *waits,
-        }
-    }
-}
-
-impl View {
-    /// Whether `person` is among those who are asked, now or later.
-    pub fn asks(&self, person: &Person) -> bool {
-        self.asked.iter().any(|who| person.is(who))
-    }
 }
 
 impl Waiting {
@@ -574,7 +461,9 @@ impl Waiting {
 
     /// How long is left until the answer is no, in whole seconds.
     pub fn left(&self) -> Duration {
-        Duration::from_secs(self.deadline.saturating_duration_since(Instant::now()).as_secs_f64().round() as u64)
+        // Half a second more, so that a wait of fifteen minutes does not read as 14m 59s.
+        let left = self.deadline.saturating_duration_since(Instant::now()) + Duration::from_millis(500);
+        Duration::from_secs(left.as_secs())
     }
 
     /// Waits until the request ends. Cancel safe.

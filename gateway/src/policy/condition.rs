@@ -199,7 +199,8 @@ impl Condition {
                 self.kinds.as_ref().map_or(String::new(), Patterns::to_string)
             ),
             Aspect::Effects => {
-                format!("the effects are {effects}; it speaks of {}", self.effects.unwrap_or(Effects::NONE))
+                let found = if effects.is_empty() { "none".to_owned() } else { effects.to_string() };
+                format!("the effects are {found}; it speaks of {}", self.effects.unwrap_or(Effects::NONE))
             }
             Aspect::Objects => {
                 let touched: Vec<String> = operation.meaning.objects.iter().map(Object::to_string).collect();

@@ -4,6 +4,7 @@ mod errors;
 mod judging;
 mod loading;
 mod reloading;
+mod starter;
 
 use std::sync::Arc;
 

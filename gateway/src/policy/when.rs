@@ -60,6 +60,9 @@ const FUNCTIONS: [&str; 14] = [
     "min",
 ];
 
+/// What CEL expands before functions are looked up; here only to be suggested.
+const MACROS: [&str; 6] = ["has", "all", "exists", "exists_one", "map", "filter"];
+
 /// CEL's standard environment, built once.
 static ENV: LazyLock<Arc<Env>> = LazyLock::new(|| Arc::new(Env::stdlib()));
 
@@ -224,7 +227,10 @@ fn function(name: &str) -> Result<(), String> {
     let is_operator = !name.bytes().all(|b| b.is_ascii_alphanumeric());
     match is_operator || FUNCTIONS.contains(&name) {
         true => Ok(()),
-        false => Err(format!("there is no function `{}`; {}", brief(name), suggestion(name, &FUNCTIONS))),
+        false => {
+            let known: Vec<&str> = FUNCTIONS.into_iter().chain(MACROS).collect();
+            Err(format!("there is no function `{}`; {}", brief(name), suggestion(name, &known)))
+        }
     }
 }
 
@@ -234,7 +240,12 @@ fn literal_pattern(argument: Option<&IdedExpr>) -> Result<(), String> {
         return Err("`matches` takes its pattern as a literal string".to_owned());
     };
     let pattern = regex::RegexBuilder::new(pattern.inner()).size_limit(1024 * 1024).build();
-    pattern.map(|_| ()).map_err(|error| format!("`matches` has no valid pattern: {error}"))
+    pattern.map(|_| ()).map_err(|error| {
+        // The last line says what is wrong; those before it draw the place.
+        let said = error.to_string();
+        let said = said.lines().last().unwrap_or_default().trim_start_matches("error: ");
+        format!("`matches` has no valid pattern: {}", brief(said))
+    })
 }
 
 /// What conditions are evaluated against; built only when a rule with `when` otherwise matches.

@@ -105,7 +105,7 @@ pub(super) struct Broken {
 /// Every document of a file that is not empty.
 pub(super) fn documents(bytes: &[u8]) -> Result<Vec<Node>, Broken> {
     let text = std::str::from_utf8(bytes).map_err(|error| not_utf8(bytes, error.valid_up_to()))?;
-    serde_saphyr::from_multiple_with_options(text, options()).map_err(|error| broken(&error))
+    serde_saphyr::from_multiple_with_options(text, options()).map_err(|error| broken(&error, text))
 }
 
 fn options() -> serde_saphyr::Options {
@@ -133,13 +133,31 @@ fn options() -> serde_saphyr::Options {
     }
 }
 
-fn broken(error: &serde_saphyr::Error) -> Broken {
+fn broken(error: &serde_saphyr::Error, text: &str) -> Broken {
     let at: Place = error.location().map(Place::from).unwrap_or_default();
     let said = error.render();
     let suffix = format!(" at line {}, column {}", at.line, at.column);
     let message = said.strip_suffix(&suffix).unwrap_or(&said).trim_start_matches("error: ");
-    let hint = if message.contains("tab") { "; indent with spaces" } else { "" };
-    Broken { at, message: format!("this is not valid YAML: {message}{hint}") }
+    // What follows is the library speaking to its programmer.
+    let message = message.split(", set DuplicateKeyPolicy").next().unwrap_or_default();
+    if let Some((_, breach)) = message.split_once("budget breached: ") {
+        let limit = breach.split([' ', '{', '(']).next().unwrap_or_default();
+        return Broken { at, message: format!("this is more than a policy file may hold (limit: {limit})") };
+    }
+    match indented_by_tab(text, at.line) {
+        Some(line) if message.contains("a tab") || message.contains("tabs") => {
+            let message = "a tab indents this line, which YAML forbids; indent with spaces".to_owned();
+            Broken { at: Place { line, column: 1 }, message }
+        }
+        _ => Broken { at, message: format!("this is not valid YAML: {message}") },
+    }
+}
+
+/// The first line from `line` on whose indentation has a tab.
+fn indented_by_tab(text: &str, line: u64) -> Option<u64> {
+    let indentation = |line: &str| line.len() - line.trim_start().len();
+    let numbered = text.lines().zip(1u64..).skip_while(|(_, n)| *n < line);
+    numbered.filter(|(text, _)| text[..indentation(text)].contains('\t')).map(|(_, n)| n).next()
 }
 
 fn not_utf8(bytes: &[u8], valid: usize) -> Broken {

@@ -13,10 +13,9 @@ use tokio::time::{Instant, sleep_until};
 use super::{Dialect, Malformed, Step};
 use crate::{
     drain::Drain,
-    gate::{Broken, Cleared, Gate, Held, Recorded, Reply, Settled, Settling, Unmaskable},
+    gate::{Broken, Cleared, Ended, Gate, Held, RecordError, Recorded, Reply, Settled, Settling, Unmaskable},
     net::ReadHalf,
     operation::Frame,
-    record::RecordError,
 };
 
 /// Serves one connection to its end.
@@ -101,7 +100,7 @@ enum Event {
     BackendClosed,
     Asked,
     ClientClosed,
-    Ended(crate::hold::Ended),
+    Ended(Ended),
     Interrupted,
     Remind,
     HandshakeOver,
@@ -184,7 +183,7 @@ impl<D: Dialect> Driver<D> {
                 Step::Submit(operation, frame) => {
                     let judged = self.gate.judge(operation, frame);
                     match self.gate.settle(judged).await {
-                        Settling::Settled(settled) => self.settled(settled).await?,
+                        Settling::Settled(settled) => self.settled(*settled).await?,
                         Settling::Held(held) => {
                             self.held = Some(held);
                             self.remind()?;
@@ -272,7 +271,7 @@ impl<D: Dialect> Driver<D> {
         self.answer()
     }
 
-    async fn hold_ended(&mut self, ended: &crate::hold::Ended) -> Result<(), End> {
+    async fn hold_ended(&mut self, ended: &Ended) -> Result<(), End> {
         let held = self.held.take().expect("only a held operation ends its hold");
         let settled = held.released(self.gate.connection(), ended);
         self.settled(settled).await
@@ -280,13 +279,15 @@ impl<D: Dialect> Driver<D> {
 
     async fn interrupted(&mut self) -> Result<(), End> {
         let held = self.held.take().expect("only a held operation is interrupted");
-        self.settled(held.cancelled()).await
+        self.settled(held.withdrawn("cancelled by the client")).await
     }
 
     /// Says farewell as the end deserves, and closes.
     async fn finish(mut self, end: End) {
-        // A request that nobody waits for any more is withdrawn before the connection's end is recorded.
-        self.held = None;
+        // What nobody waits for any more is withdrawn and refused before the connection's end is recorded.
+        if let Some(held) = self.held.take() {
+            let _ = self.gate.record(held.withdrawn("the connection ended while it was held")).await;
+        }
         let (reason, incident, farewell) = match end {
             End::Ordered(why) => (why.to_owned(), false, (why == "the gateway is stopping").then(|| why.to_owned())),
             End::Client(error) => (error.to_string(), true, Some(error.to_string())),

@@ -208,12 +208,7 @@ pub(super) mod approval {
 
     pub(crate) fn decode<C>(d: &mut Decoder<'_>, _: &mut C) -> Result<Approval, Bad> {
         array(d, 4)?;
-        Ok(Approval {
-            from: list(d, approver)?,
-            quorum: d.u32()?,
-            timeout: duration(d)?,
-            reason_required: d.bool()?,
-        })
+        Ok(Approval { from: list(d, approver)?, quorum: d.u32()?, timeout: duration(d)?, reason_required: d.bool()? })
     }
 
     fn approver(d: &mut Decoder<'_>) -> Result<Approver, Bad> {

@@ -45,6 +45,11 @@ use crate::operation::RequestId;
 /// Where a gateway keeps its record unless told otherwise.
 pub const DEFAULT_DIR: &str = "/var/lib/holdpoint/record";
 
+/// Whether `bytes` decode as an entry: the decoder's door for fuzzing.
+pub fn decodes(bytes: &[u8]) -> bool {
+    encoding::decode(bytes).is_ok()
+}
+
 /// When an append counts as done.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Durability {
@@ -112,22 +117,25 @@ impl Recorder {
 
     /// Appends, in the kernel when this returns.
     pub fn append_written(&self, entry: &Entry) -> Result<Receipt, RecordError> {
-        let position = self.log.append(entry)?;
+        let place = self.log.append(entry)?;
         if let Some(syncer) = &self.syncer {
             syncer.note_written();
         }
-        Ok(Receipt { position })
+        Ok(Receipt { position: place.position })
     }
 
     /// Appends: at once and in order of calls, not when first polled. The future is ready when the entry is durable
     /// at the level; for [`Durability::Written`] that is immediately.
     pub fn append(&self, entry: &Entry, durability: Durability) -> Appending {
-        Appending(match (self.append_written(entry), durability, &self.syncer) {
-            (Ok(receipt), Durability::Synced, Some(syncer)) => {
-                Progress::Waiting(syncer.wait_for(receipt.position), receipt.position)
+        match (durability, &self.syncer) {
+            (Durability::Synced, Some(syncer)) => Appending(match self.log.append(entry) {
+                Ok(place) => Progress::Waiting(syncer.wait_for(place), place.position),
+                Err(error) => Progress::Ready(Some(Err(error))),
+            }),
+            (Durability::Written, _) | (Durability::Synced, None) => {
+                Appending(Progress::Ready(Some(self.append_written(entry))))
             }
-            (done, _, _) => Progress::Ready(Some(done)),
-        })
+        }
     }
 
     /// The newest entry's position and hash.

@@ -214,16 +214,14 @@ fn any_approval() -> impl Strategy<Value = Approval> {
     let duration = || (any::<u64>(), 0u32..1_000_000_000).prop_map(|(s, n)| Duration::new(s, n));
     let who = any::<(bool, String)>().prop_map(|(user, name)| if user { Who::User(name) } else { Who::Group(name) });
     let approver = (who, duration()).prop_map(|(who, after)| Approver { who, after });
-    (vec(approver, 0..3), any::<u32>(), duration(), any::<bool>()).prop_map(
-        |(from, quorum, timeout, reason_required)| Approval { from, quorum, timeout, reason_required },
-    )
+    (vec(approver, 0..3), any::<u32>(), duration(), any::<bool>())
+        .prop_map(|(from, quorum, timeout, reason_required)| Approval { from, quorum, timeout, reason_required })
 }
 
 fn any_connected() -> impl Strategy<Value = Connected> {
     let labels = proptest::collection::btree_map(any::<String>(), any::<String>(), 0..3);
-    let workload = (any::<u64>(), any::<String>(), any::<String>(), option::of(any::<String>()), labels).prop_map(
-        |(cgroup, name, path, unit, labels)| Workload { cgroup: CgroupId(cgroup), name, path, unit, labels },
-    );
+    let workload = (any::<u64>(), any::<String>(), any::<String>(), option::of(any::<String>()), labels)
+        .prop_map(|(cgroup, name, path, unit, labels)| Workload { cgroup: CgroupId(cgroup), name, path, unit, labels });
     let file = (option::of(any::<String>()), option::of(digest()), any::<bool>(), vec(any::<String>(), 0..3));
     let process = (any::<(u32, u32, u32)>(), option::of(any::<String>()), any::<String>(), file).prop_map(
         |((pid, uid, gid), user, comm, (executable, sha256, verified, command_line))| Process {

@@ -2,7 +2,8 @@
 //! was written before it began.
 //!
 //! # Correctness
-//! A waiter registers before it checks what is synced, so none can be missed. A failed sync is final: the kernel may
+//! A waiter's entry is written before it registers, and a sync reads the newest position before it begins: whoever it
+//! releases was written before it. A failed sync is final: the kernel may
 //! have dropped the pages that it could not write and would report success the next time, so nothing is tried again;
 //! all waiters and all later appends get the error.
 
@@ -11,7 +12,7 @@ use std::{
     pin::Pin,
     sync::{
         Arc, Mutex, PoisonError,
-        atomic::{AtomicBool, AtomicU64, Ordering},
+        atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering},
     },
     task::{Context, Poll},
     thread::{self, JoinHandle},
@@ -22,7 +23,7 @@ use tokio::sync::oneshot;
 
 use super::{
     RecordError,
-    write::{Log, Written},
+    write::{Log, Place},
 };
 
 /// The syncing thread's handle; dropping it syncs what is left and ends the thread.
@@ -38,12 +39,17 @@ struct Shared {
     /// Whether the thread sleeps until somebody writes.
     idle: AtomicBool,
     stop: AtomicBool,
+    /// At how many waiters the thread wants to be woken.
+    wanted: AtomicUsize,
 }
 
 struct Waiter {
-    position: u64,
+    place: Place,
     done: oneshot::Sender<Result<(), RecordError>>,
 }
+
+/// How long a sync waits for those who were released together; a third of what a sync takes.
+const GATHER: Duration = Duration::from_micros(100);
 
 /// Ready when an entry is on the disk.
 pub(super) struct Waiting(oneshot::Receiver<Result<(), RecordError>>);
@@ -63,6 +69,7 @@ impl Syncer {
             synced: AtomicU64::new(0),
             idle: AtomicBool::new(false),
             stop: AtomicBool::new(false),
+            wanted: AtomicUsize::new(1),
         });
         let run = {
             let shared = shared.clone();
@@ -79,19 +86,17 @@ impl Syncer {
         }
     }
 
-    /// Waits until everything up to `position` is on the disk; it was written before.
-    pub(super) fn wait_for(&self, position: u64) -> Waiting {
+    /// Waits until everything up to `place` is on the disk; it was written before.
+    pub(super) fn wait_for(&self, place: Place) -> Waiting {
         let (done, waiting) = oneshot::channel();
         let mut waiters = self.shared.waiters();
-        if self.shared.synced.load(Ordering::SeqCst) >= position {
-            // The receiver is at hand, so this cannot fail.
-            let _ = done.send(Ok(()));
-        } else {
-            waiters.push(Waiter { position, done });
-        }
+        waiters.push(Waiter { place, done });
+        let enough = waiters.len() >= self.shared.wanted.load(Ordering::SeqCst);
         drop(waiters);
         self.shared.idle.store(false, Ordering::SeqCst);
-        self.unpark();
+        if enough {
+            self.unpark();
+        }
         Waiting(waiting)
     }
 
@@ -117,65 +122,94 @@ impl Shared {
     fn run(&self, log: &Log, within: Duration) {
         // A written entry waits half its time for company; the sync itself takes part of the other half.
         let pause = within / 2;
-        let mut reopened = 0;
+        let mut company = 0;
         loop {
             let stop = self.stop.load(Ordering::SeqCst);
+            self.gather(company);
             let began = Instant::now();
-            let clean = self.sync(log, &mut reopened);
+            let released = self.sync(log);
             if stop {
-                self.release(u64::MAX, &Err(RecordError::Broken));
+                self.refuse(&RecordError::Broken, |_| true);
                 return;
             }
-            if clean {
-                self.sleep_until_written(log);
-            } else {
-                self.sleep_unless_waited_for(began + pause);
+            match released {
+                Some(released) => {
+                    company = released;
+                    self.sleep_unless_waited_for(began + pause);
+                }
+                None => self.sleep_until_written(log),
             }
         }
     }
 
-    /// Syncs once. Answers whether there was nothing to do.
-    fn sync(&self, log: &Log, reopened: &mut u64) -> bool {
-        let Written { store, position, reopened: now } = match log.written() {
+    /// Those who were released together come back together: waiting a moment for all of them saves a sync for the
+    /// second half.
+    fn gather(&self, company: usize) {
+        if company < 2 {
+            return;
+        }
+        let until = Instant::now() + GATHER;
+        self.wanted.store(company, Ordering::SeqCst);
+        while (1..company).contains(&self.waiters().len()) {
+            let left = until.saturating_duration_since(Instant::now());
+            if left.is_zero() {
+                break;
+            }
+            thread::park_timeout(left);
+        }
+        self.wanted.store(1, Ordering::SeqCst);
+    }
+
+    /// Syncs once. Answers how many waited for it; `None` when there was nothing to do.
+    fn sync(&self, log: &Log) -> Option<usize> {
+        let (store, place) = match log.written() {
             Ok(written) => written,
             Err(error) => {
-                self.release(u64::MAX, &Err(error));
-                return true;
+                self.refuse(&error, |_| true);
+                return None;
             }
         };
-        if std::mem::replace(reopened, now) != now {
-            // Whoever waits may wait for an entry that did not survive the failed write.
-            self.release(u64::MAX, &Err(RecordError::Reopened));
-        }
-        if position <= self.synced.load(Ordering::SeqCst) {
-            return true;
+        // Who waited while a write failed may wait for an entry that is not there any more.
+        self.refuse(&RecordError::Reopened, |waiter| waiter.reopened < place.reopened);
+        if place.position <= self.synced.load(Ordering::SeqCst) && self.waiters().is_empty() {
+            return None;
         }
         match store.sync() {
             Ok(()) => {
-                self.synced.store(position, Ordering::SeqCst);
-                self.release(position, &Ok(()));
+                self.synced.store(place.position, Ordering::SeqCst);
+                Some(self.release(place))
             }
             Err(error) => {
                 tracing::error!(%error, "the record could not be made durable");
                 log.give_up(error.clone());
-                self.release(u64::MAX, &Err(error));
+                self.refuse(&error, |_| true);
+                None
             }
         }
-        false
     }
 
-    /// Answers those who wait for positions up to `position`.
-    fn release(&self, position: u64, answer: &Result<(), RecordError>) {
-        let released: Vec<Waiter> = self.waiters().extract_if(.., |waiter| waiter.position <= position).collect();
+    /// Answers those who wait for what a sync that began at `synced` put on the disk.
+    fn release(&self, synced: Place) -> usize {
+        let on_disk = |place: Place| place.position <= synced.position && place.reopened == synced.reopened;
+        let released: Vec<Waiter> = self.waiters().extract_if(.., |waiter| on_disk(waiter.place)).collect();
+        let count = released.len();
         for waiter in released {
             // Whoever hung up does not want the answer.
-            let _ = waiter.done.send(answer.clone());
+            let _ = waiter.done.send(Ok(()));
+        }
+        count
+    }
+
+    fn refuse(&self, error: &RecordError, which: impl Fn(Place) -> bool) {
+        let refused: Vec<Waiter> = self.waiters().extract_if(.., |waiter| which(waiter.place)).collect();
+        for waiter in refused {
+            let _ = waiter.done.send(Err(error.clone()));
         }
     }
 
     fn sleep_until_written(&self, log: &Log) {
         self.idle.store(true, Ordering::SeqCst);
-        let behind = log.written().is_ok_and(|written| written.position > self.synced.load(Ordering::SeqCst));
+        let behind = log.written().is_ok_and(|written| written.1.position > self.synced.load(Ordering::SeqCst));
         if behind || !self.waiters().is_empty() || self.stop.load(Ordering::SeqCst) {
             self.idle.store(false, Ordering::SeqCst);
             return;

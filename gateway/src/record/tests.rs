@@ -269,7 +269,8 @@ fn verify_finds_an_entry_changed_by_one_bit_anywhere() {
 fn verify_finds_a_changed_entry_with_a_hash_made_anew() {
     let forge = |store: &Store| {
         let mut value = raw(store, 3);
-        let before = Head { position: 2, hash: crate::operation::Digest(raw(store, 2)[1..HEADER].try_into().expect("a hash")) };
+        let before =
+            Head { position: 2, hash: crate::operation::Digest(raw(store, 2)[1..HEADER].try_into().expect("a hash")) };
         let last = value.len() - 1;
         value[last] ^= 1;
         before.next(&value[HEADER..]).seal(&mut value);

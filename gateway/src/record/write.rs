@@ -41,12 +41,11 @@ struct Tail {
     reopened: u64,
 }
 
-/// What a sync makes durable.
-pub(super) struct Written {
-    pub(super) store: Arc<Store>,
-    /// Everything up to this position is in the kernel.
+/// Where an entry stands.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Place {
     pub(super) position: u64,
-    /// Changes when the record was opened again after a failed write.
+    /// How often the record had been opened again after a failed write.
     pub(super) reopened: u64,
 }
 
@@ -77,8 +76,8 @@ impl Log {
         Self { tail: Mutex::new(tail), options: Options::default() }
     }
 
-    /// Appends and answers the entry's position. It is in the kernel then.
-    pub(super) fn append(&self, entry: &Entry) -> Result<u64, RecordError> {
+    /// Appends; the entry is in the kernel when this returns.
+    pub(super) fn append(&self, entry: &Entry) -> Result<Place, RecordError> {
         BUFFER.with_borrow_mut(|value| {
             value.clear();
             value.resize(HEADER, 0);
@@ -102,9 +101,9 @@ impl Log {
     }
 
     /// The store and how far it was written.
-    pub(super) fn written(&self) -> Result<Written, RecordError> {
+    pub(super) fn written(&self) -> Result<(Arc<Store>, Place), RecordError> {
         let tail = self.lock()?;
-        Ok(Written { store: tail.store()?, position: tail.head.position, reopened: tail.reopened })
+        Ok((tail.store()?, tail.place()))
     }
 
     /// No append succeeds any more: the disk did not keep what it was given.
@@ -138,8 +137,12 @@ impl Tail {
         }
     }
 
+    fn place(&self) -> Place {
+        Place { position: self.head.position, reopened: self.reopened }
+    }
+
     /// `value` has room for the header, then the payload.
-    fn append(&mut self, entry: &Entry, value: &mut [u8], options: &Options) -> Result<u64, RecordError> {
+    fn append(&mut self, entry: &Entry, value: &mut [u8], options: &Options) -> Result<Place, RecordError> {
         self.recover(options)?;
         let store = self.store()?;
         let head = self.head.next(&value[HEADER..]);
@@ -154,7 +157,7 @@ impl Tail {
         match store.write(batch) {
             Ok(()) => {
                 self.head = head;
-                Ok(head.position)
+                Ok(self.place())
             }
             Err(error) => {
                 // Whether the entry is in the log is not known: what the disk says after opening again is the truth.
@@ -170,11 +173,10 @@ impl Tail {
     fn recover(&mut self, options: &Options) -> Result<(), RecordError> {
         let Some(failure) = &mut self.failure else { return Ok(()) };
         let dir = match (&failure.error, failure.again) {
-            (RecordError::Write { dir, .. } | RecordError::Full { dir } | RecordError::Damaged { dir, .. }, Some(again))
-                if again <= Instant::now() =>
-            {
-                dir.clone()
-            }
+            (
+                RecordError::Write { dir, .. } | RecordError::Full { dir } | RecordError::Damaged { dir, .. },
+                Some(again),
+            ) if again <= Instant::now() => dir.clone(),
             _ => return Err(failure.error.clone()),
         };
         match Store::open(&dir, options).and_then(Self::at_end_of) {
@@ -238,7 +240,7 @@ fn index_request(body: &Body, position: u64, batch: &mut Batch<'_>) {
     }
 }
 
-/// Whether any entry of this session exists; used when a summary must be counted.
+/// Positions of a session's entries, from `from` on.
 pub(super) fn positions_of(
     store: &Store,
     session: SessionId,

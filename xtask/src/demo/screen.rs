@@ -102,13 +102,21 @@ fn wrap(text: &str, width: usize) -> Vec<String> {
     lines
 }
 
-/// A line into pieces of at most `width` characters, blanks kept: it may be a table.
+/// A line into pieces of at most `width` characters, blanks kept, broken between words where there are some.
 fn cut(line: &str, width: usize) -> Vec<String> {
-    let characters: Vec<char> = line.chars().collect();
-    if characters.is_empty() {
-        return vec![String::new()];
+    let mut rest: Vec<char> = line.trim_end().chars().collect();
+    let mut pieces = Vec::new();
+    while rest.len() > width {
+        let blank = rest[..=width].iter().rposition(|character| *character == ' ');
+        // Breaking far to the left would leave a ragged page; a long word is cut instead.
+        let end = blank.filter(|end| *end > width / 2).unwrap_or(width);
+        let after = rest.split_off(end);
+        pieces.push(rest.iter().collect::<String>());
+        let kept = after.iter().skip_while(|character| **character == ' ').copied();
+        rest = kept.collect();
     }
-    characters.chunks(width).map(|piece| piece.iter().collect()).collect()
+    pieces.push(rest.into_iter().collect());
+    pieces
 }
 
 #[cfg(test)]
@@ -122,8 +130,10 @@ mod tests {
     }
 
     #[test]
-    fn cuts_tables_without_losing_blanks() {
-        assert_eq!(cut("a  b", 3), ["a  ", "b"]);
+    fn cuts_what_is_too_wide() {
+        assert_eq!(cut("a  b", 4), ["a  b"]);
+        assert_eq!(cut("one two three", 8), ["one two", "three"]);
+        assert_eq!(cut("unbreakable", 4), ["unbr", "eaka", "ble"]);
         assert_eq!(cut("", 3), [""]);
     }
 }

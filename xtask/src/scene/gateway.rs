@@ -108,14 +108,14 @@ impl Gateway {
     /// A command that talks to the running gateway.
     pub(crate) fn talk(&self, words: &[&str]) -> Command {
         let mut command = Command::new(&self.binary);
-        command.args(words).arg("--socket").arg(self.socket()).stdin(Stdio::null());
+        command.args(words).env("HOLDPOINT_SOCKET", self.socket()).stdin(Stdio::null());
         command
     }
 
     /// A command that reads the record.
     pub(crate) fn read(&self, words: &[&str]) -> Command {
         let mut command = Command::new(&self.binary);
-        command.args(words).arg("--store").arg(self.store()).stdin(Stdio::null());
+        command.args(words).env("HOLDPOINT_STATE", self.store()).stdin(Stdio::null());
         command
     }
 

@@ -14,7 +14,7 @@ use nix::{
     unistd::Pid,
 };
 
-use crate::{command::shown, interrupt};
+use crate::{interrupt, run::words};
 
 /// A long-lived child with its output in a file. Dropping it stops it.
 pub(crate) struct Running {
@@ -38,7 +38,7 @@ impl Running {
             .stderr(stderr)
             .process_group(0)
             .spawn()
-            .with_context(|| format!("cannot start {}", shown(command)))?;
+            .with_context(|| format!("cannot start {}", words(command)))?;
         Ok(Self { child, name: name.to_owned(), log: log.to_owned(), polite, patience: Duration::from_secs(20) })
     }
 

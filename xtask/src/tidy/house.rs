@@ -29,11 +29,15 @@ const MODULES: &[(&str, &[&str])] = &[
         &["operation", "clock", "drain", "metrics", "config", "net", "workload", "policy", "mask", "record", "hold"],
     ),
     ("protocol", &["operation", "net", "gate"]),
-    // One language: never a sibling's, never `policy`, `record`, `hold` or `intercept`.
-    ("protocol::*", &["operation", "net", "gate"]),
+    // One language: never a sibling's, never `policy`, `record`, `hold` or `intercept`. `mask` says what stands in the
+    // place of a value; where the values are, only the language knows.
+    ("protocol::*", &["operation", "net", "mask", "gate"]),
     ("intercept", &["workload", "net"]),
-    ("accept", &["intercept", "workload", "protocol", "gate", "net", "drain"]),
-    ("admin", &["hold", "record", "workload", "metrics", "config"]),
+    // From policy's resources to addresses for the kernel.
+    ("resources", &["config", "net", "policy", "intercept"]),
+    ("accept", &["intercept", "workload", "protocol", "gate", "net", "drain", "resources"]),
+    // Health asks the kernel itself, and status names the policies in force.
+    ("admin", &["hold", "record", "workload", "metrics", "config", "intercept", "policy"]),
     ("app", &["*"]),
     ("main", &["*"]),
     ("cli", &["*"]),
@@ -48,7 +52,7 @@ const HOMES: &[(&str, &[&str])] = &[
     ("gateway_ebpf", &["intercept"]),
     ("pg_query", &["protocol::postgres"]),
     ("cel", &["policy"]),
-    ("globset", &["policy"]),
+    ("globset", &["policy", "mask", "cli"]),
     ("aho_corasick", &["mask"]),
     ("axum", &["admin"]),
     ("hyper", &["admin", "cli"]),
@@ -61,7 +65,12 @@ const HOMES: &[(&str, &[&str])] = &[
 ];
 
 /// Files that may be longer than the limit, each with its reason.
-pub(super) const LONG_FILES: &[(&str, &str)] = &[];
+pub(super) const LONG_FILES: &[(&str, &str)] = &[
+    ("gateway/src/protocol/postgres/classify/statements.rs", "one match over all of PostgreSQL's statements"),
+    ("gateway/src/protocol/postgres/classify/walk.rs", "one walk over all of PostgreSQL's expressions"),
+    ("gateway/src/protocol/postgres/classify/tests.rs", "one short test for each trick"),
+    ("tests/tests/bypass.rs", "one short test for each row of the bypass table"),
+];
 
 /// Uses that the table does not allow.
 pub(super) fn edges(source: &Source) -> Vec<String> {

@@ -18,7 +18,7 @@ use std::{fs, path::Path};
 use anyhow::{Context, Result, bail};
 
 use self::source::Source;
-use crate::command;
+use crate::{command, paths};
 
 /// How long a file may be before it should be two.
 const LONGEST: usize = 600;
@@ -32,14 +32,14 @@ pub(crate) struct Args {}
 /// # Errors
 /// There is a finding, or the sources cannot be read.
 pub(crate) fn run(_: &Args) -> Result<()> {
-    let files = tracked_files(command::root())?;
+    let files = tracked_files(paths::root())?;
     let mut findings = Vec::new();
     for name in &files {
-        let bytes = fs::read(command::root().join(name)).with_context(|| format!("cannot read {name}"))?;
+        let bytes = fs::read(paths::root().join(name)).with_context(|| format!("cannot read {name}"))?;
         let Ok(text) = String::from_utf8(bytes) else { continue };
         findings.extend(check(name, &text));
     }
-    findings.extend(licences::check(command::root())?);
+    findings.extend(licences::check(paths::root())?);
     findings.iter().for_each(|finding| println!("{finding}"));
     match findings.len() {
         0 => {

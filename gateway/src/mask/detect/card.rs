@@ -12,30 +12,32 @@ const HEX_TOKEN: usize = 20;
 /// Calls `found` with every card number in `value`.
 pub(super) fn find(value: &[u8], found: &mut dyn FnMut(Range<usize>)) {
     let mut at = 0;
-    let mut groups: Vec<Range<usize>> = Vec::new();
     while at < value.len() {
         if !value[at].is_ascii_digit() {
             at += 1;
             continue;
         }
-        at = run(value, at, &mut groups);
-        let digits: usize = groups.iter().map(ExactSizeIterator::len).sum();
+        let start = at;
+        let mut digits = 0;
+        let end = run(value, start, |group| digits += group.len());
         if digits >= SHORTEST {
+            let mut groups = Vec::new();
+            run(value, start, |group| groups.push(group));
             windows(value, &groups, found);
         }
+        at = end;
     }
 }
 
 /// Cuts the digits from `start` on into groups with one space or dash between; returns where they end.
-fn run(value: &[u8], start: usize, groups: &mut Vec<Range<usize>>) -> usize {
-    groups.clear();
+fn run(value: &[u8], start: usize, mut group: impl FnMut(Range<usize>)) -> usize {
     let mut at = start;
     loop {
         let from = at;
         while value.get(at).is_some_and(u8::is_ascii_digit) {
             at += 1;
         }
-        groups.push(from..at);
+        group(from..at);
         let separated = matches!(value.get(at), Some(b' ' | b'-')) && value.get(at + 1).is_some_and(u8::is_ascii_digit);
         if !separated {
             return at;
@@ -86,22 +88,22 @@ fn luhn(digits: &[u8]) -> bool {
         .enumerate()
         .map(|(place, digit)| u32::from(if place % 2 == 1 { doubled(*digit) } else { *digit }))
         .sum();
-    sum % 10 == 0
+    sum.is_multiple_of(10)
 }
 
 /// Whether a number of this length is issued in this range.
 fn issued(digits: &[u8]) -> bool {
     let prefix = digits[..4].iter().fold(0_u32, |prefix, digit| prefix * 10 + u32::from(*digit));
-    match (prefix, digits.len()) {
-        (4000..=4999, 13 | 16 | 19) => true,
-        (2221..=2720 | 5100..=5599, 16) => true,
-        (3400..=3499 | 3700..=3799, 15) => true,
-        (3000..=3059 | 3095 | 3600..=3699 | 3800..=3999, 14..=19) => true,
-        (3528..=3589, 16..=19) => true,
-        (5000..=5099 | 5600..=6999, 13..=19) => true,
-        (2200..=2204 | 8100..=8171 | 9792, 16..=19) => true,
-        _ => false,
-    }
+    matches!(
+        (prefix, digits.len()),
+        (4000..=4999, 13 | 16 | 19)
+            | (2221..=2720 | 5100..=5599, 16)
+            | (3400..=3499 | 3700..=3799, 15)
+            | (3000..=3059 | 3095 | 3600..=3699 | 3800..=3999, 14..=19)
+            | (3528..=3589, 16..=19)
+            | (5000..=5099 | 5600..=6999, 13..=19)
+            | (2200..=2204 | 8100..=8171 | 9792, 16..=19)
+    )
 }
 
 /// Whether the number is a piece of a long hexadecimal token.

@@ -1,3 +1,5 @@
+//! What [`super`] (`detect`) promises.
+
 use proptest::prelude::*;
 
 use super::*;

@@ -1,3 +1,5 @@
+//! What [`super`] (`method`) promises.
+
 use proptest::prelude::*;
 
 use super::*;

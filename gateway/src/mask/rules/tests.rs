@@ -1,3 +1,5 @@
+//! What [`super`] (`rules`) promises.
+
 use super::*;
 
 fn rule(yaml: &str) -> Result<MaskRule, String> {

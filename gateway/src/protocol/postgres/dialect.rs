@@ -66,7 +66,7 @@ pub(super) enum Phase {
     /// The backend authenticates the client.
     Authentication,
     /// The backend said that it is ready; before the client hears it, the catalog is looked into.
-    LookingUp(Lookup),
+    LookingUp(Box<Lookup>),
     /// Queries may come.
     Ready,
     /// A cancel request was forwarded: nothing more may come.
@@ -253,9 +253,9 @@ impl Dialect for PostgresDialect {
             Phase::Authentication => self.authentication(input),
             Phase::LookingUp(_) => Ok(Step::Wait),
             Phase::Ready => self.typed(input),
-            Phase::Cancelling | Phase::Over if input.is_empty() => Ok(Step::Wait),
+            Phase::Cancelling if input.is_empty() => Ok(Step::Wait),
             Phase::Cancelling => Err(Malformed("bytes follow a cancel request".into())),
-            Phase::Over => Err(Malformed("bytes follow the end of the session".into())),
+            Phase::Over => Ok(Step::End("the session ended")),
         }
     }
 

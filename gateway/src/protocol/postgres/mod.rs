@@ -20,6 +20,7 @@ use crate::{
 
 mod cancel;
 pub mod classify;
+mod copying;
 mod dialect;
 mod lookup;
 pub mod fuzz;

@@ -42,7 +42,7 @@ impl Renderer for Rows {
         let mut lines = Vec::new();
         while let Some((&[kind, a, b, c, d], body)) = rest.split_first_chunk::<5>() {
             let length = u32::from_be_bytes([a, b, c, d]) as usize;
-            if length < 4 || length > LONGEST || !kind.is_ascii_alphanumeric() {
+            if !(4..=LONGEST).contains(&length) || !kind.is_ascii_alphanumeric() {
                 lines.push(format!("bytes that are no message: {}", visible_start(rest, SHOWN)));
                 return lines;
             }
@@ -114,9 +114,8 @@ impl Rows {
 
     fn value(&self, number: usize, value: &[u8]) -> String {
         match self.columns.get(number) {
-            Some(Column { binary: true, kind, .. }) => {
-                binary(*kind, value).unwrap_or_else(|| value.iter().fold("\\x".to_owned(), |hex, b| format!("{hex}{b:02x}")))
-            }
+            Some(Column { binary: true, kind, .. }) => binary(*kind, value)
+                .unwrap_or_else(|| value.iter().fold("\\x".to_owned(), |hex, b| format!("{hex}{b:02x}"))),
             _ => visible_start(value, SHOWN),
         }
     }
@@ -149,7 +148,8 @@ fn text(body: &[u8]) -> Option<String> {
 
 /// `ErrorResponse` and `NoticeResponse`: `ERROR 42501: message`, then detail and hint.
 fn fields(body: &[u8]) -> Option<String> {
-    let (mut severity, mut code, mut message, mut further) = (String::new(), String::new(), String::new(), String::new());
+    let (mut severity, mut code, mut message, mut further) =
+        (String::new(), String::new(), String::new(), String::new());
     let mut reader = Reader(body);
     loop {
         let value = match reader.take(1)? {

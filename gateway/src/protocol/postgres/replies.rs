@@ -14,7 +14,7 @@ use super::{
     classify::{self, Statement},
     dialect::{Phase, PostgresDialect, Rows},
     lookup::Lookup,
-    mask::{self, CopyFormat, CopyOut, CopyPlan, CopySource, Field, Plan, References, texts::Context},
+    mask::{self, Field, Plan, References, texts::Context},
     pending::{Await, What, discard_to_sync},
     portal::Portal,
     wire,
@@ -26,7 +26,7 @@ use crate::{
 };
 
 /// What becomes of one message.
-enum Fate {
+pub(super) enum Fate {
     /// The client gets it as it is.
     Pass,
     /// The client does not get it.
@@ -188,7 +188,7 @@ impl PostgresDialect {
         }
     }
 
-    fn front(&self, what: &str, fits: impl Fn(&What) -> bool) -> Result<(), Unmaskable> {
+    pub(super) fn front(&self, what: &str, fits: impl Fn(&What) -> bool) -> Result<(), Unmaskable> {
         match self.pending.front() {
             Some(front) if fits(&front.what) => Ok(()),
             front => {
@@ -402,7 +402,7 @@ impl PostgresDialect {
 
     fn plan(&self, message: &[u8], portal: &Portal) -> Result<Plan, Unmaskable> {
         let fields = if message[0] == b'n' { Vec::new() } else { Field::read_all(message)? };
-        let plan = Plan::new(&fields, &self.reads(portal), &self.masker.masks, self.catalog().as_deref());
+        let plan = Plan::new(&fields, &self.computes(portal), &self.masker.masks, self.catalog().as_deref());
         if plan.has_unknown_relation() {
             // Made since the last look: masked whole now, known after the next.
             self.shared.catalogs.doubt(&self.backend);
@@ -410,8 +410,20 @@ impl PostgresDialect {
         Ok(plan)
     }
 
-    fn catalog(&self) -> Option<Arc<mask::Catalog>> {
+    pub(super) fn catalog(&self) -> Option<Arc<mask::Catalog>> {
         self.shared.catalogs.of(&self.backend, &self.masker.masks)
+    }
+
+    /// What a statement's computed columns may be made of. A column that only stands for itself in the outermost list
+    /// is masked by its lineage and computes nothing, unless a set operation takes the lineage away.
+    fn computes(&self, portal: &Portal) -> References {
+        let reads = self.reads(portal);
+        match &portal.prepared {
+            Some(prepared) if !reads.opaque && !reads.set_operation => {
+                References { columns: prepared.classified.reads.computed.clone(), ..reads }
+            }
+            _ => reads,
+        }
     }
 
     /// What a statement reads; everything, where the text alone does not say.
@@ -422,81 +434,6 @@ impl PostgresDialect {
             return References::opaque();
         }
         references(&prepared.classified.reads)
-    }
-
-    // ---- COPY ----
-
-    /// The backend now reads COPY data, and ignores every `Sync` that comes before its end.
-    fn copy_in(&mut self) -> Result<Fate, Unmaskable> {
-        self.front("CopyInResponse", |what| matches!(what, What::Query(_) | What::Execute(_)))?;
-        let ended = self.pending.iter().any(|one| matches!(one.what, What::CopyEnd));
-        self.copying_in = !ended;
-        let during = self.pending.iter_mut().skip(1).take_while(|one| !matches!(one.what, What::CopyEnd));
-        for one in during.filter(|one| matches!(one.what, What::Sync)) {
-            one.what = What::MaybeSync;
-        }
-        Ok(Fate::Pass)
-    }
-
-    /// The COPY went well, so the backend did ignore what came during it.
-    fn end_of_copy_in(&mut self) {
-        let Some(end) = self.pending.iter().position(|one| matches!(one.what, What::CopyEnd)) else { return };
-        if self.pending.iter().take(end).all(|one| matches!(one.what, What::MaybeSync)) {
-            self.pending.drain(..=end);
-        }
-    }
-
-    fn copy_out(&mut self, body: &[u8]) -> Result<Fate, Unmaskable> {
-        self.front("CopyOutResponse", |what| matches!(what, What::Query(_) | What::Execute(_)))?;
-        if self.masker.masks.is_empty() {
-            return Ok(Fate::Pass);
-        }
-        let mut reader = Reader::new(body);
-        let binary = reader.byte()? == 1;
-        let columns = usize::try_from(reader.i16()?).map_err(|_| Unmaskable::Malformed("a negative count of columns".into()))?;
-        let portal = match self.pending.front().map(|front| &front.what) {
-            Some(What::Query(portal) | What::Execute(portal)) => portal.clone(),
-            _ => unreachable!("the front was just looked at"),
-        };
-        let withheld = || Unmaskable::Withheld("COPY to the client that no statement was seen to ask for".into());
-        let prepared = portal.prepared.as_ref().ok_or_else(withheld)?;
-        let mut copies = prepared.classified.statements.iter().filter_map(|statement| match statement {
-            copy @ Statement::Copy { to_stdout: true, .. } => Some(copy),
-            _ => None,
-        });
-        // Of two COPYs in one text the gateway could not tell which this is.
-        let (Some(copy), None) = (copies.next(), copies.next()) else { return Err(withheld()) };
-        let format = copy_format(copy).map_err(Unmaskable::Withheld)?;
-        if (format == CopyFormat::Binary) != binary {
-            return Err(Unmaskable::Malformed("a COPY in another format than was asked for".into()));
-        }
-        let reads = references(&prepared.classified.reads);
-        let Statement::Copy { relation, columns: named, query, .. } = copy else { unreachable!("only COPYs were kept") };
-        let source = match (query, relation) {
-            (true, _) => CopySource::Query(&reads),
-            (false, Some((schema, name))) => CopySource::Table { schema: schema.as_deref(), name, columns: named },
-            (false, None) => CopySource::Unknown,
-        };
-        let plan = CopyPlan::new(source, columns, binary, &self.masker.masks, self.catalog().as_deref())?;
-        let encoding = self.state.get("client_encoding").map_or("UTF8", String::as_str);
-        let copy = CopyOut::new(plan, format, encoding)?;
-        self.rows = Rows::Copy(Box::new(copy));
-        Ok(Fate::Pass)
-    }
-
-    /// What was held back of a last line without an end goes out before the end of the data.
-    fn copy_done(&mut self, message: &[u8], exchange: &mut Exchange) -> Result<Fate, Unmaskable> {
-        let rows = std::mem::replace(&mut self.rows, Rows::Undescribed);
-        let Rows::Copy(mut copy) = rows else { return Ok(Fate::Pass) };
-        let mut payload = BytesMut::new();
-        exchange.masked += copy.finish(&self.masker, &mut payload)?;
-        if payload.is_empty() {
-            return Ok(Fate::Pass);
-        }
-        let mut out = BytesMut::new();
-        wire::message(&mut out, b'd', |out| out.put_slice(&payload));
-        out.put_slice(message);
-        Ok(Fate::Instead(out.freeze()))
     }
 
     // ---- the gateway's own look into the catalog ----
@@ -512,7 +449,7 @@ impl PostgresDialect {
         let mut out = BytesMut::new();
         wire::query(&mut out, lookup.sql());
         exchange.own = Some(("catalog lookup", Frame::new(out.freeze())));
-        self.phase = Phase::LookingUp(lookup);
+        self.phase = Phase::LookingUp(Box::new(lookup));
         Fate::Swallow
     }
 
@@ -563,7 +500,7 @@ impl Run {
 }
 
 /// The classifier's references as the masks take them.
-fn references(reads: &classify::References) -> References {
+pub(super) fn references(reads: &classify::References) -> References {
     let schema = |schema: &String| (!schema.is_empty()).then(|| schema.clone());
     References {
         columns: reads.columns.clone(),
@@ -572,30 +509,6 @@ fn references(reads: &classify::References) -> References {
         set_operation: reads.set_operation,
         opaque: false,
     }
-}
-
-/// A COPY's format as the masks take it.
-fn copy_format(copy: &Statement) -> Result<CopyFormat, String> {
-    let Statement::Copy { format, options, .. } = copy else { unreachable!("only COPYs come here") };
-    let byte = |name: &str, default: u8| match options.get(name).map(String::as_bytes) {
-        None => Ok(default),
-        Some(&[byte]) => Ok(byte),
-        Some(_) => Err(format!("its {name} is not one byte")),
-    };
-    let null = |default: &str| options.get("null").cloned().unwrap_or_else(|| default.to_owned()).into_bytes();
-    // Bare, `true`, `on`, `1` or `match`: a header line in any case.
-    let off = |value: &str| matches!(value, "false" | "off" | "0");
-    let header = options.get("header").is_some_and(|value| !off(&value.to_ascii_lowercase()));
-    Ok(match format {
-        classify::CopyFormat::Text => CopyFormat::Text { delimiter: byte("delimiter", b'\t')?, null: null("\\N"), header },
-        classify::CopyFormat::Csv => {
-            let quote = byte("quote", b'"')?;
-            let (delimiter, escape) = (byte("delimiter", b',')?, byte("escape", quote)?);
-            CopyFormat::Csv { delimiter, null: null(""), quote, escape, header }
-        }
-        classify::CopyFormat::Binary => CopyFormat::Binary,
-        classify::CopyFormat::Other => return Err("its format is not one that the gateway knows".into()),
-    })
 }
 
 impl From<mask::Unmaskable> for Unmaskable {

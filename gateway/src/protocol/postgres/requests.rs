@@ -68,7 +68,7 @@ impl PostgresDialect {
         fields.insert("user", user.into());
         fields.insert("database", database.into());
         fields.insert("protocol_version", format!("{}.{}", version >> 16, version & 0xffff).into());
-        let operation = self.about("connect", text.into(), Effects::of(Effect::Session), fields);
+        let operation = self.about("connect", text, Effects::of(Effect::Session), fields);
         self.submitted = Some(Submitted { awaited: Vec::new(), kind: Submission::Connect });
         let frame = Frame::new(packet);
         if self.settings.tls_required {
@@ -94,7 +94,7 @@ impl PostgresDialect {
         let mut real = BytesMut::from(&packet[..8]);
         real.extend_from_slice(&session.real);
         let text = format!("cancel what session {} does", session.session);
-        let operation = self.about("cancel", text.into(), Effects::of(Effect::Session), BTreeMap::new());
+        let operation = self.about("cancel", text, Effects::of(Effect::Session), BTreeMap::new());
         self.submitted = Some(Submitted { awaited: Vec::new(), kind: Submission::Cancel });
         Step::Submit(operation, Frame::secret(real.freeze(), "cancel request with the backend's key"))
     }

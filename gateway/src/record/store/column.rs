@@ -27,14 +27,8 @@ pub(in crate::record) trait Value: Sized {
 }
 
 /// Every column family of the current format.
-pub(in crate::record) const NAMES: [&str; 6] = [
-    Meta::NAME,
-    Entries::NAME,
-    Sessions::NAME,
-    SessionEntries::NAME,
-    OpenRequests::NAME,
-    RequestEntries::NAME,
-];
+pub(in crate::record) const NAMES: [&str; 6] =
+    [Meta::NAME, Entries::NAME, Sessions::NAME, SessionEntries::NAME, OpenRequests::NAME, RequestEntries::NAME];
 
 /// Position → sealed entry: the chain itself. All else can be made again from it.
 pub(in crate::record) enum Entries {}

@@ -39,7 +39,8 @@ impl Rocks {
         global.create_if_missing(true);
         global.create_missing_column_families(true);
         let columns = descriptors(options.memtable_bytes);
-        let db = DB::open_cf_descriptors(&global, dir, columns).map_err(|error| explain(dir, Doing::Opening, &error))?;
+        let db =
+            DB::open_cf_descriptors(&global, dir, columns).map_err(|error| explain(dir, Doing::Opening, &error))?;
         Ok(Self { db, dir: dir.to_owned(), scratch: None })
     }
 
@@ -118,9 +119,7 @@ impl Rocks {
 
     pub(super) fn catch_up(&self) -> Result<(), RecordError> {
         match self.scratch {
-            Some(_) => {
-                self.db.try_catch_up_with_primary().map_err(|error| explain(&self.dir, Doing::Reading, &error))
-            }
+            Some(_) => self.db.try_catch_up_with_primary().map_err(|error| explain(&self.dir, Doing::Reading, &error)),
             None => Ok(()),
         }
     }
@@ -242,9 +241,7 @@ fn refuse_foreign(dir: &Path) -> Result<(), RecordError> {
     let key = column::Key::to_bytes(&column::Fact::Format);
     let format = db.get_cf(column, key).map_err(|error| explain(dir, Doing::Reading, &error))?;
     match format.and_then(|bytes| bytes.try_into().ok()).map(u32::from_be_bytes) {
-        Some(found) if found > FORMAT => {
-            Err(RecordError::NewerFormat { dir: dir.to_owned(), found, reads: FORMAT })
-        }
+        Some(found) if found > FORMAT => Err(RecordError::NewerFormat { dir: dir.to_owned(), found, reads: FORMAT }),
         _ => {
             let odd: Vec<_> = names.iter().filter(|name| !known(name)).map(String::as_str).collect();
             let why = format!("it has columns that no format up to {FORMAT} has: {}", odd.join(", "));

@@ -99,10 +99,7 @@ fn the_directory_is_its_owners_alone() {
 /// The names and widths are the format; a change is a new one.
 #[test]
 fn the_columns_of_format_1() {
-    assert_eq!(
-        column::NAMES,
-        ["meta", "entries", "sessions", "session_entries", "open_requests", "request_entries"]
-    );
+    assert_eq!(column::NAMES, ["meta", "entries", "sessions", "session_entries", "open_requests", "request_entries"]);
     assert_eq!(format::FORMAT, 1);
     let session = crate::record::samples::SESSION;
     assert_eq!((session, 258).to_bytes()[15..], [0x11, 0, 0, 0, 0, 0, 0, 1, 2]);

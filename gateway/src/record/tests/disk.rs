@@ -191,7 +191,8 @@ impl Drop for SmallDisk {
 
 /// Ten kilobytes that no compression makes smaller.
 fn incompressible(seed: u64) -> Entry {
-    let blocks = (0u64..320).flat_map(|n| crate::operation::Digest::of(&[seed.to_be_bytes(), n.to_be_bytes()].concat()).0);
+    let blocks =
+        (0u64..320).flat_map(|n| crate::operation::Digest::of(&[seed.to_be_bytes(), n.to_be_bytes()].concat()).0);
     Entry { session: None, ..entry(Body::Control { what: "noise".to_owned(), wire: blocks.collect() }) }
 }
 

@@ -56,7 +56,12 @@ impl Cache {
     }
 
     /// The remembered result for `text`, or what `examine` makes of it.
-    pub(super) fn fetch(&self, text: &[u8], lexical: &Lexical, examine: impl FnOnce(&[u8]) -> Classified) -> Arc<Classified> {
+    pub(super) fn fetch(
+        &self,
+        text: &[u8],
+        lexical: &Lexical,
+        examine: impl FnOnce(&[u8]) -> Classified,
+    ) -> Arc<Classified> {
         if text.len() > LARGEST_KEPT {
             return Arc::new(examine(text));
         }

@@ -44,9 +44,28 @@ pub(super) fn builtin(name: &str) -> Call {
 pub(super) fn takes_row(name: &str) -> bool {
     matches!(
         name,
-        "row_to_json" | "to_json" | "to_jsonb" | "json_agg" | "jsonb_agg" | "array_agg" | "concat" | "format" | "hstore"
-            | "json_build_array" | "jsonb_build_array" | "json_build_object" | "jsonb_build_object" | "record_out"
-            | "concat_ws" | "min" | "max" | "any_value" | "record_send" | "hash_record" | "json_agg_strict" | "jsonb_agg_strict"
+        "row_to_json"
+            | "to_json"
+            | "to_jsonb"
+            | "json_agg"
+            | "jsonb_agg"
+            | "array_agg"
+            | "concat"
+            | "format"
+            | "hstore"
+            | "json_build_array"
+            | "jsonb_build_array"
+            | "json_build_object"
+            | "jsonb_build_object"
+            | "record_out"
+            | "concat_ws"
+            | "min"
+            | "max"
+            | "any_value"
+            | "record_send"
+            | "hash_record"
+            | "json_agg_strict"
+            | "jsonb_agg_strict"
     )
 }
 
@@ -70,8 +89,17 @@ const fn opaque(names: &'static [&'static str], effects: &'static [Effect], why:
 }
 
 const FILES: &[&str] = &[
-    "pg_read_file", "pg_read_file_old", "pg_read_binary_file", "pg_ls_dir", "pg_stat_file", "pg_file_read", "pg_file_write",
-    "pg_file_rename", "pg_file_unlink", "pg_file_sync", "pg_file_length",
+    "pg_read_file",
+    "pg_read_file_old",
+    "pg_read_binary_file",
+    "pg_ls_dir",
+    "pg_stat_file",
+    "pg_file_read",
+    "pg_file_write",
+    "pg_file_rename",
+    "pg_file_unlink",
+    "pg_file_sync",
+    "pg_file_length",
 ];
 
 /// Functions whose effects are known. `pg_sleep` holds a connection and the locks of its transaction: it *runs*.
@@ -83,28 +111,61 @@ static FAMILIES: &[Family] = &[
     family(&["pg_notify"], &[Transfer]),
     family(
         &[
-            "pg_terminate_backend", "pg_cancel_backend", "pg_reload_conf", "pg_rotate_logfile", "pg_rotate_logfile_old",
-            "pg_switch_wal", "pg_switch_xlog", "pg_create_restore_point", "pg_backup_start", "pg_backup_stop",
-            "pg_start_backup", "pg_stop_backup", "pg_promote", "pg_wal_replay_pause", "pg_wal_replay_resume",
-            "pg_log_backend_memory_contexts", "pg_log_standby_snapshot", "pg_stop_making_pinned_objects", "pg_nextoid",
-            "pg_import_system_collations", "pg_stat_force_next_flush", "pg_extension_config_dump",
-            "brin_summarize_new_values", "brin_summarize_range", "brin_desummarize_range", "gin_clean_pending_list",
-            "pg_restore_relation_stats", "pg_restore_attribute_stats", "pg_clear_relation_stats", "pg_clear_attribute_stats",
+            "pg_terminate_backend",
+            "pg_cancel_backend",
+            "pg_reload_conf",
+            "pg_rotate_logfile",
+            "pg_rotate_logfile_old",
+            "pg_switch_wal",
+            "pg_switch_xlog",
+            "pg_create_restore_point",
+            "pg_backup_start",
+            "pg_backup_stop",
+            "pg_start_backup",
+            "pg_stop_backup",
+            "pg_promote",
+            "pg_wal_replay_pause",
+            "pg_wal_replay_resume",
+            "pg_log_backend_memory_contexts",
+            "pg_log_standby_snapshot",
+            "pg_stop_making_pinned_objects",
+            "pg_nextoid",
+            "pg_import_system_collations",
+            "pg_stat_force_next_flush",
+            "pg_extension_config_dump",
+            "brin_summarize_new_values",
+            "brin_summarize_range",
+            "brin_desummarize_range",
+            "gin_clean_pending_list",
+            "pg_restore_relation_stats",
+            "pg_restore_attribute_stats",
+            "pg_clear_relation_stats",
+            "pg_clear_attribute_stats",
         ],
         &[Admin],
     ),
     family(
         &[
-            "pg_hba_file_rules", "pg_ident_file_mappings", "pg_show_all_file_settings", "pg_current_logfile",
-            "pg_get_backend_memory_contexts", "pg_get_shmem_allocations", "pg_logdir_ls",
+            "pg_hba_file_rules",
+            "pg_ident_file_mappings",
+            "pg_show_all_file_settings",
+            "pg_current_logfile",
+            "pg_get_backend_memory_contexts",
+            "pg_get_shmem_allocations",
+            "pg_logdir_ls",
         ],
         &[Read, Admin],
     ),
     family(
         &[
-            "pg_create_logical_replication_slot", "pg_create_physical_replication_slot", "pg_drop_replication_slot",
-            "pg_copy_logical_replication_slot", "pg_copy_physical_replication_slot", "pg_replication_slot_advance",
-            "pg_logical_emit_message", "pg_sync_replication_slots",
+            "pg_create_logical_replication_slot",
+            "pg_create_physical_replication_slot",
+            "pg_drop_replication_slot",
+            "pg_copy_logical_replication_slot",
+            "pg_copy_physical_replication_slot",
+            "pg_replication_slot_advance",
+            "pg_logical_emit_message",
+            "pg_sync_replication_slots",
         ],
         &[Transfer, Admin],
     ),
@@ -116,26 +177,56 @@ static FAMILIES: &[Family] = &[
     family(&["lo_get", "loread", "lo_open", "lo_close", "lo_lseek", "lo_lseek64", "lo_tell", "lo_tell64"], &[Read]),
     opaque(
         &[
-            "query_to_xml", "query_to_xmlschema", "query_to_xml_and_xmlschema", "ts_stat", "ts_rewrite", "xpath_table",
-            "crosstab", "crosstab2", "crosstab3", "crosstab4", "crosstabn", "connectby",
+            "query_to_xml",
+            "query_to_xmlschema",
+            "query_to_xml_and_xmlschema",
+            "ts_stat",
+            "ts_rewrite",
+            "xpath_table",
+            "crosstab",
+            "crosstab2",
+            "crosstab3",
+            "crosstab4",
+            "crosstabn",
+            "connectby",
         ],
         &[Read, Execute, Unknown],
         "runs SQL given to it as text",
     ),
     opaque(
         &[
-            "cursor_to_xml", "cursor_to_xmlschema", "table_to_xml", "table_to_xmlschema", "table_to_xml_and_xmlschema",
-            "schema_to_xml", "schema_to_xmlschema", "schema_to_xml_and_xmlschema", "database_to_xml",
-            "database_to_xmlschema", "database_to_xml_and_xmlschema",
+            "cursor_to_xml",
+            "cursor_to_xmlschema",
+            "table_to_xml",
+            "table_to_xmlschema",
+            "table_to_xml_and_xmlschema",
+            "schema_to_xml",
+            "schema_to_xmlschema",
+            "schema_to_xml_and_xmlschema",
+            "database_to_xml",
+            "database_to_xmlschema",
+            "database_to_xml_and_xmlschema",
         ],
         &[Read, Transfer, Unknown],
         "reads tables that it is told of as text",
     ),
     opaque(
         &[
-            "dblink", "dblink_exec", "dblink_connect", "dblink_connect_u", "dblink_open", "dblink_fetch", "dblink_close",
-            "dblink_send_query", "dblink_get_result", "dblink_build_sql_insert", "dblink_build_sql_update",
-            "dblink_build_sql_delete", "dblink_cancel_query", "dblink_disconnect", "dblink_get_notify",
+            "dblink",
+            "dblink_exec",
+            "dblink_connect",
+            "dblink_connect_u",
+            "dblink_open",
+            "dblink_fetch",
+            "dblink_close",
+            "dblink_send_query",
+            "dblink_get_result",
+            "dblink_build_sql_insert",
+            "dblink_build_sql_update",
+            "dblink_build_sql_delete",
+            "dblink_cancel_query",
+            "dblink_disconnect",
+            "dblink_get_notify",
         ],
         &[Execute, Transfer, Unknown],
         "runs SQL on another server",

@@ -22,7 +22,7 @@
 //! foreign schema for a harmless one, a cast for its type's own, and `row.name` for a column, although users can define
 //! functions behind each of these; views, triggers, rules and column defaults run what their definitions say.
 //! A statement nested deeper than about a hundred levels of the parse tree (some fifty nested calls or chained `||`) is
-//! unknown.
+//! unknown, and so is a text beyond 256 KiB or with runs of thousands of operator characters.
 //!
 //! # Security
 //! PostgreSQL parses a whole simple-query text before it runs any of it, so one lexical state holds for the text.
@@ -278,11 +278,17 @@ impl Classified {
                 }
                 Statement::Execute { name } => match statements.find(name, &prepared) {
                     Some(found) => join(&mut meaning, &found),
-                    None => unresolved(&mut meaning, format!("executes the prepared statement {name}, which this gateway did not see prepared")),
+                    None => unresolved(
+                        &mut meaning,
+                        format!("executes the prepared statement {name}, which this gateway did not see prepared"),
+                    ),
                 },
                 Statement::Fetch { cursor: name } => match cursors.find(name, &cursor) {
                     Some(found) => join(&mut meaning, &found),
-                    None => unresolved(&mut meaning, format!("fetches from the cursor {name}, which this gateway did not see declared")),
+                    None => unresolved(
+                        &mut meaning,
+                        format!("fetches from the cursor {name}, which this gateway did not see declared"),
+                    ),
                 },
                 _ => {}
             }
@@ -363,7 +369,8 @@ impl Classifier {
     /// What `text` does under `lexical`. Blocks for the time of a parse: microseconds, or some ten milliseconds for the largest.
     pub fn classify(&self, text: &[u8], lexical: &Lexical) -> Arc<Classified> {
         self.cache.fetch(text, lexical, |text| {
-            let _one_at_a_time = (text.len() > LARGE).then(|| self.large.lock().unwrap_or_else(PoisonError::into_inner));
+            let _one_at_a_time =
+                (text.len() > LARGE).then(|| self.large.lock().unwrap_or_else(PoisonError::into_inner));
             examine(text, lexical)
         })
     }
@@ -390,6 +397,9 @@ fn parse(text: &[u8], lexical: &Lexical) -> Result<pg_query::protobuf::ParseResu
     if !lexical.utf8 && !text.is_ascii() {
         return Err("has characters beyond ASCII in an encoding other than UTF-8".to_owned());
     }
+    if rescans(text) > MOST_RESCANS {
+        return Err("has runs of operator characters too long to be read".to_owned());
+    }
     let text = str::from_utf8(text).map_err(|_| "is not UTF-8".to_owned())?;
     let mut options = ParserOptions::DISABLE_ESCAPE_STRING_WARNING;
     if !lexical.standard_conforming_strings {
@@ -400,13 +410,28 @@ fn parse(text: &[u8], lexical: &Lexical) -> Result<pg_query::protobuf::ParseResu
     match panic::catch_unwind(AssertUnwindSafe(|| pg_query::parse(text, options))) {
         Ok(Ok(result)) => Ok(result.protobuf),
         Ok(Err(pg_query::Error::Decode(_))) => Err("is nested too deeply to be read".to_owned()),
-        Ok(Err(pg_query::Error::Parse(why))) if why.contains("stack depth") || why.contains("nested too deeply") || why.contains("memory exhausted") => {
+        Ok(Err(pg_query::Error::Parse(why)))
+            if why.contains("stack depth") || why.contains("nested too deeply") || why.contains("memory exhausted") =>
+        {
             Err("is nested too deeply to be read".to_owned())
         }
         Ok(Err(pg_query::Error::Parse(why))) => Err(format!("does not parse as SQL ({why})")),
         Ok(Err(_)) | Err(_) => Err("does not parse as SQL".to_owned()),
     }
 }
+
+/// How often PostgreSQL's lexer may look at characters again: it takes a run of operator characters as one token, gives
+/// most of it back (`+++`, `/*/*`), and takes the rest, so a run costs its length squared; 200 kB of `/*` cost a minute.
+/// The sum of the squares, whatever the runs stand in.
+fn rescans(text: &[u8]) -> usize {
+    text.split(|byte| !OPERATOR_CHARACTERS.contains(byte)).map(|run| run.len() * run.len()).sum()
+}
+
+/// `op_chars` of PostgreSQL's `scan.l`.
+const OPERATOR_CHARACTERS: &[u8] = b"~!@#^&|`?+-*/%<>=";
+
+/// One run of 4096, or as much time in shorter ones: some ten milliseconds.
+const MOST_RESCANS: usize = 4096 * 4096;
 
 /// The meaning of a text that could not be read.
 fn opaque(why: String) -> Classified {
@@ -418,8 +443,12 @@ fn opaque(why: String) -> Classified {
         ("statement_count", json!(1)),
         ("where_missing", json!(false)),
     ]);
-    let meaning =
-        Arc::new(Meaning { effects: Effects::of(Effect::Unknown), objects: Vec::new(), unknown: vec![format!("the statement {why}")], fields });
+    let meaning = Arc::new(Meaning {
+        effects: Effects::of(Effect::Unknown),
+        objects: Vec::new(),
+        unknown: vec![format!("the statement {why}")],
+        fields,
+    });
     let reads = References { whole_row: true, inner_star: true, set_operation: true, ..References::default() };
     Classified { base: meaning.clone(), meaning, statements: vec![Statement::Other], reads }
 }

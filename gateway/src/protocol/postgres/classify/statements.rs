@@ -42,10 +42,18 @@ pub(super) fn outermost(statement: &pb::RawStmt, walk: &mut Walk) -> (String, St
 
 /// Statements whose rows carry the lineage of their outermost select list.
 fn returns_rows_as_they_are(node: &NodeEnum) -> bool {
-    use NodeEnum::{DeclareCursorStmt, DeleteStmt, ExplainStmt, InsertStmt, MergeStmt, PrepareStmt, SelectStmt, UpdateStmt};
+    use NodeEnum::{
+        DeclareCursorStmt, DeleteStmt, ExplainStmt, InsertStmt, MergeStmt, PrepareStmt, SelectStmt, UpdateStmt,
+    };
     matches!(
         node,
-        SelectStmt(_) | InsertStmt(_) | UpdateStmt(_) | DeleteStmt(_) | MergeStmt(_) | PrepareStmt(_) | DeclareCursorStmt(_)
+        SelectStmt(_)
+            | InsertStmt(_)
+            | UpdateStmt(_)
+            | DeleteStmt(_)
+            | MergeStmt(_)
+            | PrepareStmt(_)
+            | DeclareCursorStmt(_)
             | ExplainStmt(_)
     )
 }
@@ -73,7 +81,9 @@ fn kind(node: &NodeEnum) -> String {
             pb::ObjectType::ObjectMatview => "create_materialized_view".to_owned(),
             _ => "create_table_as".to_owned(),
         },
-        NodeEnum::CreateFunctionStmt(create) => if create.is_procedure { "create_procedure" } else { "create_function" }.to_owned(),
+        NodeEnum::CreateFunctionStmt(create) => {
+            if create.is_procedure { "create_procedure" } else { "create_function" }.to_owned()
+        }
         NodeEnum::VariableSetStmt(set) => match set.kind() {
             pb::VariableSetKind::VarReset | pb::VariableSetKind::VarResetAll => "reset".to_owned(),
             _ => "set".to_owned(),
@@ -398,8 +408,13 @@ fn dropped(kind: pb::ObjectType, object: &pb::Node, walk: &mut Walk) {
     let Some((name, qualifiers)) = parts.split_last() else { return };
     let schema = qualifiers.last().copied();
     match kind {
-        Kind::ObjectTable | Kind::ObjectView | Kind::ObjectMatview | Kind::ObjectForeignTable | Kind::ObjectTrigger
-        | Kind::ObjectRule | Kind::ObjectPolicy => walk.table(schema.unwrap_or_default(), name),
+        Kind::ObjectTable
+        | Kind::ObjectView
+        | Kind::ObjectMatview
+        | Kind::ObjectForeignTable
+        | Kind::ObjectTrigger
+        | Kind::ObjectRule
+        | Kind::ObjectPolicy => walk.table(schema.unwrap_or_default(), name),
         Kind::ObjectFunction | Kind::ObjectProcedure | Kind::ObjectRoutine | Kind::ObjectAggregate => {
             walk.object("function", schema, *name);
         }
@@ -579,7 +594,9 @@ impl Tracked for pb::VariableSetStmt {
         let value = matches!(self.kind(), pb::VariableSetKind::VarSetValue).then(|| values(&self.args)).flatten();
         let reset = matches!(self.kind(), pb::VariableSetKind::VarReset);
         match name.as_str() {
-            "role" => Statement::SetRole { role: value.filter(|role| role != "none"), session: false, local: self.is_local },
+            "role" => {
+                Statement::SetRole { role: value.filter(|role| role != "none"), session: false, local: self.is_local }
+            }
             "session_authorization" => Statement::SetRole { role: value, session: true, local: self.is_local },
             _ if reset => Statement::Reset { name },
             _ => Statement::Set { name, value, local: self.is_local },
@@ -674,7 +691,8 @@ impl Visit for pb::ExplainStmt {
 
 /// Whether this option makes `EXPLAIN` run the statement. What is not plainly false is true.
 fn analyzes(option: &pb::DefElem) -> bool {
-    let off = argument(option).is_some_and(|value| matches!(value.to_ascii_lowercase().as_str(), "false" | "off" | "0"));
+    let off =
+        argument(option).is_some_and(|value| matches!(value.to_ascii_lowercase().as_str(), "false" | "off" | "0"));
     option.defname == "analyze" && !off
 }
 
@@ -699,7 +717,8 @@ impl Visit for pb::PrepareStmt {
 
 impl Visit for pb::ExecuteStmt {
     fn visit(&self, walk: &mut Walk) {
-        walk.deferred.insert(format!("executes the prepared statement {}, which this gateway did not see prepared", self.name));
+        walk.deferred
+            .insert(format!("executes the prepared statement {}, which this gateway did not see prepared", self.name));
         walk.object("statement", None, self.name.clone());
         walk.tracked = Some(Statement::Execute { name: self.name.clone() });
         self.children(walk);
@@ -733,7 +752,8 @@ fn alone(inner: &Walk, query: &Option<Box<pb::Node>>) -> Arc<crate::operation::M
 
 impl Visit for pb::FetchStmt {
     fn visit(&self, walk: &mut Walk) {
-        walk.deferred.insert(format!("fetches from the cursor {}, which this gateway did not see declared", self.portalname));
+        walk.deferred
+            .insert(format!("fetches from the cursor {}, which this gateway did not see declared", self.portalname));
         walk.object("cursor", None, self.portalname.clone());
         walk.tracked = Some(Statement::Fetch { cursor: self.portalname.clone() });
         self.children(walk);
@@ -743,7 +763,8 @@ impl Visit for pb::FetchStmt {
 impl Visit for pb::ClosePortalStmt {
     fn visit(&self, walk: &mut Walk) {
         walk.add(Session);
-        walk.tracked = Some(Statement::CloseCursor { name: (!self.portalname.is_empty()).then(|| self.portalname.clone()) });
+        walk.tracked =
+            Some(Statement::CloseCursor { name: (!self.portalname.is_empty()).then(|| self.portalname.clone()) });
         self.children(walk);
     }
 }

@@ -56,8 +56,12 @@ fn corpus_has_the_expected_effects() {
         count += 1;
         let found = examine(text.as_bytes(), &lexical).meaning;
         if found.effects != expected {
-            writeln!(wrong, "{id}: {text}\n    expected {expected}\n    found    {} {:?}", found.effects, found.unknown)
-                .expect("a String takes all");
+            writeln!(
+                wrong,
+                "{id}: {text}\n    expected {expected}\n    found    {} {:?}",
+                found.effects, found.unknown
+            )
+            .expect("a String takes all");
         }
     }
     assert!(count >= 450, "the corpus has only {count} lines");
@@ -77,7 +81,10 @@ fn named(statements: &[Statement]) -> Vec<&str> {
 #[test]
 fn p1_every_statement_of_a_text_counts() {
     assert_eq!(effects("SELECT 1; DROP TABLE t"), "read, delete, schema");
-    assert_eq!(field("SELECT 1; DROP TABLE t; ALTER INDEX i RENAME TO j", "statements"), json!(["select", "drop_table", "alter_index"]));
+    assert_eq!(
+        field("SELECT 1; DROP TABLE t; ALTER INDEX i RENAME TO j", "statements"),
+        json!(["select", "drop_table", "alter_index"])
+    );
     assert_eq!(field("SELECT 1; SELECT 2;", "statement_count"), json!(2));
     assert_eq!(look("SELECT 1; SELECT 2;").statements.len(), 2);
 }
@@ -119,7 +126,8 @@ fn p1_what_cannot_be_read_is_unknown_with_a_reason() {
 #[test]
 fn p2_effects_come_from_the_whole_tree() {
     assert_eq!(effects("WITH d AS (DELETE FROM t RETURNING *) SELECT * FROM d"), "read, delete");
-    let text = "SELECT (SELECT 1 FROM (WITH a AS (SELECT 1) SELECT * FROM a) x) UNION SELECT 1 FROM b WHERE EXISTS (TABLE c)";
+    let text =
+        "SELECT (SELECT 1 FROM (WITH a AS (SELECT 1) SELECT * FROM a) x) UNION SELECT 1 FROM b WHERE EXISTS (TABLE c)";
     assert_eq!(field(text, "tables"), json!([{"schema": "", "name": "b"}, {"schema": "", "name": "c"}]));
     assert_eq!(objects("INSERT INTO s.t SELECT * FROM u"), ["table u", "table s.t"]);
     assert_eq!(field("INSERT INTO s.t SELECT * FROM u", "targets"), json!([{"schema": "s", "name": "t"}]));
@@ -137,7 +145,13 @@ fn p2_a_cte_hides_no_table() {
 
 #[test]
 fn p2_a_missing_where_shows_wherever_it_is() {
-    for text in ["DELETE FROM t", "UPDATE t SET a = 1", "SELECT 1; DELETE FROM t", "WITH d AS (DELETE FROM t) SELECT 1", "EXPLAIN ANALYZE DELETE FROM t"] {
+    for text in [
+        "DELETE FROM t",
+        "UPDATE t SET a = 1",
+        "SELECT 1; DELETE FROM t",
+        "WITH d AS (DELETE FROM t) SELECT 1",
+        "EXPLAIN ANALYZE DELETE FROM t",
+    ] {
         assert_eq!(field(text, "where_missing"), json!(true), "{text}");
     }
     assert_eq!(field("DELETE FROM t WHERE true", "where_missing"), json!(false));
@@ -161,7 +175,17 @@ fn p3_attribute_notation_is_a_call() {
 
 #[test]
 fn p3_only_listed_functions_are_harmless() {
-    for name in ["pg_read_file", "set_config", "nextval", "dblink", "query_to_xml", "lo_export", "pg_sleep", "ts_stat", "ts_rewrite"] {
+    for name in [
+        "pg_read_file",
+        "set_config",
+        "nextval",
+        "dblink",
+        "query_to_xml",
+        "lo_export",
+        "pg_sleep",
+        "ts_stat",
+        "ts_rewrite",
+    ] {
         assert_ne!(functions::builtin(name), functions::Call::Harmless, "{name}");
     }
     for name in ["no_such_function", "pg_catalog", "", "#"] {
@@ -210,8 +234,14 @@ fn p4_a_name_that_nobody_knows_stays_unknown() {
 #[test]
 fn p4_a_cursor_means_its_query() {
     let nothing = |_: &str| None;
-    assert_eq!(look("DECLARE c CURSOR FOR SELECT 1; FETCH c").resolve(nothing, nothing).effects.to_string(), "read, session");
-    assert_eq!(look("DECLARE c CURSOR FOR SELECT 1; CLOSE c; FETCH c").resolve(nothing, nothing).effects.to_string(), "read, execute, session, unknown");
+    assert_eq!(
+        look("DECLARE c CURSOR FOR SELECT 1; FETCH c").resolve(nothing, nothing).effects.to_string(),
+        "read, session"
+    );
+    assert_eq!(
+        look("DECLARE c CURSOR FOR SELECT 1; CLOSE c; FETCH c").resolve(nothing, nothing).effects.to_string(),
+        "read, execute, session, unknown"
+    );
     assert_eq!(look("SELECT 1").resolve(nothing, nothing).effects.to_string(), "read");
 }
 
@@ -230,7 +260,9 @@ fn p7_copy_tells_what_masking_needs() {
             .into(),
     };
     assert_eq!(copy("COPY s.t (a, b) TO STDOUT (FORMAT csv, DELIMITER ';', HEADER, NULL '-')"), expected);
-    let Statement::Copy { to_stdout, from_stdin, format, .. } = copy("COPY t FROM STDIN WITH BINARY") else { panic!("a COPY") };
+    let Statement::Copy { to_stdout, from_stdin, format, .. } = copy("COPY t FROM STDIN WITH BINARY") else {
+        panic!("a COPY")
+    };
     assert_eq!((to_stdout, from_stdin, format), (false, true, CopyFormat::Binary));
     let Statement::Copy { query, relation, .. } = copy("COPY (SELECT ssn FROM t) TO STDOUT") else { panic!("a COPY") };
     assert_eq!((query, relation), (true, None));
@@ -241,8 +273,13 @@ fn p7_copy_tells_what_masking_needs() {
 #[test]
 fn p11_the_tracker_learns_of_roles_and_settings() {
     let one = |text: &str| look(text).statements.swap_remove(0);
-    let set = |name: &str, value: Option<&str>, local| Statement::Set { name: name.to_owned(), value: value.map(str::to_owned), local };
-    let role = |role: Option<&str>, session, local| Statement::SetRole { role: role.map(str::to_owned), session, local };
+    let set = |name: &str, value: Option<&str>, local| Statement::Set {
+        name: name.to_owned(),
+        value: value.map(str::to_owned),
+        local,
+    };
+    let role =
+        |role: Option<&str>, session, local| Statement::SetRole { role: role.map(str::to_owned), session, local };
     assert_eq!(one("SET LOCAL ROLE bob"), role(Some("bob"), false, true));
     assert_eq!(one("SET ROLE NONE"), role(None, false, false));
     assert_eq!(one("RESET ROLE"), role(None, false, false));
@@ -261,7 +298,8 @@ fn p11_the_tracker_learns_of_roles_and_settings() {
 
 #[test]
 fn p12_transaction_statements_are_told_apart() {
-    let found = look("COMMIT; BEGIN READ WRITE; ROLLBACK AND CHAIN; SAVEPOINT a; RELEASE a; ROLLBACK TO a; END").statements;
+    let found =
+        look("COMMIT; BEGIN READ WRITE; ROLLBACK AND CHAIN; SAVEPOINT a; RELEASE a; ROLLBACK TO a; END").statements;
     let name = || "a".to_owned();
     assert_eq!(
         found,
@@ -301,7 +339,12 @@ fn p15_references_show_what_lineage_cannot() {
     ] {
         assert!(reads(text).whole_row, "{text}");
     }
-    for text in ["SELECT s.a FROM (SELECT * FROM t) s", "INSERT INTO u SELECT * FROM t", "COPY (SELECT * FROM t) TO STDOUT", "CREATE TABLE x AS SELECT * FROM t"] {
+    for text in [
+        "SELECT s.a FROM (SELECT * FROM t) s",
+        "INSERT INTO u SELECT * FROM t",
+        "COPY (SELECT * FROM t) TO STDOUT",
+        "CREATE TABLE x AS SELECT * FROM t",
+    ] {
         assert!(reads(text).inner_star, "{text}");
     }
     assert!(reads("SELECT a FROM t UNION SELECT ssn FROM customers").set_operation);
@@ -358,7 +401,10 @@ fn all_is_seen(text: &str, lexical: &Lexical) {
             ("DoStmt", Effect::Unknown),
         ] {
             let later = text.contains("PREPARE") || text.contains("EXPLAIN");
-            assert!(later || !node.contains_key(statement) || seen.meaning.effects.contains(effect), "{statement} left no trace in {text}");
+            assert!(
+                later || !node.contains_key(statement) || seen.meaning.effects.contains(effect),
+                "{statement} left no trace in {text}"
+            );
         }
     }
 }
@@ -379,7 +425,8 @@ fn survives(text: String) -> Classified {
 #[test]
 fn deep_nesting_is_unknown_and_harms_nothing() {
     let n = 100_000;
-    let wrap = |open: &str, core: &str, close: &str, n: usize| format!("SELECT {}{core}{}", open.repeat(n), close.repeat(n));
+    let wrap =
+        |open: &str, core: &str, close: &str, n: usize| format!("SELECT {}{core}{}", open.repeat(n), close.repeat(n));
     let mut texts = Vec::new();
     for n in [60, 150, 1_000, 4_000, 9_000, 20_000, n] {
         texts.push(wrap("(", "1", ")", n));
@@ -405,11 +452,41 @@ fn deep_nesting_is_unknown_and_harms_nothing() {
         let shown: String = text.chars().take(40).collect();
         let found = survives(text);
         let effects = found.meaning.effects;
-        assert!(effects.within(Effects::of(Effect::Read).with(Effect::Unknown).with(Effect::Execute)), "{shown}… {effects}");
+        assert!(
+            effects.within(Effects::of(Effect::Read).with(Effect::Unknown).with(Effect::Execute)),
+            "{shown}… {effects}"
+        );
     }
     let deep = survives(format!("SELECT {}1{}; DROP TABLE t", "f(".repeat(200), ")".repeat(200)));
     assert_eq!(deep.meaning.effects, Effects::of(Effect::Unknown));
     assert_eq!(deep.meaning.unknown, ["the statement is nested too deeply to be read"]);
+}
+
+#[test]
+fn no_text_costs_more_than_its_size() {
+    // Whatever is repeated, the largest text is read in a time that other connections can bear; `/*` once took a minute.
+    let units = "/* + - +- * */ -- = <> @ ` ? | ( ) [ ] , ; . : :: ' '' \" \"\" $ $$ $a $a$ $1 \\ E'\\ U&' U&\" 1 1. .1 1e 0x a ä a. a, (a), a( NOT CASE WHEN \
+                 SELECT UNION AND a=a, a::a, 'a' 'a'\\n B'1' X' #- @- ~- ~+ !+ ^- %- &- |- `- ?- <- >- =- ++- /- /+ */ /**/ --\\n '\\n'";
+    let mut slow = Vec::new();
+    for unit in units.split_whitespace().map(|unit| unit.replace("\\n", "\n")) {
+        for head in ["", "SELECT ", "SELECT '", "SELECT $x$", "SELECT a FROM t WHERE a IN (", "/*"] {
+            for gap in ["", " "] {
+                let body = format!("{unit}{gap}");
+                let text = head.to_owned() + &body.repeat((LARGEST - head.len()) / body.len());
+                let start = Instant::now();
+                examine(text.as_bytes(), &Lexical::default());
+                if start.elapsed().as_millis() > 1_500 {
+                    slow.push(format!("{head}{unit}{gap}: {:?}", start.elapsed()));
+                }
+            }
+        }
+    }
+    assert!(slow.is_empty(), "{slow:#?}");
+    assert!(
+        look(&("SELECT 1 /".to_owned() + &"*".repeat(2_000) + "/")).meaning.unknown.is_empty(),
+        "a frame of stars is common"
+    );
+    assert!(look(&format!("SELECT {}1", "+".repeat(100_000))).meaning.unknown[0].contains("operator characters"));
 }
 
 #[test]
@@ -485,7 +562,10 @@ fn data_statement() -> impl Strategy<Value = String> {
     ];
     (prop::sample::select(shapes), prop::collection::vec(0u32..=999_999_999, 8)).prop_map(|(shape, numbers)| {
         let mut numbers = numbers.iter().cycle();
-        shape.chars().map(|c| if c == '#' { numbers.next().expect("endless").to_string() } else { c.to_string() }).collect()
+        shape
+            .chars()
+            .map(|c| if c == '#' { numbers.next().expect("endless").to_string() } else { c.to_string() })
+            .collect()
     })
 }
 

@@ -103,7 +103,8 @@ impl Walk {
         let reading = mem::replace(&mut self.reading, false);
         relation.visit(self);
         self.reading = reading;
-        let catalog = relation.iter().any(|r| matches!(r.schemaname.as_str(), "" | "pg_catalog") && r.relname.starts_with("pg_"));
+        let catalog =
+            relation.iter().any(|r| matches!(r.schemaname.as_str(), "" | "pg_catalog") && r.relname.starts_with("pg_"));
         if catalog {
             self.add_all(&[Effect::Privilege, Effect::Admin]);
         }
@@ -227,7 +228,8 @@ impl Walk {
 
     /// Walks `below` apart from this walk, as a statement of its own that runs later or never.
     pub(super) fn apart(&mut self, below: impl FnOnce(&mut Walk)) -> Walk {
-        let mut inner = Walk { outermost: self.outermost, reading: self.reading, scope: self.scope.clone(), ..Walk::default() };
+        let mut inner =
+            Walk { outermost: self.outermost, reading: self.reading, scope: self.scope.clone(), ..Walk::default() };
         below(&mut inner);
         inner
     }
@@ -358,9 +360,26 @@ impl Visit for pb::SelectStmt {
 /// Every field of a `SELECT` but `WITH` and `INTO`, which its `visit` sees to.
 fn select_body(select: &pb::SelectStmt, outermost: bool, walk: &mut Walk) {
     let pb::SelectStmt {
-        distinct_clause, into_clause: _, target_list, from_clause, where_clause, group_clause, group_distinct: _, having_clause,
-        window_clause, values_lists, sort_clause, limit_offset, limit_count, limit_option: _, locking_clause, with_clause: _,
-        op: _, all: _, larg, rarg,
+        distinct_clause,
+        into_clause: _,
+        target_list,
+        from_clause,
+        where_clause,
+        group_clause,
+        group_distinct: _,
+        having_clause,
+        window_clause,
+        values_lists,
+        sort_clause,
+        limit_offset,
+        limit_count,
+        limit_option: _,
+        locking_clause,
+        with_clause: _,
+        op: _,
+        all: _,
+        larg,
+        rarg,
     } = select;
     walk.items(target_list, outermost);
     // Plain DISTINCT is a list of one empty place.
@@ -382,7 +401,15 @@ fn select_body(select: &pb::SelectStmt, outermost: bool, walk: &mut Walk) {
 
 impl Visit for pb::InsertStmt {
     fn visit(&self, walk: &mut Walk) {
-        let pb::InsertStmt { relation, cols, select_stmt, on_conflict_clause, returning_clause, with_clause, r#override: _ } = self;
+        let pb::InsertStmt {
+            relation,
+            cols,
+            select_stmt,
+            on_conflict_clause,
+            returning_clause,
+            with_clause,
+            r#override: _,
+        } = self;
         let outermost = mem::take(&mut walk.outermost);
         walk.add(Effect::Write);
         walk.within(with_clause, |walk| {
@@ -447,7 +474,14 @@ impl Visit for pb::DeleteStmt {
 
 impl Visit for pb::MergeStmt {
     fn visit(&self, walk: &mut Walk) {
-        let pb::MergeStmt { relation, source_relation, join_condition, merge_when_clauses, returning_clause, with_clause } = self;
+        let pb::MergeStmt {
+            relation,
+            source_relation,
+            join_condition,
+            merge_when_clauses,
+            returning_clause,
+            with_clause,
+        } = self;
         let outermost = mem::take(&mut walk.outermost);
         walk.add(Effect::Read);
         walk.within(with_clause, |walk| {

@@ -135,7 +135,7 @@ fn integer_hits(detectors: &Detectors, value: &[u8]) -> bool {
 fn float_hits(detectors: &Detectors, value: &[u8]) -> bool {
     let Ok(bytes) = <[u8; 8]>::try_from(value) else { return true };
     let number = f64::from_be_bytes(bytes).abs();
-    number >= 1e12 && number < 1e20 && detectors.hit(format!("{number:.0}").as_bytes())
+    (1e12..1e20).contains(&number) && detectors.hit(format!("{number:.0}").as_bytes())
 }
 
 /// The digits before the point (`numeric_send`: digit count, weight, sign, scale, base-10000 digits).

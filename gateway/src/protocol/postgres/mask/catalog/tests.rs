@@ -1,3 +1,5 @@
+//! What [`super`] (`catalog`) promises.
+
 use super::{super::tests::*, *};
 use crate::mask::{Detector, MaskRule, Select};
 

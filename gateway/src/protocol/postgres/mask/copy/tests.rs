@@ -1,3 +1,5 @@
+//! What [`super`] (`copy`) promises.
+
 use proptest::prelude::*;
 
 use super::{

@@ -1,3 +1,5 @@
+//! What [`super`] (`plan`) promises.
+
 use super::{super::tests::*, *};
 use Treatment::{Detect, Mask, Pass};
 

@@ -1,3 +1,5 @@
+//! What [`super`] (`texts`) promises.
+
 use proptest::prelude::*;
 
 use super::{super::tests::*, *};

@@ -1,3 +1,5 @@
+//! What [`super`] (`value`) promises.
+
 use super::{super::tests::*, *};
 
 fn detect(type_oid: u32, binary: bool, value: &[u8]) -> String {

@@ -1,0 +1,59 @@
+//! Whose operations pass a gate, what all gates share, and how a connection breaks.
+
+use std::{io, sync::Arc};
+
+use super::MaskCache;
+use crate::{
+    config::ReadDurability,
+    hold::Desk,
+    net::{ClientAddr, OriginalDst},
+    operation::{ProtocolName, SessionId},
+    policy::{Policies, Resource},
+    record::Recorder,
+    workload::{Process, Workload},
+};
+
+/// A guarded connection whose caller and destination are known.
+#[derive(Debug, Clone)]
+pub struct Connection {
+    /// The session: one connection, one recording.
+    pub id: SessionId,
+    /// Who.
+    pub workload: Workload,
+    /// The process that connected.
+    pub process: Process,
+    /// The client's own address.
+    pub client: ClientAddr,
+    /// Where it meant to go.
+    pub destination: OriginalDst,
+    /// The resource there; `None` where policy names none.
+    pub resource: Option<Arc<Resource>>,
+    /// The protocol spoken.
+    pub protocol: ProtocolName,
+}
+
+/// What every connection's gate shares.
+#[derive(Clone)]
+pub struct Services {
+    /// Where everything is recorded.
+    pub recorder: Recorder,
+    /// Where people are asked.
+    pub desk: Desk,
+    /// What is allowed.
+    pub policies: Arc<Policies>,
+    /// The resources' masks, compiled.
+    pub masks: MaskCache,
+    /// How durable a read must be before it is forwarded.
+    pub durability: ReadDurability,
+}
+
+/// A stream broke, and whose it was.
+#[derive(Debug, thiserror::Error)]
+pub enum Broken {
+    /// The client's.
+    #[error("the client's connection broke: {0}")]
+    Client(io::Error),
+    /// The backend's.
+    #[error("the backend's connection broke: {0}")]
+    Upstream(io::Error),
+}
