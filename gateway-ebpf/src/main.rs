@@ -40,5 +40,5 @@ fn panic(_: &core::panic::PanicInfo<'_>) -> ! {
 #[cfg(not(target_arch = "bpf"))]
 fn main() -> std::process::ExitCode {
     eprintln!("these are kernel programs: build them with `cargo xtask ebpf`; the gateway loads them");
-    std::process::ExitCode::FAILURE
+    std::process::ExitCode::from(2)
 }

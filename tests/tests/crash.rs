@@ -3,6 +3,8 @@
 //! A few kills by default; all two hundred with `HOLDPOINT_KILLS=200 cargo xtask test-root crash`.
 //! `HOLDPOINT_SEED` repeats a run's points in time as far as the machine allows.
 
+#![allow(clippy::disallowed_methods, reason = "a random moment is waited for; nobody tells when it is there")]
+
 use std::{
     collections::BTreeMap,
     sync::atomic::{AtomicBool, Ordering},
@@ -169,10 +171,11 @@ impl Recorded {
             if let Some(mark) = mark(&text) {
                 requests.insert(event.text("request"), mark.to_owned());
             }
-        } else if event.is("decided") && event.flag("approve") {
-            if let Some(mark) = requests.get(&event.text("request")) {
-                *self.approvals.entry(mark.clone()).or_default() += 1;
-            }
+        } else if event.is("decided")
+            && event.flag("approve")
+            && let Some(mark) = requests.get(&event.text("request"))
+        {
+            *self.approvals.entry(mark.clone()).or_default() += 1;
         }
     }
 }

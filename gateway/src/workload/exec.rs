@@ -150,16 +150,16 @@ impl Cgroup {
 }
 
 impl Drop for Cgroup {
-    #[expect(
-        clippy::disallowed_methods,
-        reason = "nothing else runs in this process, and the kernel has no event for this"
-    )]
     fn drop(&mut self) {
         // The kernel is done with a process an instant after it can be waited for. What the command left running stays
         // in its cgroup, and guarded; the gateway removes the directory when that has ended, too.
         for _ in 0..50 {
             match fs::remove_dir(&self.0) {
                 Err(error) if error.kind() == io::ErrorKind::ResourceBusy && empty(&self.0) => {
+                    #[expect(
+                        clippy::disallowed_methods,
+                        reason = "the kernel tells nobody when a cgroup can be removed"
+                    )]
                     std::thread::sleep(std::time::Duration::from_millis(2));
                 }
                 _ => return,
