@@ -13,7 +13,10 @@ fn main() {
     println!("cargo::rerun-if-changed={}", built.display());
     println!("cargo::rerun-if-changed=build.rs");
     let programs = fs::read(&built).unwrap_or_else(|_| {
-        println!("cargo::warning=no kernel programs at {}: this build cannot intercept; build with `cargo xtask build`", built.display());
+        println!(
+            "cargo::warning=no kernel programs at {}: this build cannot intercept; build with `cargo xtask build`",
+            built.display()
+        );
         Vec::new()
     });
     fs::write(out.join("holdpoint.bpf.o"), programs).expect("OUT_DIR is writable");

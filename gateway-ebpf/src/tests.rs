@@ -48,13 +48,10 @@ fn keys_hold_the_port_in_network_order_and_count_bits_from_the_front() {
 
 #[test]
 fn a_word_that_is_no_action_refuses_and_the_stricter_action_wins() {
-    assert_eq!([0, 1, 2, 3, u32::MAX].map(Action::from_word), [
-        Action::Pass,
-        Action::Intercept,
-        Action::Refuse,
-        Action::Refuse,
-        Action::Refuse
-    ]);
+    assert_eq!(
+        [0, 1, 2, 3, u32::MAX].map(Action::from_word),
+        [Action::Pass, Action::Intercept, Action::Refuse, Action::Refuse, Action::Refuse]
+    );
     assert_eq!(Action::Intercept.stricter(Action::Pass), Action::Intercept);
     assert_eq!(Action::Intercept.stricter(Action::Refuse), Action::Refuse);
 }

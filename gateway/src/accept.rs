@@ -65,7 +65,8 @@ impl Acceptor {
 
     async fn connection(self, stream: TcpStream, client: ClientAddr) {
         // Taken even when the client has hung up already, so that its entry is not left in the kernel.
-        let arrival = Arrival::of(&stream, client.0).and_then(|arrival| self.interceptor.take(&arrival).map_err(std::io::Error::other));
+        let arrival = Arrival::of(&stream, client.0)
+            .and_then(|arrival| self.interceptor.take(&arrival).map_err(std::io::Error::other));
         match arrival {
             Ok(intercepted) => self.serve(stream, client, intercepted).await,
             Err(error) => tracing::warn!(%error, client = %client.0, "closed a connection that was not intercepted"),
@@ -75,7 +76,8 @@ impl Acceptor {
     async fn serve(self, stream: TcpStream, client: ClientAddr, intercepted: Intercepted) {
         let destination = OriginalDst(intercepted.dialled);
         let resource = self.destinations.resource(destination);
-        let protocol = resource.as_ref().and_then(|resource| self.protocols.iter().find(|one| one.name() == resource.protocol));
+        let protocol =
+            resource.as_ref().and_then(|resource| self.protocols.iter().find(|one| one.name() == resource.protocol));
         let connection = Arc::new(Connection {
             id: SessionId::now(),
             workload: self.workloads.find(intercepted.caller.cgroup),

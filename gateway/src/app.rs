@@ -32,7 +32,8 @@ use crate::{
 /// # Errors
 /// What is missing or wrong, with what to do about it.
 pub fn run(config: Config) -> Result<()> {
-    let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build().context("cannot start the runtime")?;
+    let runtime =
+        tokio::runtime::Builder::new_multi_thread().enable_all().build().context("cannot start the runtime")?;
     let done = runtime.block_on(serve(config));
     // What is still running has had its time; nothing here may keep the process alive.
     runtime.shutdown_timeout(Duration::from_millis(200));
@@ -64,7 +65,8 @@ async fn serve(config: Config) -> Result<()> {
     let hierarchy = Hierarchy::find()?;
     let guard: Vec<PathBuf> = config.guard.iter().map(|guard| hierarchy.resolve(guard)).collect();
     for directory in &guard {
-        std::fs::create_dir_all(directory).with_context(|| format!("cannot make the cgroup {}", directory.display()))?;
+        std::fs::create_dir_all(directory)
+            .with_context(|| format!("cannot make the cgroup {}", directory.display()))?;
         interceptor.attach(directory)?;
     }
 
@@ -98,7 +100,13 @@ async fn serve(config: Config) -> Result<()> {
         guard: guard.iter().map(|directory| directory.display().to_string()).collect(),
     };
     start_desk(desk.clone(), admin, socket)?;
-    let follow = Follow { interceptor, destinations, policies: policies.clone(), recorder: recorder.clone(), network: config.network.clone() };
+    let follow = Follow {
+        interceptor,
+        destinations,
+        policies: policies.clone(),
+        recorder: recorder.clone(),
+        network: config.network.clone(),
+    };
     let _watch = policies.watch(|_| {}).context("cannot watch the policies")?;
     tokio::spawn(follow.run());
 
@@ -124,7 +132,8 @@ impl Connections {
     fn start(acceptor: Acceptor, listeners: [Option<TcpListener>; 2]) -> Self {
         // Every connection's task holds the acceptor, so this list lives as long as the last of them.
         let alive = Arc::downgrade(&acceptor.protocols);
-        let loops = listeners.into_iter().flatten().map(|listener| tokio::spawn(acceptor.clone().run(listener))).collect();
+        let loops =
+            listeners.into_iter().flatten().map(|listener| tokio::spawn(acceptor.clone().run(listener))).collect();
         Self { loops, alive }
     }
 
@@ -194,7 +203,10 @@ impl Follow {
 
 /// The desk's timers and the API run on a thread of their own: whatever load bots make, people get through.
 fn start_desk(desk: Desk, admin: Admin, socket: tokio::net::UnixListener) -> Result<()> {
-    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().context("cannot start the desk's runtime")?;
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .build()
+        .context("cannot start the desk's runtime")?;
     let socket = socket.into_std().context("cannot hand over the administration socket")?;
     std::thread::Builder::new().name("desk".into()).spawn(move || {
         runtime.block_on(async {
@@ -213,7 +225,11 @@ fn start_desk(desk: Desk, admin: Admin, socket: tokio::net::UnixListener) -> Res
 
 fn listeners(namespace: &Namespace, port: u16) -> Result<(TcpListener, Option<TcpListener>)> {
     let taken = |address: std::net::SocketAddr| {
-        move || format!("cannot listen on {address}; if another program has the port, set `port:` to a free one, or to 0 for any")
+        move || {
+            format!(
+                "cannot listen on {address}; if another program has the port, set `port:` to a free one, or to 0 for any"
+            )
+        }
     };
     let address = std::net::SocketAddr::from(([127, 0, 0, 1], port));
     let v4 = listen(namespace, address).with_context(taken(address))?;
@@ -244,7 +260,8 @@ pub fn inspector() -> Box<Inspector> {
             }
             None => {
                 let known: Vec<_> = protocol::all().iter().map(|protocol| protocol.name().to_string()).collect();
-                let message = format!("unknown protocol `{}`; expected one of: {}", resource.protocol, known.join(", "));
+                let message =
+                    format!("unknown protocol `{}`; expected one of: {}", resource.protocol, known.join(", "));
                 objections.push(Objection { key: "protocol".into(), index: None, message });
             }
         }
@@ -273,12 +290,18 @@ fn salt(config: &Config) -> Result<crate::mask::Salt> {
     let mut key = [0; 32];
     match std::fs::read(&path) {
         Ok(read) => {
-            key = read.try_into().map_err(|_| anyhow::anyhow!("{} is not a key of 32 bytes; restore it, or remove it to make a new one", path.display()))?;
+            key = read.try_into().map_err(|_| {
+                anyhow::anyhow!(
+                    "{} is not a key of 32 bytes; restore it, or remove it to make a new one",
+                    path.display()
+                )
+            })?;
         }
         Err(error) if error.kind() == std::io::ErrorKind::NotFound => {
             getrandom::fill(&mut key).context("no random numbers for the masking key")?;
             let made = std::fs::OpenOptions::new().write(true).create_new(true).mode(0o600).open(&path);
-            made.and_then(|mut file| file.write_all(&key)).with_context(|| format!("cannot write {}", path.display()))?;
+            made.and_then(|mut file| file.write_all(&key))
+                .with_context(|| format!("cannot write {}", path.display()))?;
         }
         Err(error) => return Err(error).with_context(|| format!("cannot read {}", path.display())),
     }

@@ -152,6 +152,7 @@ mod seconds {
 
     pub(super) fn deserialize<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Duration, D::Error> {
         let text = String::deserialize(deserializer)?;
-        humantime::parse_duration(&text).map_err(|_| D::Error::custom(format!("`{text}` is not a duration; write it as `15s` or `5m`")))
+        humantime::parse_duration(&text)
+            .map_err(|_| D::Error::custom(format!("`{text}` is not a duration; write it as `15s` or `5m`")))
     }
 }

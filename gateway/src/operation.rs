@@ -105,7 +105,9 @@ impl fmt::Display for Effect {
 
 /// The word is no [`Effect`].
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-#[error("`{0}` is not an effect; expected one of read, write, delete, schema, privilege, execute, transfer, session, admin, unknown")]
+#[error(
+    "`{0}` is not an effect; expected one of read, write, delete, schema, privilege, execute, transfer, session, admin, unknown"
+)]
 pub struct NoSuchEffect(pub String);
 
 impl FromStr for Effect {

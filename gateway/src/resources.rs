@@ -33,7 +33,9 @@ pub struct Resolved {
 #[derive(Debug, thiserror::Error)]
 pub enum ResolveError {
     /// A resource's host has no address now. Were it left out, its connections would be direct.
-    #[error("resource {resource}: the host {host} cannot be resolved: {source}; write its address, or try again when the resolver answers")]
+    #[error(
+        "resource {resource}: the host {host} cannot be resolved: {source}; write its address, or try again when the resolver answers"
+    )]
     Host {
         /// Which resource.
         resource: String,
@@ -92,7 +94,8 @@ fn addresses(resource: &Resource, endpoint: &crate::policy::Endpoint) -> Result<
     if !endpoint.addresses.is_empty() {
         return Ok(endpoint.addresses.iter().map(|ip| SocketAddr::new(*ip, endpoint.port)).collect());
     }
-    let failed = |source| ResolveError::Host { resource: resource.name.to_string(), host: endpoint.host.clone(), source };
+    let failed =
+        |source| ResolveError::Host { resource: resource.name.to_string(), host: endpoint.host.clone(), source };
     Ok((endpoint.host.as_str(), endpoint.port).to_socket_addrs().map_err(failed)?.collect())
 }
 

@@ -42,8 +42,11 @@ impl Cgroup {
     /// What would not go, in words.
     pub(crate) fn remove(&self) -> Result<(), String> {
         // One write kills the whole subtree, and nothing in it can fork its way out.
-        fs::write(self.0.join("cgroup.kill"), "1").map_err(|error| format!("cannot kill {}: {error}", self.0.display()))?;
-        eventually("the cgroup is empty", Duration::from_secs(10), || Self::processes(&self.0).is_empty().then_some(()));
+        fs::write(self.0.join("cgroup.kill"), "1")
+            .map_err(|error| format!("cannot kill {}: {error}", self.0.display()))?;
+        eventually("the cgroup is empty", Duration::from_secs(10), || {
+            Self::processes(&self.0).is_empty().then_some(())
+        });
         remove_tree(&self.0).map_err(|error| format!("cannot remove {}: {error}", self.0.display()))
     }
 }
@@ -62,13 +65,18 @@ pub(crate) fn sweep(prefix: &str) {
 /// Where cgroup v2 is mounted: found by file-system type, since hybrid set-ups have it beside version 1.
 fn mount() -> PathBuf {
     let mounts = fs::read_to_string("/proc/self/mounts").expect("procfs is mounted");
-    let found = mounts.lines().map(|line| line.split(' ').collect::<Vec<_>>()).find(|fields| fields.get(2) == Some(&"cgroup2"));
+    let found =
+        mounts.lines().map(|line| line.split(' ').collect::<Vec<_>>()).find(|fields| fields.get(2) == Some(&"cgroup2"));
     PathBuf::from(found.expect("cgroup v2 is mounted; try: mount -t cgroup2 none /sys/fs/cgroup")[1])
 }
 
 fn children(directory: &Path) -> Vec<PathBuf> {
     let Ok(entries) = fs::read_dir(directory) else { return Vec::new() };
-    entries.flatten().filter(|entry| entry.file_type().is_ok_and(|kind| kind.is_dir())).map(|entry| entry.path()).collect()
+    entries
+        .flatten()
+        .filter(|entry| entry.file_type().is_ok_and(|kind| kind.is_dir()))
+        .map(|entry| entry.path())
+        .collect()
 }
 
 fn remove_tree(directory: &Path) -> io::Result<()> {

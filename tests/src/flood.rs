@@ -101,7 +101,10 @@ fn bad_reply(pace: &mut Pace) -> Vec<u8> {
         10 => wire::message(b'H', &[&[pace.byte(), 0x7f, 0xff][..], &noise(pace, 4)].concat()),
         11 => wire::message(b'K', &noise(pace, 5)),
         _ => {
-            let row = [wire::message(b'T', b"\0\x01x\0\0\0\0\0\0\0\0\0\0\x19\xff\xff\xff\xff\xff\xff\0\0"), wire::message(b'D', b"\0\x01\0\0\0\x01x")];
+            let row = [
+                wire::message(b'T', b"\0\x01x\0\0\0\0\0\0\0\0\0\0\x19\xff\xff\xff\xff\xff\xff\0\0"),
+                wire::message(b'D', b"\0\x01\0\0\0\x01x"),
+            ];
             damage(pace, [row.concat(), wire::message(b'C', b"SELECT 1\0"), wire::message(b'Z', b"I")].concat())
         }
     }

@@ -17,10 +17,7 @@ use nix::unistd::{Pid, geteuid};
 use tempfile::TempDir;
 
 use crate::{
-    Bot, Gateway, Outcome, Postgres, Record, Rules, Running, cgroup,
-    cgroup::Cgroup,
-    namespace::MountSpace,
-    python,
+    Bot, Gateway, Outcome, Postgres, Record, Rules, Running, cgroup, cgroup::Cgroup, namespace::MountSpace, python,
 };
 
 /// A cgroup subtree, a mount namespace, a directory, and the gateway that guards them.
@@ -48,21 +45,16 @@ impl Lab {
             cgroup::sweep(PREFIX);
         }
         let cgroup = Cgroup::make(&format!("{PREFIX}{}-{number}-{name}", std::process::id()));
-        let dir = tempfile::Builder::new().prefix("holdpoint-lab-").tempdir().expect("a temporary directory can be made");
+        let dir =
+            tempfile::Builder::new().prefix("holdpoint-lab-").tempdir().expect("a temporary directory can be made");
         open_to_all(dir.path());
         for part in ["bpf", "state", "run", "policies", "bin"] {
             fs::create_dir(dir.path().join(part)).expect("the directory is new and ours");
         }
         let binds = binds(dir.path());
         let space = MountSpace::make(&dir.path().join("bpf"), &binds);
-        let lab = Self {
-            name: name.to_owned(),
-            settings: Mutex::default(),
-            gateway: Mutex::new(None),
-            space,
-            cgroup,
-            dir,
-        };
+        let lab =
+            Self { name: name.to_owned(), settings: Mutex::default(), gateway: Mutex::new(None), space, cgroup, dir };
         lab.default_settings();
         lab
     }

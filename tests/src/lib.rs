@@ -9,7 +9,10 @@
 //!
 //! Root is required. Without it a test fails and says which command would work; nothing is skipped.
 
-#![allow(clippy::disallowed_methods, reason = "the lab waits for other processes, which tell nobody; every wait has a deadline")]
+#![allow(
+    clippy::disallowed_methods,
+    reason = "the lab waits for other processes, which tell nobody; every wait has a deadline"
+)]
 
 mod approvals;
 mod backend;

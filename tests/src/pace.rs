@@ -14,7 +14,10 @@ impl Pace {
     }
 
     /// The next 64 bits.
-    #[expect(clippy::should_implement_trait, reason = "an endless stream; an iterator's Option would only be in the way")]
+    #[expect(
+        clippy::should_implement_trait,
+        reason = "an endless stream; an iterator's Option would only be in the way"
+    )]
     pub fn next(&mut self) -> u64 {
         self.0 ^= self.0 >> 12;
         self.0 ^= self.0 << 25;

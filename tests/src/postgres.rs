@@ -132,7 +132,8 @@ impl Postgres {
 
     /// Everything that the backend logged.
     pub fn log(&self) -> String {
-        String::from_utf8_lossy(&fs::read(self.dir.join(LOG)).expect("PostgreSQL was started with this log")).into_owned()
+        String::from_utf8_lossy(&fs::read(self.dir.join(LOG)).expect("PostgreSQL was started with this log"))
+            .into_owned()
     }
 
     /// Whether `marker` stands anywhere in the log, in a statement, an error or a connection's name.
@@ -224,7 +225,8 @@ fn free_port() -> u16 {
 /// The newest installed PostgreSQL's programs.
 fn programs() -> PathBuf {
     let versions = fs::read_dir("/usr/lib/postgresql").expect("PostgreSQL is not installed; run: cargo xtask setup");
-    let mut versions: Vec<_> = versions.flatten().map(|entry| entry.path().join("bin")).filter(|bin| bin.join("postgres").exists()).collect();
+    let mut versions: Vec<_> =
+        versions.flatten().map(|entry| entry.path().join("bin")).filter(|bin| bin.join("postgres").exists()).collect();
     versions.sort();
     versions.pop().expect("PostgreSQL's server is not installed; run: cargo xtask setup")
 }
@@ -277,14 +279,28 @@ fn make_template(template: &Path) {
     let path = dir.display().to_string();
     let initdb = programs().join("initdb").display().to_string();
     let as_postgres = ["runuser", "-u", "postgres", "--"];
-    let init = [initdb.as_str(), "-D", &path, "-U", "postgres", "-A", "trust", "-E", "UTF8", "--locale=C", "--wal-segsize=1", "--no-sync"];
+    let init = [
+        initdb.as_str(),
+        "-D",
+        &path,
+        "-U",
+        "postgres",
+        "-A",
+        "trust",
+        "-E",
+        "UTF8",
+        "--locale=C",
+        "--wal-segsize=1",
+        "--no-sync",
+    ];
     python::must_run(&[&as_postgres[..], &init].concat());
     fs::write(dir.join("pg_hba.conf"), HBA).expect("initdb made the directory");
     let child = launch(&dir, free_port()).expect("a fresh PostgreSQL starts");
     let port = fs::read_to_string(dir.join("postmaster.pid")).expect("it runs");
     let port = port.lines().nth(3).expect("the fourth line is the port").parse().expect("a port");
     let mut pg = Postgres { child, port, dir: dir.clone() };
-    let create = Command::new("createdb").args(["-h", &path, "-p", &port.to_string(), "-U", "postgres", "shop"]).status();
+    let create =
+        Command::new("createdb").args(["-h", &path, "-p", &port.to_string(), "-U", "postgres", "shop"]).status();
     assert!(create.expect("createdb is installed").success(), "createdb failed: {}", pg.log());
     pg.admin(SHOP);
     // A fast shutdown: the copy must not need recovery.

@@ -1,11 +1,6 @@
 //! Python with the drivers that bots use, made once per machine.
 
-use std::{
-    env, fs,
-    fs::File,
-    path::PathBuf,
-    process::Command,
-};
+use std::{env, fs, fs::File, path::PathBuf, process::Command};
 
 use nix::fcntl::{Flock, FlockArg};
 
@@ -22,7 +17,14 @@ pub fn venv() -> PathBuf {
     let path = venv.display().to_string();
     // The system's own Python: one in somebody's home directory is out of reach for the bots' user.
     must_run(&["/usr/bin/python3", "-m", "venv", "--clear", &path]);
-    must_run(&[&format!("{path}/bin/pip"), "install", "--quiet", "--disable-pip-version-check", "psycopg[binary]", "asyncpg"]);
+    must_run(&[
+        &format!("{path}/bin/pip"),
+        "install",
+        "--quiet",
+        "--disable-pip-version-check",
+        "psycopg[binary]",
+        "asyncpg",
+    ]);
     fs::write(venv.join(COMPLETE), "").expect("the environment was just made");
     venv
 }
@@ -50,7 +52,12 @@ pub(crate) fn lock(name: &str) -> Flock<File> {
 pub(crate) fn must_run(argv: &[&str]) {
     let ran = Command::new(argv[0]).args(&argv[1..]).output();
     let ran = ran.unwrap_or_else(|error| panic!("cannot run {argv:?}: {error}"));
-    assert!(ran.status.success(), "{argv:?} failed:\n{}{}", String::from_utf8_lossy(&ran.stdout), String::from_utf8_lossy(&ran.stderr));
+    assert!(
+        ran.status.success(),
+        "{argv:?} failed:\n{}{}",
+        String::from_utf8_lossy(&ran.stdout),
+        String::from_utf8_lossy(&ran.stderr)
+    );
 }
 
 /// There when everything is.

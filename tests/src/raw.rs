@@ -133,7 +133,11 @@ impl Raw {
     pub fn bytes(&mut self, conn: Conn, count: usize) -> Vec<u8> {
         let until = Instant::now() + LIMIT;
         while self.heard(conn).bytes.len() < count {
-            assert!(Instant::now() < until && self.heard(conn).ended.is_none(), "too few bytes: {:?}", self.heard(conn));
+            assert!(
+                Instant::now() < until && self.heard(conn).ended.is_none(),
+                "too few bytes: {:?}",
+                self.heard(conn)
+            );
             self.listen(Duration::from_millis(100));
         }
         self.heard(conn).bytes.drain(..count).collect()
@@ -179,7 +183,8 @@ impl Raw {
 
 /// Messages as a person reads them in a failure.
 pub fn shown(messages: &[Message]) -> String {
-    let each: Vec<_> = messages.iter().map(|message| format!("{}{:?}", char::from(message.kind), message.text())).collect();
+    let each: Vec<_> =
+        messages.iter().map(|message| format!("{}{:?}", char::from(message.kind), message.text())).collect();
     each.join(" ")
 }
 

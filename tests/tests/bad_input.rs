@@ -35,7 +35,10 @@ fn assert_nothing_lost(lab: &Lab, pg: &Postgres) {
 fn unknown_key_in_a_policy() {
     let (lab, pg) = with_a_past("policy-key");
     let good = rules();
-    lab.policies(&good.resource(pg.port()), "policy: p\nmatch: { effects: [schema] }\ndecide: refuse\nunles: { resource: shop }\n");
+    lab.policies(
+        &good.resource(pg.port()),
+        "policy: p\nmatch: { effects: [schema] }\ndecide: refuse\nunles: { resource: shop }\n",
+    );
     let said = lab.start_failing().says(&["policies.yaml:4", "unles", "unless"]);
     assert!(!said.all().contains("panicked"), "{said}");
     let checked = lab.holdpoint(&["policy", "check", &lab.path("policies").display().to_string()]);
@@ -141,7 +144,9 @@ fn unreadable_files() {
     fs::write(&policy, [b"policy: p\n".as_slice(), &[0xff, 0xfe]].concat()).expect("it is ours");
     lab.start_failing().says(&["policies.yaml:2", "UTF-8"]);
     fs::write(&policy, good).expect("it is ours");
-    lab.holdpoint(&["run", "--config", "/nowhere/holdpoint.yaml"]).failed().says(&["/nowhere/holdpoint.yaml", "cannot read"]);
+    lab.holdpoint(&["run", "--config", "/nowhere/holdpoint.yaml"])
+        .failed()
+        .says(&["/nowhere/holdpoint.yaml", "cannot read"]);
 
     // For somebody who is not root, a file without permission.
     let secret = lab.path("policies/resource.yaml");

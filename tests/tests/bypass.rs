@@ -293,7 +293,10 @@ fn p4_portal_executed_again_with_a_row_limit_is_judged_and_recorded_again() {
     let (conn, _) = raw.log_in(pg.port());
     let begin = [wire::parse("", "SELECT id FROM target ORDER BY id /*portal*/"), wire::bind("p", "", &[])].concat();
     raw.query(conn, "BEGIN");
-    raw.send(conn, &[begin, wire::execute("p", 1), wire::execute("p", 1), wire::execute("p", 1), wire::sync()].concat());
+    raw.send(
+        conn,
+        &[begin, wire::execute("p", 1), wire::execute("p", 1), wire::execute("p", 1), wire::sync()].concat(),
+    );
     let answer = raw.until(conn, b'Z');
     assert_eq!(answer.iter().filter(|message| message.kind == b'D').count(), 3, "{}", shown(&answer));
     assert_eq!(answer.iter().filter(|message| message.kind == b's').count(), 3, "suspended after each row");
@@ -324,7 +327,8 @@ fn p5_pipeline_is_held_from_the_first_held_message_on() {
     let tags: Vec<_> = answer.iter().filter(|message| message.kind == b'C').map(|message| message.text()).collect();
     assert_eq!(tags, ["INSERT 0 1\0", "DELETE 1\0", "INSERT 0 1\0"], "in the order in which they were sent");
     let order: Vec<_> = pg.logged_statements().into_iter().filter(|statement| statement.text.contains("/*")).collect();
-    let marks: Vec<_> = order.iter().map(|statement| statement.text.rsplit("/*").next().unwrap_or_default().to_owned()).collect();
+    let marks: Vec<_> =
+        order.iter().map(|statement| statement.text.rsplit("/*").next().unwrap_or_default().to_owned()).collect();
     assert_eq!(marks, ["first*/", "held*/", "last*/"]);
 }
 
@@ -351,7 +355,11 @@ fn p5_after_a_denial_everything_up_to_sync_is_discarded() {
     assert_eq!(first.last().map(|message| message.body.clone()), Some(b"I".to_vec()), "no transaction is left open");
     let second = raw.until(conn, b'Z');
     assert!(second.iter().any(|message| message.text() == "INSERT 0 1\0"), "{}", shown(&second));
-    assert_eq!(pg.admin("SELECT string_agg(id::text, ',' ORDER BY id) FROM target"), "1,2,3,13", "rolled back to before the pipeline");
+    assert_eq!(
+        pg.admin("SELECT string_agg(id::text, ',' ORDER BY id) FROM target"),
+        "1,2,3,13",
+        "rolled back to before the pipeline"
+    );
     assert!(!pg.saw("/*discarded*/") && !pg.saw("/*held*/"));
 }
 
@@ -377,7 +385,12 @@ fn p7_copy_replication_and_programs() {
     assert_each_refused(
         &lab,
         &pg,
-        &["COPY target FROM STDIN", "COPY orders TO PROGRAM 'cat'", "COPY orders FROM PROGRAM 'id'", "COPY target FROM '/etc/passwd'"],
+        &[
+            "COPY target FROM STDIN",
+            "COPY orders TO PROGRAM 'cat'",
+            "COPY orders FROM PROGRAM 'id'",
+            "COPY target FROM '/etc/passwd'",
+        ],
     );
     let said = lab.bot("ci").psql(&pg.url(), "COPY customers TO STDOUT");
     assert_masked(&lab, &said);
@@ -389,7 +402,11 @@ fn p7_copy_replication_and_programs() {
     let conn = raw.open("127.0.0.1", pg.port());
     raw.send(conn, &wire::startup(&[("user", "app"), ("database", "shop"), ("replication", "database")]));
     let (messages, _) = raw.until_closed(conn);
-    assert!(messages.iter().any(|message| message.kind == b'E' && message.text().contains("replication")), "{}", shown(&messages));
+    assert!(
+        messages.iter().any(|message| message.kind == b'E' && message.text().contains("replication")),
+        "{}",
+        shown(&messages)
+    );
     assert!(!pg.saw("replication connection"));
 }
 
@@ -408,7 +425,10 @@ fn p7_copy_in_data_is_recorded_before_the_backend_has_it() {
     psql.write("COPY target FROM STDIN;\n41\n42\n\\.\nSELECT 'copied';\n");
     psql.finish(Duration::from_secs(10)).ok().says(&["COPY 2", "copied"]);
     assert_eq!(pg.admin("SELECT count(*) FROM target WHERE id IN (41, 42)"), "2");
-    assert!(lab.record().contains("41\n42") || (lab.record().contains("41\n") && lab.record().contains("42\n")), "the rows are in the record");
+    assert!(
+        lab.record().contains("41\n42") || (lab.record().contains("41\n") && lab.record().contains("42\n")),
+        "the rows are in the record"
+    );
 }
 
 #[test]
@@ -416,7 +436,12 @@ fn p9_cancel_requests_go_by_the_gateways_own_keys() {
     let (lab, pg) = Lab::with_shop("p9", &Rules::allowing());
     let mut raw = lab.bot("ci").raw();
     let (conn, heard) = raw.log_in(pg.port());
-    let key = heard.iter().find(|message| message.kind == b'K').expect("BackendKeyData comes before ReadyForQuery").body.clone();
+    let key = heard
+        .iter()
+        .find(|message| message.kind == b'K')
+        .expect("BackendKeyData comes before ReadyForQuery")
+        .body
+        .clone();
     let shown_pid = u32::from_be_bytes([key[0], key[1], key[2], key[3]]);
 
     // A bot that could learn the real key could cancel past the gateway's eyes.
@@ -543,7 +568,13 @@ fn v8_strange_startups_end_at_once() {
     let negative = 0x8000_0000_u32.to_be_bytes().to_vec();
     let zero = vec![0, 0, 0, 0, 0, 3, 0, 0];
     let unterminated = wire::untyped(&[&(3_u32 << 16).to_be_bytes()[..], b"user\0app"].concat());
-    for (what, bytes) in [("empty name", empty_name), ("huge", huge), ("negative", negative), ("zero", zero), ("unterminated", unterminated)] {
+    for (what, bytes) in [
+        ("empty name", empty_name),
+        ("huge", huge),
+        ("negative", negative),
+        ("zero", zero),
+        ("unterminated", unterminated),
+    ] {
         let started = Instant::now();
         let mut raw = lab.bot("ci").raw();
         let conn = raw.open("127.0.0.1", pg.port());
@@ -681,7 +712,11 @@ fn a5_a_long_statement_is_not_hidden_by_its_length() {
     psql.write(&sql.replacen(';', "\\;", 1));
     let request = lab.held();
     let shown = lab.holdpoint(&["approvals", "show", &request.id]).ok();
-    assert!(shown.stdout.contains("DROP TABLE target"), "what it does is not shown: {}", &shown.stdout[..shown.stdout.len().min(2000)]);
+    assert!(
+        shown.stdout.contains("DROP TABLE target"),
+        "what it does is not shown: {}",
+        &shown.stdout[..shown.stdout.len().min(2000)]
+    );
     assert!(shown.stdout.contains("200"), "its size is not shown");
     lab.deny(&request).ok();
     psql.finish(Duration::from_secs(10));

@@ -41,7 +41,16 @@ fn psycopg_speaks_the_extended_protocol() {
     let (lab, pg) = Lab::with_shop("psycopg", &rules());
     for method in Method::ALL {
         let said = lab.bot("ci").python(PSYCOPG, &pg.url_of(method)).ok();
-        let said = said.says(&["text 2", "binary 2", "server 2", "pipeline 1 2", "copied out", "refused 42501", "alive 42", "copied in 2"]);
+        let said = said.says(&[
+            "text 2",
+            "binary 2",
+            "server 2",
+            "pipeline 1 2",
+            "copied out",
+            "refused 42501",
+            "alive 42",
+            "copied in 2",
+        ]);
         assert_masked(&lab, &said);
     }
     assert_eq!(pg.ran("DROP TABLE"), 0);

@@ -49,12 +49,24 @@ pub fn answer<L: Language>(gate: &mut Gate, reply: &mut Reply, language: &mut L)
 
 #[test]
 fn v17_nothing_is_forwarded_without_a_receipt() {
-    refused("E0451", "Cleared", "pub fn f(receipt: Receipt) -> Cleared { Cleared { wire: Default::default(), _receipt: receipt } }");
+    refused(
+        "E0451",
+        "Cleared",
+        "pub fn f(receipt: Receipt) -> Cleared { Cleared { wire: Default::default(), _receipt: receipt } }",
+    );
     refused("E0451", "Receipt", "pub fn f() -> Receipt { Receipt { position: 1 } }");
     refused("E0308", "Cleared", "pub fn f(gate: &mut Gate, settled: Settled) { let _ = gate.forward(settled); }");
-    refused("E0308", "Cleared", "pub fn f(gate: &mut Gate, frame: Frame) { let _ = gate.forward(frame.wire().clone()); }");
+    refused(
+        "E0308",
+        "Cleared",
+        "pub fn f(gate: &mut Gate, frame: Frame) { let _ = gate.forward(frame.wire().clone()); }",
+    );
     refused("E0616", "Gate", "pub fn f(gate: &mut Gate) { let _ = &gate.upstream; }");
-    refused("E0382", "Cleared", "pub fn f(gate: &mut Gate, cleared: Cleared) { let _ = gate.forward(cleared); let _ = gate.forward(cleared); }");
+    refused(
+        "E0382",
+        "Cleared",
+        "pub fn f(gate: &mut Gate, cleared: Cleared) { let _ = gate.forward(cleared); let _ = gate.forward(cleared); }",
+    );
     refused("E0277", "Cleared", "pub fn f(cleared: Cleared) -> Cleared { Clone::clone(&cleared) }");
     refused("E0277", "Receipt", "pub fn f(receipt: Receipt) -> Receipt { Clone::clone(&receipt) }");
     refused("E0616", "Cleared", "pub fn f(cleared: Cleared) -> usize { cleared.wire.len() }");
@@ -62,22 +74,42 @@ fn v17_nothing_is_forwarded_without_a_receipt() {
 
 #[test]
 fn no_stage_before_the_record_is_skipped() {
-    refused("E0451", "Settled", "pub fn f(judged: Judged) -> Settled { Settled { judged, request: None, refusal: None, cancelled: false } }");
+    refused(
+        "E0451",
+        "Settled",
+        "pub fn f(judged: Judged) -> Settled { Settled { judged, request: None, refusal: None, cancelled: false } }",
+    );
     refused("E0624", "yes", "pub fn f(judged: Judged) -> Settled { Settled::yes(judged, None) }");
     refused("E0308", "Settled", "pub async fn f(gate: &mut Gate, judged: Judged) { gate.record(judged).await; }");
-    refused("E0308", "Judged", "pub async fn f(gate: &mut Gate, operation: Operation) { gate.settle(operation).await; }");
-    refused("E0382", "held", "pub fn f(held: Held, gate: &Gate, ended: &holdpoint::hold::Ended) { held.released(gate.connection(), ended); held.released(gate.connection(), ended); }");
+    refused(
+        "E0308",
+        "Judged",
+        "pub async fn f(gate: &mut Gate, operation: Operation) { gate.settle(operation).await; }",
+    );
+    refused(
+        "E0382",
+        "held",
+        "pub fn f(held: Held, gate: &Gate, ended: &holdpoint::hold::Ended) { held.released(gate.connection(), ended); held.released(gate.connection(), ended); }",
+    );
 }
 
 #[test]
 fn v16_nothing_is_delivered_without_masking_and_recording() {
-    refused("E0451", "Deliverable", "pub fn f() -> Deliverable { Deliverable { wire: Default::default(), _receipt: None } }");
+    refused(
+        "E0451",
+        "Deliverable",
+        "pub fn f() -> Deliverable { Deliverable { wire: Default::default(), _receipt: None } }",
+    );
     refused("E0451", "Masked", "pub fn f() -> Masked { Masked { wire: Default::default(), of: None, values: 0 } }");
     refused("E0308", "Deliverable", "pub fn f(gate: &mut Gate, masked: Masked) { let _ = gate.deliver(masked); }");
     refused("E0308", "Masked", "pub fn f(gate: &mut Gate, reply: Reply) { let _ = gate.record_reply(reply); }");
     refused("E0308", "Deliverable", "pub fn f(gate: &mut Gate, reply: Reply) { let _ = gate.deliver(reply); }");
     refused("E0616", "Gate", "pub fn f(gate: &mut Gate) { let _ = &gate.client; }");
-    refused("E0382", "Deliverable", "pub fn f(gate: &mut Gate, d: Deliverable) { let _ = gate.deliver(d); let _ = gate.deliver(d); }");
+    refused(
+        "E0382",
+        "Deliverable",
+        "pub fn f(gate: &mut Gate, d: Deliverable) { let _ = gate.deliver(d); let _ = gate.deliver(d); }",
+    );
 }
 
 /// The program must be refused with `code`, in a message that names `word`, and with no other error.
@@ -85,7 +117,10 @@ fn v16_nothing_is_delivered_without_masking_and_recording() {
 fn refused(code: &str, word: &str, program: &str) {
     let said = compile(program);
     let codes: Vec<_> = said.lines().filter_map(|line| line.strip_prefix("error[")?.split(']').next()).collect();
-    assert!(!codes.is_empty() && codes.iter().all(|found| *found == code), "wanted {code} for {program}\nfound {codes:?}\n{said}");
+    assert!(
+        !codes.is_empty() && codes.iter().all(|found| *found == code),
+        "wanted {code} for {program}\nfound {codes:?}\n{said}"
+    );
     assert!(said.contains(word), "{word} is not named for {program}\n{said}");
 }
 
@@ -117,5 +152,7 @@ fn newest(deps: &Path, prefix: &str) -> PathBuf {
         name.starts_with(prefix) && path.extension().is_some_and(|kind| kind == "rlib")
     });
     let changed = |path: &PathBuf| fs::metadata(path).and_then(|facts| facts.modified()).ok();
-    libraries.max_by_key(changed).unwrap_or_else(|| panic!("no {prefix}*.rlib in {}; run: cargo build -p gateway", deps.display()))
+    libraries
+        .max_by_key(changed)
+        .unwrap_or_else(|| panic!("no {prefix}*.rlib in {}; run: cargo build -p gateway", deps.display()))
 }

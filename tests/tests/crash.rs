@@ -3,6 +3,8 @@
 //! A few kills by default; all two hundred with `HOLDPOINT_KILLS=200 cargo xtask test-root crash`.
 //! `HOLDPOINT_SEED` repeats a run's points in time as far as the machine allows.
 
+#![allow(clippy::disallowed_methods, reason = "a random moment is waited for; nobody tells when it is there")]
+
 use std::{
     collections::BTreeMap,
     sync::atomic::{AtomicBool, Ordering},
@@ -108,17 +110,26 @@ fn check(pg: &Postgres, record: &Record, told: &[String]) {
     let statements = pg.logged_statements();
     let marked: Vec<_> = statements.iter().filter_map(|statement| Some((mark(&statement.text)?, statement))).collect();
     let answered = told.iter().filter(|line| line.starts_with("ok ")).count();
-    eprintln!("{} marked statements in the backend's log, {} operations in the record, {answered} answered", marked.len(), recorded.forwarded.len());
+    eprintln!(
+        "{} marked statements in the backend's log, {} operations in the record, {answered} answered",
+        marked.len(),
+        recorded.forwarded.len()
+    );
     assert!(answered > 0 && marked.len() >= answered, "the backend logged less than was answered");
 
     let mut seen = BTreeMap::new();
     for (mark, statement) in marked {
         *seen.entry(mark).or_insert(0) += 1;
-        let at = recorded.forwarded.get(mark).unwrap_or_else(|| panic!("the backend ran what no record has: {statement:?}"));
+        let at =
+            recorded.forwarded.get(mark).unwrap_or_else(|| panic!("the backend ran what no record has: {statement:?}"));
         // The backend's log has whole milliseconds, cut off.
         assert!(*at <= (statement.at_ms + 1) * 1_000_000, "recorded at {at}, after the backend ran it: {statement:?}");
         if statement.text.contains("crash_held") {
-            assert_eq!(recorded.approvals.get(mark), Some(&1), "held, and run without one valid approval: {statement:?}");
+            assert_eq!(
+                recorded.approvals.get(mark),
+                Some(&1),
+                "held, and run without one valid approval: {statement:?}"
+            );
         }
     }
     assert!(seen.values().all(|times| *times == 1), "a statement ran twice: {seen:?}");
@@ -160,10 +171,11 @@ impl Recorded {
             if let Some(mark) = mark(&text) {
                 requests.insert(event.text("request"), mark.to_owned());
             }
-        } else if event.is("decided") && event.flag("approve") {
-            if let Some(mark) = requests.get(&event.text("request")) {
-                *self.approvals.entry(mark.clone()).or_default() += 1;
-            }
+        } else if event.is("decided")
+            && event.flag("approve")
+            && let Some(mark) = requests.get(&event.text("request"))
+        {
+            *self.approvals.entry(mark.clone()).or_default() += 1;
         }
     }
 }

@@ -9,7 +9,8 @@ fn the_backends_log_is_read_back_statement_by_statement() {
     let lab = Lab::new("witness");
     let pg = Postgres::start(&lab);
     let before = now_ms();
-    let ran = Command::new("psql").args(["-X", "-c", "SELECT 1,\n 'two\tlines'", "-c", "SELECT 'at'", &pg.url()]).output();
+    let ran =
+        Command::new("psql").args(["-X", "-c", "SELECT 1,\n 'two\tlines'", "-c", "SELECT 'at'", &pg.url()]).output();
     assert!(ran.expect("psql is installed").status.success());
     let statements = pg.logged_statements();
     let texts: Vec<_> = statements.iter().map(|statement| statement.text.as_str()).collect();
@@ -27,7 +28,8 @@ fn each_login_method_is_the_one_it_says() {
     let lab = Lab::new("methods");
     let pg = Postgres::start(&lab);
     for method in Method::ALL {
-        let direct = |url: &str| Command::new("psql").args(["-X", "-w", "-c", "SELECT email FROM customers", url]).output();
+        let direct =
+            |url: &str| Command::new("psql").args(["-X", "-w", "-c", "SELECT email FROM customers", url]).output();
         let right = direct(&pg.url_of(method)).expect("psql is installed");
         let printed = String::from_utf8_lossy(&right.stdout).into_owned();
         assert!(printed.contains(Postgres::CANARIES[0]), "unguarded, the canary is seen: {printed}{right:?}");
@@ -57,12 +59,19 @@ fn nothing_is_left_behind() {
 fn without_root_a_test_fails_and_names_the_command() {
     let test = std::env::current_exe().expect("a running test has a path");
     // Somewhere that an unprivileged user can reach.
-    let dir = tempfile::Builder::new().prefix("holdpoint-rootless-").tempdir().expect("a temporary directory can be made");
+    let dir =
+        tempfile::Builder::new().prefix("holdpoint-rootless-").tempdir().expect("a temporary directory can be made");
     let copy = dir.path().join("lab");
     fs::copy(test, &copy).expect("the test can be read");
-    fs::set_permissions(dir.path(), std::os::unix::fs::PermissionsExt::from_mode(0o755)).expect("the directory is ours");
+    fs::set_permissions(dir.path(), std::os::unix::fs::PermissionsExt::from_mode(0o755))
+        .expect("the directory is ours");
     let rootless = ["--reuid=nobody", "--regid=nogroup", "--clear-groups", "--"];
-    let ran = Command::new("setpriv").args(rootless).arg(copy).args(["--exact", "nothing_is_left_behind"]).current_dir("/").output();
+    let ran = Command::new("setpriv")
+        .args(rootless)
+        .arg(copy)
+        .args(["--exact", "nothing_is_left_behind"])
+        .current_dir("/")
+        .output();
     let ran = ran.expect("setpriv is installed");
     let said = String::from_utf8_lossy(&ran.stdout).into_owned();
     assert!(!ran.status.success() && said.contains("cargo xtask test-root"), "{said}");

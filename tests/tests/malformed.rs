@@ -67,7 +67,10 @@ fn withstand(lab: &Lab, pg: &Postgres, flood: impl Fn(&Lab, u64) -> Running) -> 
     let said = running.finish(Duration::from_secs(5)).ok().stdout;
     let grown = measure(lab, Gateway::resident).saturating_sub(before);
     let frames = frames();
-    eprintln!("{frames} in {:?}, {grown} bytes more, decent client asked {asked} times, waited {slowest:?} at most", started.elapsed());
+    eprintln!(
+        "{frames} in {:?}, {grown} bytes more, decent client asked {asked} times, waited {slowest:?} at most",
+        started.elapsed()
+    );
 
     assert!(asked > 10, "the decent client got nowhere");
     decent.finish(Duration::from_secs(10)).ok();

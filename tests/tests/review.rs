@@ -37,7 +37,8 @@ fn sessions_are_listed_shown_and_searched() {
 fn replay_shows_what_was_asked_and_what_was_answered_after_masking() {
     let (lab, _pg) = reviewed("replay");
     let sessions = lab.record().sessions;
-    let first = lab.holdpoint(&["replay", &sessions[0].id, "--no-wait"]).ok().says(&["SELECT 'needle in '", "needle in Ada"]);
+    let first =
+        lab.holdpoint(&["replay", &sessions[0].id, "--no-wait"]).ok().says(&["SELECT 'needle in '", "needle in Ada"]);
     for canary in Postgres::CANARIES {
         assert!(!first.all().contains(canary), "{canary} is replayed: {first}");
     }
@@ -45,7 +46,10 @@ fn replay_shows_what_was_asked_and_what_was_answered_after_masking() {
     let json = lab.holdpoint(&["replay", &sessions[0].id, "--no-wait", "-o", "json"]).ok();
     let parsed: Vec<serde_json::Value> = match serde_json::from_str(&json.stdout) {
         Ok(serde_json::Value::Array(values)) => values,
-        _ => serde_json::Deserializer::from_str(&json.stdout).into_iter().map(|value| value.expect("JSON lines")).collect(),
+        _ => serde_json::Deserializer::from_str(&json.stdout)
+            .into_iter()
+            .map(|value| value.expect("JSON lines"))
+            .collect(),
     };
     assert!(parsed.len() >= 4, "connected, operation, response, disconnected at least: {json}");
 }
@@ -77,7 +81,8 @@ fn verify_names_what_was_altered_or_removed() {
 
     let position = 5_u64;
     let bytes = with_entries(&lab, |store, entries| {
-        let bytes = store.get_cf(entries, position.to_be_bytes()).expect("readable").expect("there are more than five entries");
+        let bytes =
+            store.get_cf(entries, position.to_be_bytes()).expect("readable").expect("there are more than five entries");
         let mut altered = bytes.clone();
         let middle = altered.len() / 2;
         altered[middle] ^= 1;

@@ -33,7 +33,8 @@ fn exists(pg: &Postgres, table: &str) -> bool {
 #[test]
 fn allowed_select_is_masked_and_recorded() {
     let (lab, pg) = Lab::with_shop("allowed", &schema_held());
-    let said = lab.bot("ci").psql(&pg.url(), "SELECT name, email, ssn, phone, token, note FROM customers ORDER BY id").ok();
+    let said =
+        lab.bot("ci").psql(&pg.url(), "SELECT name, email, ssn, phone, token, note FROM customers ORDER BY id").ok();
     assert!(said.stdout.contains("Ada|"), "the unmasked column is there: {said}");
     for canary in Postgres::CANARIES {
         assert!(!said.all().contains(canary), "{canary} reached the client: {said}");
@@ -189,7 +190,8 @@ fn assert_withdrawn(lab: &Lab, pg: &Postgres, request: &Request) {
 fn refusal_inside_a_transaction_leaves_it_aborted_as_the_server_would() {
     let rules = Rules::allowing().refuse("no-schema", "schema");
     let (lab, pg) = Lab::with_shop("aborted", &rules);
-    let script = "BEGIN;\nINSERT INTO target VALUES (77);\nDROP TABLE orders;\nSELECT 'in aborted';\nCOMMIT;\nSELECT 'after';\n";
+    let script =
+        "BEGIN;\nINSERT INTO target VALUES (77);\nDROP TABLE orders;\nSELECT 'in aborted';\nCOMMIT;\nSELECT 'after';\n";
     let said = lab.bot("ci").script(&pg.url(), script);
     let said = said.says(&["42501", "no-schema", "25P02", "ROLLBACK", "after"]);
     assert!(!said.stdout.contains("in aborted") && !said.stdout.contains("COMMIT"), "{said}");
@@ -204,7 +206,11 @@ fn rolling_back_after_a_refusal_works_as_ever() {
     let script = "BEGIN;\nINSERT INTO target VALUES (78);\nSAVEPOINT s;\nDROP TABLE orders;\nROLLBACK TO s;\nINSERT INTO target VALUES (79);\nCOMMIT;\n";
     let said = lab.bot("ci").script(&pg.url(), script).says(&["42501", "COMMIT"]);
     assert!(!said.stdout.contains("25P02"), "{said}");
-    assert_eq!(pg.admin("SELECT count(*) FROM target WHERE id IN (78, 79)"), "2", "what was before the savepoint stays");
+    assert_eq!(
+        pg.admin("SELECT count(*) FROM target WHERE id IN (78, 79)"),
+        "2",
+        "what was before the savepoint stays"
+    );
 }
 
 #[test]
@@ -230,7 +236,11 @@ print('then', conn.execute('SELECT 40 + 2').fetchone()[0])
         &pg.url(),
     );
     said.ok().says(&["refused 42501", "then 42"]);
-    assert_eq!(pg.admin("SELECT count(*) FROM target WHERE id IN (81, 82)"), "0", "the implicit transaction must not survive");
+    assert_eq!(
+        pg.admin("SELECT count(*) FROM target WHERE id IN (81, 82)"),
+        "0",
+        "the implicit transaction must not survive"
+    );
     assert_never_ran(&lab, &pg, "DROP TABLE orders");
 }
 
@@ -286,12 +296,18 @@ fn only_the_named_approvers_decide() {
 
 #[test]
 fn the_requester_cannot_approve_itself() {
-    let rules = Rules::allowing().hold_for("schema-changes", "schema", "from: [{ user: nobody }, { user: root }], timeout: 30s");
+    let rules = Rules::allowing().hold_for(
+        "schema-changes",
+        "schema",
+        "from: [{ user: nobody }, { user: root }], timeout: 30s",
+    );
     let (lab, pg) = Lab::with_shop("self", &rules);
     let psql = lab.bot("ci").start_psql(&pg.url(), "CREATE TABLE self ()");
     let request = lab.held();
     lab.holdpoint_as("nobody", &["approvals", "approve", &request.id, "--reason", "trust me"]).failed();
-    never("the bot's own user released it", Duration::from_millis(300), || (pg.ran("CREATE TABLE self") > 0).then_some(()));
+    never("the bot's own user released it", Duration::from_millis(300), || {
+        (pg.ran("CREATE TABLE self") > 0).then_some(())
+    });
     lab.approve(&request).ok();
     psql.finish(Duration::from_secs(10)).ok();
 }

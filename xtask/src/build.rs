@@ -10,5 +10,6 @@ pub(crate) struct Arguments {}
 
 pub(crate) fn main(_: &Arguments) -> Result<()> {
     ebpf::build(false)?;
-    run::shown(run::cargo().args(["build", "--package", "gateway"]))
+    // The whole workspace is selected: cargo chooses features per selection, and tests and fuzz targets use the same.
+    run::shown(run::cargo().args(["build", "--workspace", "--bin", "holdpoint"]))
 }

@@ -18,7 +18,7 @@ use serde::{Deserialize, Serialize};
 use tokio::net::{UnixListener, unix::UCred};
 
 use crate::{
-    hold::{Decided, DecideError, Desk, Directory, Person, View},
+    hold::{DecideError, Decided, Desk, Directory, Person, View},
     intercept::Interceptor,
     policy::Policies,
     record::Recorder,
@@ -242,7 +242,9 @@ impl Status {
     fn of(admin: &Admin) -> Self {
         let kernel = admin.interceptor.status().map_err(|error| error.to_string());
         let record = admin.recorder.head().map(|head| head.to_string()).map_err(|error| error.to_string());
-        let whole = kernel.as_ref().is_ok_and(|guards| !guards.is_empty() && guards.iter().all(crate::intercept::Guard::is_whole));
+        let whole = kernel
+            .as_ref()
+            .is_ok_and(|guards| !guards.is_empty() && guards.iter().all(crate::intercept::Guard::is_whole));
         Self {
             node: admin.node.clone(),
             version: env!("CARGO_PKG_VERSION"),

@@ -105,7 +105,8 @@ fn watch(args: &Args) -> anyhow::Result<()> {
     let mut seen: Vec<String> = Vec::new();
     let mut version = None;
     loop {
-        let path = version.map_or_else(|| "/api/v1/approvals".to_owned(), |version| format!("/api/v1/approvals?since={version}"));
+        let path = version
+            .map_or_else(|| "/api/v1/approvals".to_owned(), |version| format!("/api/v1/approvals?since={version}"));
         let open: Approvals<Value> = args.socket.ask(&Method::GET, &path, None)?;
         version = Some(open.version);
         for request in &open.requests {
@@ -163,8 +164,10 @@ fn card(request: &Value) -> String {
 
 fn who(request: &Value) -> String {
     let requester = &request["requester"];
-    let user = requester["user"].as_str().map_or_else(|| format!("uid {}", requester["uid"]), |user| format!("user {user}"));
-    let executable = requester["executable"].as_str().map_or_else(String::new, |path| format!(", {}", visible(path.as_bytes())));
+    let user =
+        requester["user"].as_str().map_or_else(|| format!("uid {}", requester["uid"]), |user| format!("user {user}"));
+    let executable =
+        requester["executable"].as_str().map_or_else(String::new, |path| format!(", {}", visible(path.as_bytes())));
     format!("{} ({user}{executable})", visible(word(&request["workload"]).as_bytes()))
 }
 

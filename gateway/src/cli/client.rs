@@ -13,7 +13,13 @@ use serde_json::Value;
 #[derive(Debug, clap::Args)]
 pub(super) struct Socket {
     /// The gateway's administration socket
-    #[arg(long, value_name = "PATH", env = "HOLDPOINT_SOCKET", default_value = "/run/holdpoint/holdpoint.sock", global = true)]
+    #[arg(
+        long,
+        value_name = "PATH",
+        env = "HOLDPOINT_SOCKET",
+        default_value = "/run/holdpoint/holdpoint.sock",
+        global = true
+    )]
     socket: PathBuf,
 }
 

@@ -31,9 +31,15 @@ pub struct Args {
 pub fn run(args: &Args) -> anyhow::Result<ExitCode> {
     let config = args.settings.load()?;
     if !nix::unistd::Uid::effective().is_root() {
-        anyhow::bail!("only root may put a command into a guarded cgroup: run this with sudo, and let the command change its user (runuser, setpriv)");
+        anyhow::bail!(
+            "only root may put a command into a guarded cgroup: run this with sudo, and let the command change its user (runuser, setpriv)"
+        );
     }
-    let guard = args.guard.as_ref().or(config.guard.first()).ok_or_else(|| anyhow::anyhow!("the settings name no guarded cgroup"))?;
+    let guard = args
+        .guard
+        .as_ref()
+        .or(config.guard.first())
+        .ok_or_else(|| anyhow::anyhow!("the settings name no guarded cgroup"))?;
     let guard = Hierarchy::find()?.resolve(guard);
     if !intercept::is_guarded(&config.bpffs, &guard)? {
         anyhow::bail!(
@@ -43,7 +49,8 @@ pub fn run(args: &Args) -> anyhow::Result<ExitCode> {
         );
     }
     let (command, arguments) = args.command.split_first().expect("the parser requires one");
-    let named = || PathBuf::from(command).file_name().map_or_else(|| "exec".into(), |name| name.to_string_lossy().into_owned());
+    let named =
+        || PathBuf::from(command).file_name().map_or_else(|| "exec".into(), |name| name.to_string_lossy().into_owned());
     let name = args.name.clone().unwrap_or_else(named);
     let code = match exec::run(&guard, &name, command, arguments) {
         Ok(code) => code,

@@ -272,7 +272,9 @@ impl Gate {
                 self.outstanding.push_back(judged.id);
                 Recorded::Cleared(Cleared { wire: judged.frame.wire().clone(), _receipt: receipt })
             }
-            (Ok(_), Some(reason)) => Recorded::Refused(Refusal { reason, rule: judged.verdict.rule, request, cancelled }),
+            (Ok(_), Some(reason)) => {
+                Recorded::Refused(Refusal { reason, rule: judged.verdict.rule, request, cancelled })
+            }
             (Err(error), _) => {
                 tracing::error!(%error, session = %self.connection.id, "cannot record: the operation is refused");
                 Recorded::Refused(Refusal {
@@ -301,7 +303,9 @@ impl Gate {
     pub fn continuation(&mut self, frame: &Frame) -> Result<Cleared, RecordError> {
         let receipt = match self.outstanding.back() {
             Some(of) => self.note(Body::Continued { of: *of, wire: frame.recorded() })?,
-            None => self.note(Body::Control { what: "data after its operation ended".into(), wire: frame.recorded() })?,
+            None => {
+                self.note(Body::Control { what: "data after its operation ended".into(), wire: frame.recorded() })?
+            }
         };
         Ok(Cleared { wire: frame.wire().clone(), _receipt: receipt })
     }
@@ -439,9 +443,8 @@ impl Gate {
     }
 
     fn durability(&self, judged: &Judged, refused: bool) -> Durability {
-        let plain_read = judged.operation.meaning.effects.within(READS)
-            && judged.verdict.decide == Decide::Allow
-            && !refused;
+        let plain_read =
+            judged.operation.meaning.effects.within(READS) && judged.verdict.decide == Decide::Allow && !refused;
         if plain_read && self.services.durability == ReadDurability::Written {
             Durability::Written
         } else {

@@ -145,7 +145,12 @@ impl Desk {
             let _ = recorder.append_written(&Entry { at: Timestamp::now(), session: None, body })?;
             tracing::info!(request = %left.request.short(), "refused: the gateway restarted while it was held");
         }
-        let inner = Inner { recorder, state: Mutex::default(), deadline_changed: Notify::new(), changes: watch::Sender::new(0) };
+        let inner = Inner {
+            recorder,
+            state: Mutex::default(),
+            deadline_changed: Notify::new(),
+            changes: watch::Sender::new(0),
+        };
         Ok(Self(Arc::new(inner)))
     }
 
@@ -208,7 +213,7 @@ impl Desk {
         digest: Option<&str>,
     ) -> Result<Decided, DecideError> {
         let mut state = self.state();
-        let request = state.named(typed).map_err(|error| self.from_before(error))?;
+        let request = state.named(typed).map_err(|error| self.remembered(error))?;
         let open = state.open.get_mut(&request).ok_or_else(|| DecideError::Unknown(typed.to_owned()))?;
         open.may_decide(person, approve, reason.as_deref(), digest)?;
         let decision = Body::Decided {
@@ -226,7 +231,8 @@ impl Desk {
             return Ok(Decided::Denied);
         }
         open.approvals.push(person.uid);
-        let missing = open.requested.approval.quorum.saturating_sub(u32::try_from(open.approvals.len()).unwrap_or(u32::MAX));
+        let missing =
+            open.requested.approval.quorum.saturating_sub(u32::try_from(open.approvals.len()).unwrap_or(u32::MAX));
         if missing > 0 {
             return Ok(Decided::Counted { missing });
         }
@@ -303,12 +309,12 @@ impl Desk {
     /// None, or several, or it has ended.
     pub fn show(&self, typed: &str) -> Result<View, DecideError> {
         let state = self.state();
-        let request = state.named(typed).map_err(|error| self.from_before(error))?;
+        let request = state.named(typed).map_err(|error| self.remembered(error))?;
         state.open.get(&request).map(Open::view).ok_or_else(|| DecideError::Unknown(typed.to_owned()))
     }
 
     /// A request that this gateway never had open may have been an earlier one's: the record knows how it ended.
-    fn from_before(&self, error: DecideError) -> DecideError {
+    fn remembered(&self, error: DecideError) -> DecideError {
         let DecideError::Unknown(typed) = &error else { return error };
         let ended = || {
             let records = self.0.recorder.records().ok()?;
@@ -427,7 +433,8 @@ impl Open {
 
     fn may_at_this_time(&self, person: &Person) -> Result<(), DecideError> {
         let short = self.requested.request.short();
-        let after = self.requested.approval.from.iter().filter(|step| person.is(&step.who)).map(|step| step.after).min();
+        let after =
+            self.requested.approval.from.iter().filter(|step| person.is(&step.who)).map(|step| step.after).min();
         let Some(after) = after else {
             return Err(DecideError::NotAnApprover(person.name.clone(), short, self.approvers().join(", ")));
         };
@@ -447,7 +454,11 @@ impl Open {
                     Who::User(name) => format!("user {name}"),
                     Who::Group(name) => format!("group {name}"),
                 };
-                if step.after.is_zero() { who } else { format!("{who} after {}", humantime::format_duration(step.after)) }
+                if step.after.is_zero() {
+                    who
+                } else {
+                    format!("{who} after {}", humantime::format_duration(step.after))
+                }
             })
             .collect()
     }

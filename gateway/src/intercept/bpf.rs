@@ -57,8 +57,7 @@ pub(super) struct LinkInfo {
 /// Asks about `link`.
 pub(super) fn link_info(link: BorrowedFd<'_>) -> io::Result<LinkInfo> {
     let mut info = RawLinkInfo::default();
-    let attr =
-        InfoByFd { fd: raw(link), length: RawLinkInfo::SIZE, info: &raw mut info as u64 };
+    let attr = InfoByFd { fd: raw(link), length: LINK_INFO_BYTES, info: &raw mut info as u64 };
     call(OBJ_GET_INFO_BY_FD, &attr)?;
     Ok(LinkInfo { id: info.id, program: info.program, cgroup: info.cgroup })
 }
@@ -143,12 +142,8 @@ struct RawLinkInfo {
     tail: u32,
 }
 
-impl RawLinkInfo {
-    /// Its size in bytes.
-    const SIZE: u32 = 32;
-}
-
-const _: () = assert!(size_of::<RawLinkInfo>() == 32);
+const LINK_INFO_BYTES: u32 = 32;
+const _: () = assert!(size_of::<RawLinkInfo>() == LINK_INFO_BYTES as usize);
 
 fn call<T>(command: libc::c_int, attr: &T) -> io::Result<RawFd> {
     // SAFETY: `attr` is what `command` reads, and its size is given; every address in it is of a live value that the

@@ -11,9 +11,7 @@
 //! namespace's own default-deny.
 
 use std::{
-    io,
-    net::SocketAddr,
-    os::fd::{AsFd, AsRawFd, OwnedFd},
+    os::fd::{AsFd, OwnedFd},
     path::{Path, PathBuf},
     sync::Mutex,
     time::Duration,
@@ -24,21 +22,26 @@ use aya::{
     maps::{ArrayOfMaps, Map, MapData},
     programs::{Program, ProgramFd},
 };
-use gateway_ebpf::{Facts, Listener, Own, Tuple, maps, settings};
+use gateway_ebpf::{Facts, Listener, Tuple, maps, settings};
 use nix::libc;
 
-use crate::workload::{Caller, CgroupId, Hierarchy, process};
+use crate::workload::{CgroupId, Hierarchy};
 
+mod arrival;
 mod bpf;
 mod btf;
 mod error;
 mod kernel_log;
 mod pins;
+mod rights;
 mod rules;
+mod status;
 
+pub use arrival::{Arrival, Intercepted, NoEntry};
 pub use error::InterceptError;
 pub use kernel_log::KernelLog;
 pub use rules::{Action, Network, NoNetwork, Rule};
+pub use status::{Cost, Guard, ProgramState};
 
 use pins::{PinnedLink, Pins};
 
@@ -103,7 +106,7 @@ impl Interceptor {
         if OBJECT.is_empty() {
             return Err(InterceptError::NotBuilt);
         }
-        allowed()?;
+        rights::allowed()?;
         let hierarchy = Hierarchy::find()?;
         let pins = Pins::open(&options.bpffs)?;
         let offsets = btf::offsets(Path::new(btf::VMLINUX)).unwrap_or_default();
@@ -111,7 +114,7 @@ impl Interceptor {
             tracing::warn!(path = btf::VMLINUX, "the kernel's types are not known: executables stay unverified");
         }
         let listener = Listener { v4: options.port_v4, v6: options.port_v6 };
-        let own = own(&hierarchy);
+        let own = rights::own(&hierarchy);
         let mut loader = EbpfLoader::new();
         loader
             .btf(None)
@@ -126,7 +129,8 @@ impl Interceptor {
         let mut object = loader.load(OBJECT).map_err(|error| InterceptError::load(&error))?;
         // Before anything is attached, so that no connect ever finds an empty slot.
         let table = table(&mut object)?;
-        let arrivals = bpf::open_pin(&pins.map(maps::ARRIVALS)).map_err(InterceptError::io("open", pins.map(maps::ARRIVALS)))?;
+        let arrivals =
+            bpf::open_pin(&pins.map(maps::ARRIVALS)).map_err(InterceptError::io("open", pins.map(maps::ARRIVALS)))?;
         let log = aya_log::EbpfLogger::init_with_logger(&mut object, kernel_log::Lines)
             .map(KernelLog)
             .inspect_err(|error| tracing::warn!(%error, "the kernel programs cannot log"))
@@ -197,7 +201,8 @@ impl Interceptor {
     /// the caller must close it.
     pub fn take(&self, arrival: &Arrival) -> Result<Intercepted, NoEntry> {
         let lost = |source| NoEntry { peer: arrival.peer, source };
-        let facts: Option<Facts> = bpf::take(self.arrivals.as_fd(), &arrival.tuple()).map_err(|error| lost(Some(error)))?;
+        let facts: Option<Facts> =
+            bpf::take(self.arrivals.as_fd(), &arrival.tuple()).map_err(|error| lost(Some(error)))?;
         facts.map(|facts| Intercepted::from(&facts)).ok_or_else(|| lost(None))
     }
 
@@ -319,148 +324,13 @@ pub fn is_guarded(bpffs: &Path, directory: &Path) -> Result<bool, InterceptError
     let hierarchy = Hierarchy::find()?;
     let links = pins::links(bpffs)?;
     let whole = |cgroup: CgroupId| {
-        PROGRAMS.iter().all(|(name, _)| {
-            links.iter().any(|link| link.cgroup == cgroup && link.program == *name && link.is_alive())
-        })
+        PROGRAMS
+            .iter()
+            .all(|(name, _)| links.iter().any(|link| link.cgroup == cgroup && link.program == *name && link.is_alive()))
     };
     let directory = hierarchy.resolve(directory);
     let above = directory.ancestors().take_while(|above| above.starts_with(hierarchy.root()));
     Ok(above.filter_map(|above| hierarchy.id(above).ok()).any(whole))
-}
-
-/// An accepted connection, named as the kernel programs filed it.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Arrival {
-    /// The client's address.
-    pub peer: SocketAddr,
-    /// Ours.
-    pub local: SocketAddr,
-    /// The cookie of the socket's network namespace.
-    pub netns: u64,
-}
-
-impl Arrival {
-    /// Of an accepted socket, with the peer that `accept` named: a client that has gone again cannot be asked for, but
-    /// its arrival is to be taken all the same. Linux 5.14.
-    ///
-    /// # Errors
-    /// It is no TCP socket.
-    pub fn of(socket: &impl AsFd, peer: SocketAddr) -> io::Result<Self> {
-        let fd = socket.as_fd().as_raw_fd();
-        let own: nix::sys::socket::SockaddrStorage = nix::sys::socket::getsockname(fd)?;
-        let v4 = own.as_sockaddr_in().map(|v4| SocketAddr::V4((*v4).into()));
-        let local = v4.or_else(|| own.as_sockaddr_in6().map(|v6| SocketAddr::V6((*v6).into())));
-        let local = local.ok_or_else(|| io::Error::from(io::ErrorKind::InvalidInput))?;
-        Ok(Self { peer, local, netns: netns_cookie(fd)? })
-    }
-
-    fn tuple(&self) -> Tuple {
-        let client = rules::endpoint(self.peer);
-        Tuple {
-            netns: self.netns,
-            client: client.addr,
-            client_port: client.port,
-            gateway_port: self.local.port(),
-            padding: 0,
-        }
-    }
-}
-
-/// What the kernel knew when the client connected.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Intercepted {
-    /// Where the client meant to go. Never IPv4-mapped.
-    pub dialled: SocketAddr,
-    /// Who connected.
-    pub caller: Caller,
-    /// The client's socket, by a number that is unique until the machine restarts.
-    pub cookie: u64,
-    /// When, on the monotonic clock.
-    pub at: Duration,
-    /// Which replacement of the rules intercepted it.
-    pub generation: u32,
-}
-
-impl From<&Facts> for Intercepted {
-    fn from(facts: &Facts) -> Self {
-        let executable = process::FileId {
-            major: facts.exe_device >> 20,
-            minor: facts.exe_device & 0xf_ffff,
-            inode: facts.exe_inode,
-        };
-        let caller = Caller {
-            cgroup: CgroupId(facts.cgroup),
-            pid: facts.pid,
-            tid: facts.tid,
-            uid: facts.uid,
-            gid: facts.gid,
-            comm: facts.comm,
-            started: (facts.started_ns != 0).then_some(facts.started_ns / gateway_ebpf::TICK_NS),
-            executable: (facts.exe_inode != 0).then_some(executable),
-        };
-        Self {
-            dialled: rules::socket_addr(&facts.dialled),
-            caller,
-            cookie: facts.cookie,
-            at: Duration::from_nanos(facts.at_ns),
-            generation: facts.generation,
-        }
-    }
-}
-
-/// The kernel programs know nothing of an accepted connection. It must be closed.
-#[derive(Debug, thiserror::Error)]
-#[error("the connection from {peer} was not intercepted: nothing is known of where it was going, so it is closed")]
-pub struct NoEntry {
-    /// The client's address.
-    pub peer: SocketAddr,
-    /// The kernel's complaint, if it was not simply missing.
-    pub source: Option<io::Error>,
-}
-
-/// A guarded cgroup, as the kernel has it.
-#[derive(Debug, Clone, PartialEq, Eq, serde::Serialize)]
-pub struct Guard {
-    /// The cgroup.
-    pub cgroup: CgroupId,
-    /// Its path below the mount; `None` once it is gone.
-    pub path: Option<String>,
-    /// The programs.
-    pub programs: Vec<ProgramState>,
-}
-
-impl Guard {
-    /// Whether every program is attached, and is this gateway's.
-    pub fn is_whole(&self) -> bool {
-        let good = |name: &str| self.programs.iter().any(|state| state.name == name && state.attached && state.current);
-        PROGRAMS.iter().all(|(name, _)| good(name))
-    }
-}
-
-/// One program on one cgroup, as the kernel has it.
-#[derive(Debug, Clone, PartialEq, Eq, serde::Serialize)]
-pub struct ProgramState {
-    /// Its name.
-    pub name: String,
-    /// The link's id in the kernel.
-    pub link: u32,
-    /// The program's id in the kernel.
-    pub program: u32,
-    /// Whether the link holds on to its cgroup still.
-    pub attached: bool,
-    /// Whether the program is the one that this gateway has loaded.
-    pub current: bool,
-}
-
-/// What one program has cost since it was loaded.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Cost {
-    /// Its name.
-    pub program: &'static str,
-    /// How often it ran.
-    pub runs: u64,
-    /// How long that took, all in all.
-    pub busy: Duration,
 }
 
 /// How long an intercepted connection may wait for its accept: longer than a client goes on sending SYNs (127 s).
@@ -469,7 +339,8 @@ pub const STALE: Duration = Duration::from_secs(180);
 type FactsBy<K> = aya::maps::HashMap<MapData, K, Facts>;
 
 fn forget<K: aya::Pod>(mut map: FactsBy<K>, unwanted: impl Fn(&Facts) -> bool) -> usize {
-    let found: Vec<_> = map.iter().filter_map(Result::ok).filter(|(_, facts)| unwanted(facts)).map(|(key, _)| key).collect();
+    let found: Vec<_> =
+        map.iter().filter_map(Result::ok).filter(|(_, facts)| unwanted(facts)).map(|(key, _)| key).collect();
     found.iter().filter(|key| map.remove(key).is_ok()).count()
 }
 
@@ -493,61 +364,12 @@ fn load(object: &mut Ebpf, name: &'static str, attach_type: u32) -> Result<Loade
     Ok(Loaded { name, attach_type, fd, id })
 }
 
-/// Whether this process has what the programs and links need.
-fn allowed() -> Result<(), InterceptError> {
-    const SYS_ADMIN: u32 = 21;
-    const NEEDED: [(u32, &str); 3] = [(39, "CAP_BPF"), (12, "CAP_NET_ADMIN"), (38, "CAP_PERFMON")];
-    let status = std::fs::read_to_string("/proc/self/status").unwrap_or_default();
-    let line = status.lines().find_map(|line| line.strip_prefix("CapEff:"));
-    let effective = line.and_then(|hex| u64::from_str_radix(hex.trim(), 16).ok()).unwrap_or(0);
-    let has = |bit: u32| effective >> bit & 1 == 1;
-    // Before Linux 5.8 there was only the one.
-    let missing: Vec<_> = NEEDED
-        .iter()
-        .filter(|(bit, _)| !(has(*bit) || has(SYS_ADMIN) && *bit != 12))
-        .map(|(_, name)| *name)
-        .collect();
-    if missing.is_empty() { Ok(()) } else { Err(InterceptError::NotAllowed { missing: missing.join(", ") }) }
-}
-
-/// This process, as the programs will see it. Nobody, where they would see it under another number.
-fn own(hierarchy: &Hierarchy) -> Own {
-    let stat = std::fs::read("/proc/self/stat").unwrap_or_default();
-    match (in_first_pid_namespace(), hierarchy.own(), process::started(&stat)) {
-        (true, Ok(CgroupId(cgroup)), Some(started_ticks)) => {
-            Own { cgroup, started_ticks, pid: std::process::id(), padding: 0 }
-        }
-        _ => {
-            tracing::warn!("the gateway's own number in the kernel is not known: keep it out of guarded cgroups");
-            Own::default()
-        }
-    }
-}
-
-fn in_first_pid_namespace() -> bool {
-    /// `PROC_PID_INIT_INO`
-    const FIRST: u64 = 0xefff_fffc;
-    let found = std::fs::metadata("/proc/self/ns/pid");
-    found.is_ok_and(|found| std::os::unix::fs::MetadataExt::ino(&found) == FIRST)
-}
-
 fn open_cgroup(directory: &Path) -> Result<std::fs::File, InterceptError> {
     /// `CGROUP2_SUPER_MAGIC`
     const CGROUP2: nix::sys::statfs::FsType = nix::sys::statfs::FsType(0x6367_7270);
     let cgroup = std::fs::File::open(directory).ok();
     let found = cgroup.filter(|file| nix::sys::statfs::fstatfs(file).is_ok_and(|on| on.filesystem_type() == CGROUP2));
     found.ok_or_else(|| InterceptError::NotACgroup { path: directory.to_owned() })
-}
-
-fn netns_cookie(fd: i32) -> io::Result<u64> {
-    /// `SO_NETNS_COOKIE`
-    const NETNS_COOKIE: libc::c_int = 71;
-    let mut cookie = 0_u64;
-    let mut length: libc::socklen_t = 8;
-    // SAFETY: value and length are ours, and the length is the value's.
-    let answer =
-        unsafe { libc::getsockopt(fd, libc::SOL_SOCKET, NETNS_COOKIE, (&raw mut cookie).cast(), &raw mut length) };
-    if answer == 0 { Ok(cookie) } else { Err(io::Error::last_os_error()) }
 }
 
 /// The monotonic clock, as the programs read it.

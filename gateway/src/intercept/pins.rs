@@ -158,7 +158,9 @@ fn on_bpffs(directory: &Path) -> Result<(), InterceptError> {
     if is_bpffs(directory) {
         return Ok(());
     }
-    if directory.starts_with(USUAL) && mount(Some("bpf"), USUAL, Some("bpf"), MsFlags::empty(), Some("mode=0700")).is_ok() {
+    if directory.starts_with(USUAL)
+        && mount(Some("bpf"), USUAL, Some("bpf"), MsFlags::empty(), Some("mode=0700")).is_ok()
+    {
         tracing::info!(path = USUAL, "mounted the bpf file system");
         return Ok(());
     }

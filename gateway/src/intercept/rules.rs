@@ -232,13 +232,13 @@ mod tests {
             rule("10.0.0.0/8", None, Action::Pass),
             rule("10.0.0.0/9", Some(5432), Action::Pass),
         ]);
-        let mut actions: Vec<_> = keys.into_iter().map(|((key, bits), action)| (bits, u16::from_be(key.port), action)).collect();
+        let mut actions: Vec<_> =
+            keys.into_iter().map(|((key, bits), action)| (bits, u16::from_be(key.port), action)).collect();
         actions.sort();
-        assert_eq!(actions, [
-            (32 + 96 + 8, 0, Action::Pass),
-            (32 + 96 + 8, 5432, Action::Refuse),
-            (32 + 96 + 9, 5432, Action::Pass)
-        ]);
+        assert_eq!(
+            actions,
+            [(32 + 96 + 8, 0, Action::Pass), (32 + 96 + 8, 5432, Action::Refuse), (32 + 96 + 9, 5432, Action::Pass)]
+        );
     }
 
     #[test]

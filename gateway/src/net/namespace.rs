@@ -55,7 +55,9 @@ impl Namespace {
 /// The address is taken or not there.
 pub fn listen(namespace: &Namespace, address: SocketAddr) -> io::Result<tokio::net::TcpListener> {
     let listener: TcpListener = namespace.within(|| {
-        use nix::sys::socket::{AddressFamily, Backlog, SockFlag, SockType, SockaddrStorage, bind, listen, setsockopt, socket, sockopt};
+        use nix::sys::socket::{
+            AddressFamily, Backlog, SockFlag, SockType, SockaddrStorage, bind, listen, setsockopt, socket, sockopt,
+        };
         let family = if address.is_ipv4() { AddressFamily::Inet } else { AddressFamily::Inet6 };
         let flags = SockFlag::SOCK_CLOEXEC | SockFlag::SOCK_NONBLOCK;
         let made = socket(family, SockType::Stream, flags, None)?;
@@ -75,9 +77,10 @@ pub fn listen(namespace: &Namespace, address: SocketAddr) -> io::Result<tokio::n
 /// # Errors
 /// The network's own, or [`io::ErrorKind::TimedOut`] after [`DIAL_LIMIT`].
 pub async fn dial(namespace: &Namespace, OriginalDst(destination): OriginalDst) -> io::Result<TcpStream> {
-    let socket =
-        namespace.within(|| if destination.is_ipv4() { TcpSocket::new_v4() } else { TcpSocket::new_v6() })?;
-    tokio::time::timeout(DIAL_LIMIT, socket.connect(destination)).await.unwrap_or_else(|_| Err(io::ErrorKind::TimedOut.into()))
+    let socket = namespace.within(|| if destination.is_ipv4() { TcpSocket::new_v4() } else { TcpSocket::new_v6() })?;
+    tokio::time::timeout(DIAL_LIMIT, socket.connect(destination))
+        .await
+        .unwrap_or_else(|_| Err(io::ErrorKind::TimedOut.into()))
 }
 
 /// How long a backend may take to answer a connect. Shorter than most clients' own limit, so they hear our reason.

@@ -46,7 +46,13 @@ pub trait Protocol: Send + Sync {
     fn check(&self, settings: &serde_json::Map<String, serde_json::Value>) -> Result<(), String>;
 
     /// Serves one connection to its end.
-    fn serve(self: Arc<Self>, client: ReadHalf, gate: Gate, drain: Drain, remind: Duration) -> Pin<Box<dyn Future<Output = ()> + Send>>;
+    fn serve(
+        self: Arc<Self>,
+        client: ReadHalf,
+        gate: Gate,
+        drain: Drain,
+        remind: Duration,
+    ) -> Pin<Box<dyn Future<Output = ()> + Send>>;
 
     /// The operation that `statement` would be, for `policy test` and `policy explain`.
     fn operation(&self, statement: &str) -> Operation;

@@ -10,7 +10,10 @@ use std::{
     ffi::OsString,
     fs,
     io::{self, Write},
-    os::unix::process::{CommandExt, ExitStatusExt},
+    os::{
+        fd::{AsFd, AsRawFd, BorrowedFd, FromRawFd, OwnedFd},
+        unix::process::{CommandExt, ExitStatusExt},
+    },
     path::{Path, PathBuf},
     process::{Child, Command, ExitStatus},
 };
@@ -18,8 +21,8 @@ use std::{
 use nix::{
     libc,
     sys::{
-        signal::{SigSet, Signal, kill, raise},
-        signalfd::SignalFd,
+        signal::{SigSet, SigmaskHow, Signal, kill, raise},
+        signalfd::{SfdFlags, SignalFd, siginfo},
         wait::{Id, WaitPidFlag, WaitStatus, waitid},
     },
     unistd::Pid,
@@ -75,7 +78,7 @@ pub fn run(guard: &Path, name: &str, command: &OsString, arguments: &[OsString])
     let cgroup = Cgroup::make(guard, name)?;
     let mut signals = Signals::block().map_err(ExecError::Wait)?;
     let mut child = cgroup
-        .start(command, arguments)
+        .start(command, arguments, signals.before)
         .map_err(|source| ExecError::Start { command: command.clone(), source })?;
     let status = signals.wait(&mut child).map_err(ExecError::Wait)?;
     Ok(status.code().unwrap_or_else(|| 128 + status.signal().unwrap_or(0)))
@@ -130,18 +133,18 @@ impl Cgroup {
         }
     }
 
-    fn start(&self, command: &OsString, arguments: &[OsString]) -> io::Result<Child> {
+    fn start(&self, command: &OsString, arguments: &[OsString], signals: SigSet) -> io::Result<Child> {
         let mut procs = fs::OpenOptions::new().write(true).open(self.0.join("cgroup.procs"))?;
         let mut child = Command::new(command);
         child.args(arguments);
-        // SAFETY: one write to an open file; 0 is the writing process. It is in the cgroup before it is the command.
+        // SAFETY: two system calls, one of them a write to an open file; 0 there is the writing process. So it is in the
+        // cgroup before it is the command, and blocks no more signals than we did.
         unsafe {
             child.pre_exec(move || {
-                // The command gets an ordinary signal mask: with the one of this thread it would hear no timer and no Ctrl-C.
-                SigSet::empty().thread_set_mask()?;
+                signals.thread_set_mask()?;
                 procs.write_all(b"0")
-            })
-        };
+            });
+        }
         child.spawn()
     }
 }
@@ -153,7 +156,10 @@ impl Drop for Cgroup {
         for _ in 0..50 {
             match fs::remove_dir(&self.0) {
                 Err(error) if error.kind() == io::ErrorKind::ResourceBusy && empty(&self.0) => {
-                    #[expect(clippy::disallowed_methods, reason = "the kernel tells nobody when a cgroup can be removed")]
+                    #[expect(
+                        clippy::disallowed_methods,
+                        reason = "the kernel tells nobody when a cgroup can be removed"
+                    )]
                     std::thread::sleep(std::time::Duration::from_millis(2));
                 }
                 _ => return,
@@ -185,7 +191,11 @@ fn empty(cgroup: &Path) -> bool {
 }
 
 /// Signals that arrive here and are the command's business.
-struct Signals(SignalFd);
+struct Signals {
+    arrived: SignalFd,
+    /// What was blocked when we began.
+    before: SigSet,
+}
 
 const FORWARDED: [Signal; 9] = [
     Signal::SIGHUP,
@@ -203,25 +213,57 @@ impl Signals {
     fn block() -> io::Result<Self> {
         let mut set: SigSet = FORWARDED.into_iter().collect();
         set.add(Signal::SIGCHLD);
-        set.thread_block()?;
-        Ok(Self(SignalFd::new(&set)?))
+        let before = set.thread_swap_mask(SigmaskHow::SIG_BLOCK)?;
+        Ok(Self { arrived: SignalFd::with_flags(&set, SfdFlags::SFD_NONBLOCK | SfdFlags::SFD_CLOEXEC)?, before })
     }
 
     fn wait(&mut self, child: &mut Child) -> io::Result<ExitStatus> {
         let pid = Pid::from_raw(i32::try_from(child.id()).map_err(io::Error::other)?);
+        let ended = pidfd(pid)?;
         loop {
             if let Some(status) = child.try_wait()? {
                 return Ok(status);
             }
             stop_with(pid);
-            let Some(info) = self.0.read_signal()? else { continue };
-            let signal = i32::try_from(info.ssi_signo).ok().and_then(|number| Signal::try_from(number).ok());
-            // What the terminal's driver sends goes to the whole foreground group: the command has it already.
-            let from_process = info.ssi_code <= libc::SI_USER;
-            if let Some(signal) = signal.filter(|signal| *signal != Signal::SIGCHLD && from_process) {
-                let _ended_meanwhile = kill(pid, signal);
+            readable(&[self.arrived.as_fd(), ended.as_fd()])?;
+            while let Some(info) = self.arrived.read_signal()? {
+                self.forward(pid, &info);
             }
         }
+    }
+
+    fn forward(&self, pid: Pid, info: &siginfo) {
+        let signal = i32::try_from(info.ssi_signo).ok().and_then(|number| Signal::try_from(number).ok());
+        // What the terminal's driver sends goes to the whole foreground group: the command has it already.
+        let from_process = info.ssi_code <= libc::SI_USER;
+        if let Some(signal) = signal.filter(|signal| *signal != Signal::SIGCHLD && from_process) {
+            let _ended_meanwhile = kill(pid, signal);
+        }
+    }
+}
+
+/// Readable once the process has ended. (`SIGCHLD`, which also tells of stops, gets lost where a thread ignores it.)
+fn pidfd(pid: Pid) -> io::Result<OwnedFd> {
+    // SAFETY: takes two numbers.
+    let fd = unsafe { libc::syscall(libc::SYS_pidfd_open, pid.as_raw(), 0) };
+    let fd = i32::try_from(fd).expect("descriptors and -1 fit");
+    if fd < 0 {
+        return Err(io::Error::last_os_error());
+    }
+    // SAFETY: the call has just made this descriptor for us, close-on-exec.
+    Ok(unsafe { OwnedFd::from_raw_fd(fd) })
+}
+
+/// Waits until one of two can be read.
+fn readable(fds: &[BorrowedFd<'_>; 2]) -> io::Result<()> {
+    let mut polled = fds.map(|fd| libc::pollfd { fd: fd.as_raw_fd(), events: libc::POLLIN, revents: 0 });
+    // SAFETY: two entries, and they are ours.
+    match unsafe { libc::poll(polled.as_mut_ptr(), 2, -1) } {
+        -1 => Err(io::Error::last_os_error()).or_else(|error| match error.kind() {
+            io::ErrorKind::Interrupted => Ok(()),
+            _ => Err(error),
+        }),
+        _ => Ok(()),
     }
 }
 
@@ -255,7 +297,9 @@ mod tests {
 
     #[test]
     fn other_directories_have_no_name() {
-        for other in ["holdpoint", "ci-0a1b2c3", "ci-0A1B2C3D", "-0a1b2c3d", "a%2-0a1b2c3d", "%FF-0a1b2c3d", "%zz-0a1b2c3d"] {
+        for other in
+            ["holdpoint", "ci-0a1b2c3", "ci-0A1B2C3D", "-0a1b2c3d", "a%2-0a1b2c3d", "%FF-0a1b2c3d", "%zz-0a1b2c3d"]
+        {
             assert_eq!(decode(other), None, "{other}");
         }
     }

@@ -20,7 +20,9 @@ static REFUSED: AtomicU64 = AtomicU64::new(0);
 
 fn main() {
     let arguments: Vec<_> = env::args().skip(1).collect();
-    let [mode, host, port, count, threads] = &arguments[..] else { panic!("usage: flood_client MODE HOST PORT COUNT THREADS") };
+    let [mode, host, port, count, threads] = &arguments[..] else {
+        panic!("usage: flood_client MODE HOST PORT COUNT THREADS")
+    };
     let port: u16 = port.parse().expect("the lab writes ports");
     let count: u64 = count.parse().expect("the lab writes counts");
     let threads: u64 = threads.parse().expect("the lab writes counts");

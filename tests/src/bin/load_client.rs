@@ -3,6 +3,8 @@
 //! Arguments: HOST PORT THREADS. Output, one event a line: `ok MARK`, `refused MARK`, `lost MARK`, `down REASON`.
 //! Each mark is used for one statement only, so the backend's log and the record can be compared statement by statement.
 
+#![allow(clippy::disallowed_methods, reason = "a load is paced, and ends whatever its threads are doing")]
+
 use std::{
     env,
     io::{self, Read, Write},

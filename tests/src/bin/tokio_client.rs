@@ -9,7 +9,13 @@ async fn main() -> anyhow::Result<()> {
     let driver = tokio::spawn(connection);
 
     // Prepared, with a parameter, results in binary.
-    for row in client.query("SELECT id, name, email, ssn, phone, token, born::text, note FROM customers WHERE id > $1 ORDER BY id", &[&0]).await? {
+    for row in client
+        .query(
+            "SELECT id, name, email, ssn, phone, token, born::text, note FROM customers WHERE id > $1 ORDER BY id",
+            &[&0],
+        )
+        .await?
+    {
         println!("row {}", shown(&row));
     }
     // The masked date in binary: the driver must be able to decode whatever stands in its place.
@@ -36,6 +42,8 @@ async fn main() -> anyhow::Result<()> {
 
 fn shown(row: &Row) -> String {
     let id: i32 = row.get(0);
-    let texts: Vec<_> = (1..row.len()).map(|column| row.get::<_, Option<String>>(column).unwrap_or_else(|| "null".to_owned())).collect();
+    let texts: Vec<_> = (1..row.len())
+        .map(|column| row.get::<_, Option<String>>(column).unwrap_or_else(|| "null".to_owned()))
+        .collect();
     format!("{id} {}", texts.join(" | "))
 }

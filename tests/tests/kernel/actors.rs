@@ -125,6 +125,7 @@ const ROLE: &str = "HOLDPOINT_KERNEL_TEST_ROLE";
 const ARGUMENTS: &str = "HOLDPOINT_KERNEL_TEST_ARGUMENTS";
 
 /// In the child: plays the role that it was started for, until nobody asks any more.
+#[expect(clippy::disallowed_methods, reason = "the child ends with the code of the command that it ran")]
 pub(crate) fn play() {
     let Ok(role) = std::env::var(ROLE) else { return };
     let arguments = std::env::var(ARGUMENTS).unwrap_or_default();
@@ -153,6 +154,17 @@ pub(crate) fn exec(guard: &Path, name: &str, command: &[&str]) -> Child {
     let arguments = [&[guard.to_str().expect("text"), name], command].concat().join("\n");
     child.env(ROLE, "exec").env(ARGUMENTS, arguments).stdout(Stdio::null());
     child.spawn().expect("we can be started again")
+}
+
+/// Sends SIGTERM to the thread that waits in [`exec`]: the harness has others, and does not block it there.
+pub(crate) fn terminate(runner: &Child) {
+    let tasks = std::fs::read_dir(format!("/proc/{}/task", runner.id())).expect("it lives").flatten();
+    let threads = tasks.filter_map(|task| task.file_name().to_str()?.parse::<libc::pid_t>().ok());
+    let newest = threads.max().expect("a process has a thread");
+    let pid = libc::pid_t::try_from(runner.id()).expect("a process");
+    // SAFETY: takes three numbers.
+    let answer = unsafe { libc::syscall(libc::SYS_tgkill, pid, newest, libc::SIGTERM) };
+    assert_eq!(answer, 0, "{}", io::Error::last_os_error());
 }
 
 trait Role {
@@ -343,7 +355,8 @@ impl Gateway {
         let lines = Lines::default();
         let writer = lines.clone();
         tracing_subscriber::fmt().with_ansi(false).with_writer(move || writer.clone()).init();
-        let listeners: Vec<_> = ["127.0.0.1:0", "[::1]:0"].map(|addr| TcpListener::bind(addr).expect("loopback")).into();
+        let listeners: Vec<_> =
+            ["127.0.0.1:0", "[::1]:0"].map(|addr| TcpListener::bind(addr).expect("loopback")).into();
         let port = |n: usize| listeners[n].local_addr().expect("it is bound").port();
         let ports = (port(0), port(1));
         let connections = if ways.contains(&"small") { 4 } else { 1024 };
@@ -436,7 +449,7 @@ impl Role for Gateway {
             ["arrivals"] => {
                 let (waiting, open) = (self.interceptor.waiting(), self.interceptor.open());
                 format!("waiting={} open={}", waiting.expect("it can be read"), open.expect("it can be read"))
-            },
+            }
             ["dial", addr] => format!("said={}", said(TcpStream::connect(addr).expect("it listens"))),
             ["status"] => {
                 let guards = self.interceptor.status().expect("the pins can be read");
@@ -452,7 +465,13 @@ impl Role for Gateway {
 }
 
 /// Tells the client what the kernel told us, or closes.
-fn serve(mut stream: TcpStream, peer: SocketAddr, interceptor: &Interceptor, last: &Mutex<Option<Arrival>>, seat: &Seat) {
+fn serve(
+    mut stream: TcpStream,
+    peer: SocketAddr,
+    interceptor: &Interceptor,
+    last: &Mutex<Option<Arrival>>,
+    seat: &Seat,
+) {
     let Ok(arrival) = Arrival::of(&stream, peer) else { return };
     let Ok(found) = interceptor.take(&arrival) else { return };
     *last.lock().expect("nobody panics") = Some(arrival);

@@ -14,7 +14,6 @@ use std::{
 
 use holdpoint::{intercept::Options, workload::Hierarchy};
 use nix::{
-    libc,
     mount::{MntFlags, MsFlags, mount, umount2},
     sched::{CloneFlags, unshare},
 };
@@ -105,12 +104,10 @@ impl Lab {
 impl Drop for Lab {
     fn drop(&mut self) {
         let _nobody_left = fs::write(self.cgroup.join("cgroup.kill"), "1");
-        let removed = |path: &Path| match fs::remove_dir(path) {
-            Err(error) => error.raw_os_error() != Some(libc::EBUSY),
-            Ok(()) => true,
-        };
-        eventually(|| removed(&self.inner));
-        eventually(|| removed(&self.cgroup));
+        let deadline = Instant::now() + LIMIT;
+        while remove_tree(&self.cgroup).is_err() && Instant::now() < deadline {
+            std::thread::yield_now();
+        }
         let mounted = self.bpffs.parent().expect("it was made below the mount");
         let unmounted = umount2(mounted, MntFlags::MNT_DETACH);
         if !std::thread::panicking() {
@@ -120,9 +117,18 @@ impl Drop for Lab {
     }
 }
 
-/// Until `done` holds, but not longer than any of this can take.
+fn remove_tree(cgroup: &Path) -> std::io::Result<()> {
+    let inside = fs::read_dir(cgroup)?.flatten().map(|entry| entry.path());
+    inside.filter(|path| path.is_dir()).try_for_each(|path| remove_tree(&path))?;
+    fs::remove_dir(cgroup)
+}
+
+/// Longer than any of this can take.
+const LIMIT: Duration = Duration::from_secs(10);
+
+/// Until `done` holds, but not longer than [`LIMIT`].
 pub(crate) fn eventually(mut done: impl FnMut() -> bool) {
-    let deadline = Instant::now() + Duration::from_secs(10);
+    let deadline = Instant::now() + LIMIT;
     while !done() {
         assert!(Instant::now() < deadline, "it did not happen within ten seconds");
         std::thread::yield_now();

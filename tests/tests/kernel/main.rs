@@ -222,7 +222,8 @@ fn n8_map_full_fails_closed() {
 #[test]
 fn failed_connects_leave_nothing_behind() {
     let lab = Lab::new();
-    let mut gateway = lab.start_gateway(&["guard", "nobody"], &["10.77.0.7 5432 intercept", "2001:db8::7 5432 intercept"]);
+    let mut gateway =
+        lab.start_gateway(&["guard", "nobody"], &["10.77.0.7 5432 intercept", "2001:db8::7 5432 intercept"]);
     let mut client = lab.client();
     for _ in 0..50 {
         assert_eq!(client.ask("tcp4 10.77.0.7:5432").field("error"), "ECONNREFUSED");
@@ -274,7 +275,10 @@ fn a_command_runs_in_a_guarded_cgroup_of_its_own() {
     assert_eq!(code("bot", &["/bin/sh", "-c", "exit 7"]), Some(7));
     assert_eq!(code("bot", &["/bin/sh", "-c", "kill -TERM $$"]), Some(128 + 15));
     assert_eq!(code("bot", &["/bin/sh", "-c", "grep -q '/nightly%20run-' /proc/self/cgroup || exit 9"]), Some(9));
-    assert_eq!(code("nightly run", &["/bin/sh", "-c", "grep -q '/nightly%20run-' /proc/self/cgroup || exit 9"]), Some(0));
+    assert_eq!(
+        code("nightly run", &["/bin/sh", "-c", "grep -q '/nightly%20run-' /proc/self/cgroup || exit 9"]),
+        Some(0)
+    );
     assert_eq!(code("bot", &["/no/such/command"]), Some(127));
     assert_eq!(code("", &["/bin/true"]), Some(125));
     // A signal is handed on, and its number comes back.
@@ -283,8 +287,7 @@ fn a_command_runs_in_a_guarded_cgroup_of_its_own() {
         fs::read_to_string(path.join("cgroup.events")).is_ok_and(|events| events.contains("populated 1"))
     };
     eventually(|| inside().is_some_and(populated));
-    let pid = nix::unistd::Pid::from_raw(i32::try_from(runner.id()).expect("a process"));
-    nix::sys::signal::kill(pid, nix::sys::signal::Signal::SIGTERM).expect("it waits");
+    actors::terminate(&runner);
     assert_eq!(runner.wait().expect("it ends").code(), Some(128 + 15));
     assert_eq!(inside(), None);
 }
@@ -348,9 +351,12 @@ fn the_hook_is_cheap_at_ten_thousand_rules() {
     let intercepted = gateway.ask("measure");
     client.ask(&format!("hammer {} 3000", backend.addr));
     let passed = gateway.ask("measure");
-    println!("intercepted: {} ns, passed: {} ns, sock_ops: {} ns",
-        intercepted.field("connect4"), passed.field("connect4"), intercepted.field("sock_ops"));
+    println!(
+        "intercepted: {} ns, passed: {} ns, sock_ops: {} ns",
+        intercepted.field("connect4"),
+        passed.field("connect4"),
+        intercepted.field("sock_ops")
+    );
     // A microsecond is the aim; a shared machine's noise gets three.
     assert!(intercepted.number("connect4") < 3000 && passed.number("connect4") < 3000);
 }
-

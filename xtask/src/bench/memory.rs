@@ -24,26 +24,28 @@ pub(super) struct Memory {
     pub(super) statement: usize,
 }
 
+/// Each gateway is measured once, held connections on the other one: memory that a closed connection left behind would
+/// be used again and hide what the next takes.
 pub(super) fn measure(stand: &Stand, count: usize) -> Result<Memory> {
     let mut idle = Vec::new();
     for path in [Path::Haproxy, Path::Pgbouncer, Path::Written] {
         idle.push((path, each(stand, path, "idle", count)?));
     }
-    let held = each(stand, Path::Written, "held", count)?;
+    let held = each(stand, Path::Synced, "held", count)?;
     Ok(Memory { count, idle, held, statement: super::client::HELD.len() })
 }
 
-/// Growth of the proxy for each of `count` connections, KiB. A first, smaller wave is not counted: it fills pools.
+/// Growth of the proxy for each of `count` connections, KiB. Some more are open before and after: they fill pools.
 fn each(stand: &Stand, path: Path, task: &str, count: usize) -> Result<f64> {
     let proxy = stand.proxy(path).context("this path has no proxy")?;
-    drop(opened(stand, path, task, count / 4)?);
-    interrupt::pause(Duration::from_secs(2))?;
+    let warm = opened(stand, path, task, count / 4)?;
+    interrupt::pause(Duration::from_secs(1))?;
     let before = pss(proxy)?;
-    let client = opened(stand, path, task, count)?;
+    let measured = opened(stand, path, task, count)?;
     interrupt::pause(Duration::from_secs(1))?;
     let after = pss(proxy)?;
-    drop(client);
-    interrupt::pause(Duration::from_secs(2))?;
+    drop((warm, measured));
+    interrupt::pause(Duration::from_secs(3))?;
     Ok((after - before) / f64::from(u32::try_from(count)?))
 }
 

@@ -77,11 +77,12 @@ fn postgres(args: &Pg) -> Result<()> {
     eprintln!("starting PostgreSQL, haproxy, pgbouncer and two gateways …");
     let mut stand = Stand::start().context("the bench could not be set up")?;
     let machine = Machine::read(&stand)?;
+    // First, while no allocator has anything in reserve that would hide what a connection takes.
+    eprintln!("memory …");
+    let memory = memory::measure(&stand, if args.quick { 100 } else { 400 })?;
     let throughput = throughput::measure(&stand, &plan)?;
     eprintln!("connecting …");
     let connect = throughput::connect_rate(&stand, plan.seconds)?;
-    eprintln!("memory …");
-    let memory = memory::measure(&stand, if args.quick { 100 } else { 400 })?;
     eprintln!("hold and release …");
     let release = latency::measure(&stand, if args.quick { 200 } else { 1000 })?;
     stand.close()?;

@@ -21,7 +21,7 @@ use crate::{
 const SCALE: &str = "10";
 
 /// How many sessions PostgreSQL takes: the memory steps need many at once.
-const SESSIONS: &str = "max_connections=600";
+const SESSIONS: &str = "max_connections=1200";
 
 /// How a client gets to the database.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -191,7 +191,8 @@ fn pgbouncer(dir: &TempDir, to: u16) -> Result<(Running, u16)> {
     let text = format!(
         "[databases]\n* = host=127.0.0.1 port={to}\n[pgbouncer]\nlisten_addr = 127.0.0.1\nlisten_port = {port}\n\
          unix_socket_dir =\nauth_type = trust\nauth_file = {}\npool_mode = session\nmax_client_conn = 1000\n\
-         default_pool_size = 500\nlog_connections = 0\nlog_disconnections = 0\nstats_period = 3600\n",
+         default_pool_size = 500\nlog_connections = 0\nlog_disconnections = 0\nstats_period = 3600\n\
+         server_idle_timeout = 2\n",
         users.display()
     );
     fs::write(&file, text)?;

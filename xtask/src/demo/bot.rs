@@ -9,7 +9,7 @@ use std::{
 
 use anyhow::{Context, Result, bail};
 
-use super::Scene;
+use super::{PASSWORD, Scene};
 use crate::{command::forward_lines, interrupt};
 
 /// One run of psql.
@@ -23,7 +23,7 @@ pub(super) struct Bot {
 impl Bot {
     /// Starts psql as `nobody` in a guarded cgroup; nothing in its command line knows of a gateway.
     pub(super) fn start(scene: &Scene<'_>, sql: &str) -> Result<Self> {
-        let url = format!("postgresql://app:correct-horse@127.0.0.1:{}/shop", scene.postgres.port());
+        let url = format!("postgresql://app:{PASSWORD}@127.0.0.1:{}/shop", scene.postgres.port());
         let words = ["runuser", "-u", "nobody", "--", "psql", "-X", &url, "-c", sql];
         let mut child = scene
             .gateway

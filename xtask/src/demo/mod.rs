@@ -24,6 +24,9 @@ const PATIENCE: Duration = Duration::from_secs(10 * 60);
 const CUSTOMERS: [(&str, &str); 3] =
     [("Alice", "alice@mail.example"), ("Bilal", "bilal@post.example"), ("Chen", "chen@brief.example")];
 
+/// The application's password, as it stands in the bot's connection string.
+const PASSWORD: &str = "correct-horse";
+
 /// See Holdpoint at work: a bot, a database, a held DROP TABLE, you.
 #[derive(clap::Args)]
 pub(crate) struct Args {
@@ -105,7 +108,7 @@ fn prepare(args: &Args, screen: &mut Screen) -> Result<()> {
 /// A little shop: an application's user with a password, two tables.
 fn shop() -> Result<Postgres> {
     let postgres = Postgres::start("host all all samehost scram-sha-256", &[])?;
-    postgres.sql("postgres", "CREATE ROLE app LOGIN PASSWORD 'correct-horse'")?;
+    postgres.sql("postgres", &format!("CREATE ROLE app LOGIN PASSWORD '{PASSWORD}'"))?;
     postgres.sql("postgres", "CREATE DATABASE shop OWNER app")?;
     let rows: Vec<_> = CUSTOMERS.iter().map(|(name, email)| format!("('{name}', '{email}')")).collect();
     let sql = format!(
@@ -253,6 +256,7 @@ fn reviewed(scene: &Scene<'_>, screen: &mut Screen) -> Result<String> {
         for (_, email) in CUSTOMERS {
             ensure!(!replayed.contains(email), "the record holds {email}, which the policy masks");
         }
+        ensure!(!replayed.contains(PASSWORD), "the record holds the bot's password");
         if replayed.contains("DROP TABLE orders") {
             screen.types("you", &format!("holdpoint replay {session} --no-wait"));
             let mut replay = scene.gateway.read(&["replay", &session, "--no-wait"]);

@@ -43,8 +43,10 @@ impl Screen {
 
     /// What somebody sees.
     pub(super) fn sees(&self, who: &str, text: &str) {
+        let width = WIDTH - who.chars().count() - 5;
         for line in text.trim_end().lines() {
-            for part in cut(line, WIDTH - who.chars().count() - 5) {
+            let squeezed = if line.chars().count() > width { squeeze(line) } else { line.to_owned() };
+            for part in cut(&squeezed, width) {
                 println!("  {} {part}", self.paint("2", &format!("{who} │")));
             }
         }
@@ -102,9 +104,19 @@ fn wrap(text: &str, width: usize) -> Vec<String> {
     lines
 }
 
+/// A line of a table that is too wide: the blanks that align it shrink to two.
+fn squeeze(line: &str) -> String {
+    let indent = line.len() - line.trim_start().len();
+    let cells = line.trim().split("  ").map(str::trim).filter(|cell| !cell.is_empty());
+    format!("{}{}", &line[..indent], cells.collect::<Vec<_>>().join("  "))
+}
+
 /// A line into pieces of at most `width` characters, blanks kept, broken between words where there are some.
 fn cut(line: &str, width: usize) -> Vec<String> {
     let mut rest: Vec<char> = line.trim_end().chars().collect();
+    let blanks = rest.iter().take_while(|character| **character == ' ').count();
+    // What is continued stands four deeper than its line.
+    let indent = if blanks + 4 < width / 2 { blanks + 4 } else { 0 };
     let mut pieces = Vec::new();
     while rest.len() > width {
         let blank = rest[..=width].iter().rposition(|character| *character == ' ');
@@ -113,7 +125,7 @@ fn cut(line: &str, width: usize) -> Vec<String> {
         let after = rest.split_off(end);
         pieces.push(rest.iter().collect::<String>());
         let kept = after.iter().skip_while(|character| **character == ' ').copied();
-        rest = kept.collect();
+        rest = std::iter::repeat_n(' ', indent).chain(kept).collect();
     }
     pieces.push(rest.into_iter().collect());
     pieces
@@ -132,8 +144,9 @@ mod tests {
     #[test]
     fn cuts_what_is_too_wide() {
         assert_eq!(cut("a  b", 4), ["a  b"]);
-        assert_eq!(cut("one two three", 8), ["one two", "three"]);
+        assert_eq!(cut("one two three four", 12), ["one two", "    three", "    four"]);
         assert_eq!(cut("unbreakable", 4), ["unbr", "eaka", "ble"]);
+        assert_eq!(super::squeeze(" a     b c   d"), " a  b c  d");
         assert_eq!(cut("", 3), [""]);
     }
 }

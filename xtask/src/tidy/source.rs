@@ -135,7 +135,7 @@ impl Source {
 }
 
 /// Whole files that are tests.
-fn is_test_file(name: &str) -> bool {
+pub(super) fn is_test_file(name: &str) -> bool {
     name.ends_with("/tests.rs") || name.contains("/tests/") || name.starts_with("tests/")
 }
 

@@ -43,7 +43,8 @@ impl PostgresDialect {
         }
         let mut reader = Reader::new(body);
         let binary = reader.byte()? == 1;
-        let columns = usize::try_from(reader.i16()?).map_err(|_| Unmaskable::Malformed("a negative count of columns".into()))?;
+        let columns =
+            usize::try_from(reader.i16()?).map_err(|_| Unmaskable::Malformed("a negative count of columns".into()))?;
         let portal = match self.pending.front().map(|front| &front.what) {
             Some(What::Query(portal) | What::Execute(portal)) => portal.clone(),
             _ => unreachable!("the front was just looked at"),
@@ -61,7 +62,9 @@ impl PostgresDialect {
             return Err(Unmaskable::Malformed("a COPY in another format than was asked for".into()));
         }
         let reads = references(&prepared.classified.reads);
-        let Statement::Copy { relation, columns: named, query, .. } = copy else { unreachable!("only COPYs were kept") };
+        let Statement::Copy { relation, columns: named, query, .. } = copy else {
+            unreachable!("only COPYs were kept")
+        };
         let source = match (query, relation) {
             (true, _) => CopySource::Query(&reads),
             (false, Some((schema, name))) => CopySource::Table { schema: schema.as_deref(), name, columns: named },
@@ -103,7 +106,9 @@ fn copy_format(copy: &Statement) -> Result<CopyFormat, String> {
     let off = |value: &str| matches!(value, "false" | "off" | "0");
     let header = options.get("header").is_some_and(|value| !off(&value.to_ascii_lowercase()));
     Ok(match format {
-        classify::CopyFormat::Text => CopyFormat::Text { delimiter: byte("delimiter", b'\t')?, null: null("\\N"), header },
+        classify::CopyFormat::Text => {
+            CopyFormat::Text { delimiter: byte("delimiter", b'\t')?, null: null("\\N"), header }
+        }
         classify::CopyFormat::Csv => {
             let quote = byte("quote", b'"')?;
             let (delimiter, escape) = (byte("delimiter", b',')?, byte("escape", quote)?);

@@ -128,7 +128,8 @@ impl PostgresDialect {
     /// For a connection behind `gate`.
     pub(super) fn new(shared: Arc<Shared>, gate: &Gate) -> Self {
         let connection = gate.connection();
-        let settings = connection.resource.as_ref().map_or(Ok(Settings::default()), |resource| Settings::read(&resource.extra));
+        let settings =
+            connection.resource.as_ref().map_or(Ok(Settings::default()), |resource| Settings::read(&resource.extra));
         Self {
             // They were checked when the policy was loaded; what cannot be read refuses.
             settings: settings.unwrap_or(Settings { tls_required: true }),
@@ -185,7 +186,14 @@ impl PostgresDialect {
     fn error_for(&self, refusal: &Refusal, severity: &str, code: &str) -> BytesMut {
         let mut out = BytesMut::new();
         if refusal.cancelled {
-            wire::report(&mut out, b'E', severity, wire::QUERY_CANCELED, "canceling statement due to user request", None);
+            wire::report(
+                &mut out,
+                b'E',
+                severity,
+                wire::QUERY_CANCELED,
+                "canceling statement due to user request",
+                None,
+            );
             return out;
         }
         let request = refusal.request.map_or_else(String::new, |request| format!("request {}, ", request.short()));
@@ -339,4 +347,3 @@ impl Dialect for PostgresDialect {
         self.interrupt.clone()
     }
 }
-

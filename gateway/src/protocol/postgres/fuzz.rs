@@ -6,7 +6,10 @@ use std::sync::Arc;
 
 use bytes::BytesMut;
 
-use super::{Shared, dialect::{Phase, PostgresDialect}};
+use super::{
+    Shared,
+    dialect::{Phase, PostgresDialect},
+};
 use crate::{
     gate::{Language as _, Refusal},
     mask::{Masks, Salt},

@@ -70,7 +70,10 @@ impl Catalogs {
     /// Keeps what a look found. A look that failed leaves what was known, in doubt.
     pub(super) fn learn(&self, backend: &Backend, lookup: &mut Lookup) {
         let Some(found) = lookup.found.take() else {
-            tracing::warn!(?backend, "cannot look into the backend's catalog: relations that are not known are masked whole");
+            tracing::warn!(
+                ?backend,
+                "cannot look into the backend's catalog: relations that are not known are masked whole"
+            );
             return;
         };
         let catalog = Arc::new(found.finish(&lookup.masks));

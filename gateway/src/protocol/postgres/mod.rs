@@ -22,8 +22,8 @@ mod cancel;
 pub mod classify;
 mod copying;
 mod dialect;
-mod lookup;
 pub mod fuzz;
+mod lookup;
 pub mod mask;
 mod pending;
 mod portal;
@@ -103,7 +103,13 @@ impl Protocol for Postgres {
         Settings::read(settings).map(drop)
     }
 
-    fn serve(self: Arc<Self>, client: ReadHalf, gate: Gate, drain: Drain, remind: Duration) -> Pin<Box<dyn Future<Output = ()> + Send>> {
+    fn serve(
+        self: Arc<Self>,
+        client: ReadHalf,
+        gate: Gate,
+        drain: Drain,
+        remind: Duration,
+    ) -> Pin<Box<dyn Future<Output = ()> + Send>> {
         Box::pin(async move {
             let dialect = PostgresDialect::new(self.0.clone(), &gate);
             drive(dialect, client, gate, drain, remind).await;

@@ -48,11 +48,15 @@ impl PostgresDialect {
                 }
                 continue;
             }
-            let length = wire::message_len(&reply[run.at..], LONGEST_REPLY).map_err(|error| Unmaskable::Malformed(error.0))?;
+            let length =
+                wire::message_len(&reply[run.at..], LONGEST_REPLY).map_err(|error| Unmaskable::Malformed(error.0))?;
             let Some(length) = length else { break };
             if reply.len() - run.at < length {
                 if self.may_pass_in_parts(reply[run.at], length) {
-                    self.rows = Rows::Passing { left: length, then: Box::new(std::mem::replace(&mut self.rows, Rows::Undescribed)) };
+                    self.rows = Rows::Passing {
+                        left: length,
+                        then: Box::new(std::mem::replace(&mut self.rows, Rows::Undescribed)),
+                    };
                     continue;
                 }
                 break;
@@ -123,7 +127,10 @@ impl PostgresDialect {
 
     /// A row with nothing to mask need not be whole to be passed on.
     fn may_pass_in_parts(&self, kind: u8, length: usize) -> bool {
-        length > HELD_AT_ONCE && matches!(kind, b'D' | b'd') && matches!(self.phase, Phase::Ready) && self.masker.masks.is_empty()
+        length > HELD_AT_ONCE
+            && matches!(kind, b'D' | b'd')
+            && matches!(self.phase, Phase::Ready)
+            && self.masker.masks.is_empty()
     }
 
     fn pass_along(&mut self, bytes: &[u8]) -> Option<usize> {
@@ -178,13 +185,18 @@ impl PostgresDialect {
             b'1' => self.answered("ParseComplete", |what| matches!(what, What::Parse), exchange),
             b'2' => self.answered("BindComplete", |what| matches!(what, What::Bind), exchange),
             b'3' => self.answered("CloseComplete", |what| matches!(what, What::Close), exchange),
-            b't' => self.front("ParameterDescription", |what| matches!(what, What::DescribeStatement)).map(|()| Fate::Pass),
+            b't' => {
+                self.front("ParameterDescription", |what| matches!(what, What::DescribeStatement)).map(|()| Fate::Pass)
+            }
             b'T' | b'n' => self.described(message, exchange),
             b'C' | b'I' | b's' => self.completed(exchange),
             b'G' => self.copy_in(),
             b'H' => self.copy_out(body),
             b'c' => self.copy_done(message, exchange),
-            other => Err(Unmaskable::Malformed(format!("a message of type {:?} that nothing here asked for", char::from(other)))),
+            other => Err(Unmaskable::Malformed(format!(
+                "a message of type {:?} that nothing here asked for",
+                char::from(other)
+            ))),
         }
     }
 
@@ -198,7 +210,12 @@ impl PostgresDialect {
         }
     }
 
-    fn answered(&mut self, what: &str, fits: impl Fn(&What) -> bool, exchange: &mut Exchange) -> Result<Fate, Unmaskable> {
+    fn answered(
+        &mut self,
+        what: &str,
+        fits: impl Fn(&What) -> bool,
+        exchange: &mut Exchange,
+    ) -> Result<Fate, Unmaskable> {
         self.front(what, fits)?;
         self.pop(exchange);
         Ok(Fate::Pass)
@@ -355,7 +372,9 @@ impl PostgresDialect {
             return Ok(Fate::Pass);
         }
         let reads = match self.pending.front().map(|front| &front.what) {
-            Some(What::Query(portal) | What::Execute(portal) | What::DescribePortal { portal, .. }) => self.reads(portal),
+            Some(What::Query(portal) | What::Execute(portal) | What::DescribePortal { portal, .. }) => {
+                self.reads(portal)
+            }
             None => References::default(),
             Some(_) => References::opaque(),
         };
@@ -429,7 +448,8 @@ impl PostgresDialect {
     /// What a statement reads; everything, where the text alone does not say.
     fn reads(&self, portal: &Portal) -> References {
         let Some(prepared) = &portal.prepared else { return References::opaque() };
-        let elsewhere = |statement: &Statement| matches!(statement, Statement::Execute { .. } | Statement::Fetch { .. });
+        let elsewhere =
+            |statement: &Statement| matches!(statement, Statement::Execute { .. } | Statement::Fetch { .. });
         if prepared.classified.statements.iter().any(elsewhere) || prepared.meaning.effects.contains(Effect::Unknown) {
             return References::opaque();
         }
@@ -458,7 +478,12 @@ impl PostgresDialect {
         match message[0] {
             b'D' => lookup.row(message),
             b'T' | b'C' => {}
-            other => return Err(Unmaskable::Malformed(format!("a message of type {:?} during a catalog lookup", char::from(other)))),
+            other => {
+                return Err(Unmaskable::Malformed(format!(
+                    "a message of type {:?} during a catalog lookup",
+                    char::from(other)
+                )));
+            }
         }
         Ok(Fate::Swallow)
     }
@@ -530,8 +555,15 @@ const LONGEST_REPLY: usize = 1 << 30;
 const HELD_AT_ONCE: usize = 256 * 1024;
 
 /// What may change what the catalog says.
-const CATALOG_EFFECTS: Effects = Effects::of(Effect::Schema).with(Effect::Execute).with(Effect::Unknown).with(Effect::Privilege);
+const CATALOG_EFFECTS: Effects =
+    Effects::of(Effect::Schema).with(Effect::Execute).with(Effect::Unknown).with(Effect::Privilege);
 
 /// What a backend reports of its own accord and is part of the session's state.
-const REPORTED: [&str; 6] =
-    ["standard_conforming_strings", "search_path", "session_authorization", "is_superuser", "client_encoding", "timezone"];
+const REPORTED: [&str; 6] = [
+    "standard_conforming_strings",
+    "search_path",
+    "session_authorization",
+    "is_superuser",
+    "client_encoding",
+    "timezone",
+];

@@ -124,7 +124,10 @@ impl PostgresDialect {
             let Some(length) = wire::message_len(&input[at..], longest)? else { return Ok(Step::More) };
             let kind = input[at];
             if !b"QPBDECSHFdcfX".contains(&kind) {
-                return Err(Malformed(format!("a message of type {:?} is not one that a client sends here", char::from(kind))));
+                return Err(Malformed(format!(
+                    "a message of type {:?} is not one that a client sends here",
+                    char::from(kind)
+                )));
             }
             if input.len() < at + length {
                 self.need = at + length;
@@ -216,7 +219,13 @@ impl PostgresDialect {
     // ---- the extended protocol ----
 
     /// Adds one extended-protocol message to the bundle; answers a step when that completes something.
-    fn gather(&mut self, input: &mut BytesMut, kind: u8, body: &Bytes, length: usize) -> Result<Option<Step>, Malformed> {
+    fn gather(
+        &mut self,
+        input: &mut BytesMut,
+        kind: u8,
+        body: &Bytes,
+        length: usize,
+    ) -> Result<Option<Step>, Malformed> {
         let awaited = match kind {
             b'P' => self.parse(body)?,
             b'B' => self.bind(body)?,
@@ -245,7 +254,8 @@ impl PostgresDialect {
         let mut reader = Reader::new(body);
         let name = Bytes::copy_from_slice(reader.cstr()?);
         let text = Bytes::copy_from_slice(reader.cstr()?);
-        let count = usize::try_from(reader.i16()?).map_err(|_| Malformed("a negative count of parameter types".into()))?;
+        let count =
+            usize::try_from(reader.i16()?).map_err(|_| Malformed("a negative count of parameter types".into()))?;
         let types = (0..count).map(|_| reader.u32()).collect::<Result<_, _>>()?;
         reader.finish()?;
         let prepared = self.prepare(text, types);
@@ -260,7 +270,9 @@ impl PostgresDialect {
         let prepared = self.statement(statement);
         let parameters = parameters(&mut reader, prepared.as_deref())?;
         let formats = usize::try_from(reader.i16()?).map_err(|_| Malformed("a negative count of formats".into()))?;
-        reader.take(formats.checked_mul(2).ok_or_else(|| Malformed("a count of formats that no message holds".into()))?)?;
+        reader.take(
+            formats.checked_mul(2).ok_or_else(|| Malformed("a count of formats that no message holds".into()))?,
+        )?;
         reader.finish()?;
         let portal = Portal::new(prepared, parameters);
         self.bundle.bound.push(portal.clone());
@@ -342,7 +354,13 @@ impl PostgresDialect {
         }
     }
 
-    fn submit_execution(&mut self, kind: &'static str, portal: &Arc<Portal>, input: &mut BytesMut, said: Submission) -> Step {
+    fn submit_execution(
+        &mut self,
+        kind: &'static str,
+        portal: &Arc<Portal>,
+        input: &mut BytesMut,
+        said: Submission,
+    ) -> Step {
         let Bundle { len, awaited, describe, bound } = std::mem::take(&mut self.bundle);
         let wire = splice(input.split_to(len), &describe);
         let meaning = self.meaning_of(portal, &bound);
@@ -453,7 +471,13 @@ impl PostgresDialect {
         }
     }
 
-    fn operation(&self, kind: &'static str, text: Bytes, parameters: Vec<Parameter>, meaning: Arc<Meaning>) -> Operation {
+    fn operation(
+        &self,
+        kind: &'static str,
+        text: Bytes,
+        parameters: Vec<Parameter>,
+        meaning: Arc<Meaning>,
+    ) -> Operation {
         Operation { kind: kind.into(), text, parameters, meaning, state: self.state_now() }
     }
 
@@ -484,7 +508,8 @@ impl PostgresDialect {
 
 impl Bundle {
     fn describes(&self, portal: &Arc<Portal>) -> bool {
-        let described = |one: &Await| matches!(&one.what, What::DescribePortal { portal: other, .. } if Arc::ptr_eq(other, portal));
+        let described =
+            |one: &Await| matches!(&one.what, What::DescribePortal { portal: other, .. } if Arc::ptr_eq(other, portal));
         self.awaited.iter().any(described)
     }
 }

@@ -37,7 +37,9 @@ pub(super) fn packet_len(buffer: &[u8]) -> Result<Option<usize>, Malformed> {
     }
     let length = u32::from_be_bytes(*header) as usize;
     if !(8..=LONGEST_STARTUP).contains(&length) {
-        return Err(Malformed(format!("the first packet says that it is {length} bytes long, which no PostgreSQL client sends")));
+        return Err(Malformed(format!(
+            "the first packet says that it is {length} bytes long, which no PostgreSQL client sends"
+        )));
     }
     Ok(Some(length))
 }
@@ -58,7 +60,9 @@ pub(super) fn read(packet: &[u8]) -> Result<Startup, Malformed> {
             key => Err(Malformed(format!("a cancel request carries a key of {} bytes", key.len()))),
         },
         version if version >> 16 == 3 => parameters(reader).map(|parameters| Startup::Session { version, parameters }),
-        version => Err(Malformed(format!("protocol version {}.{} is not spoken here", version >> 16, version & 0xffff))),
+        version => {
+            Err(Malformed(format!("protocol version {}.{} is not spoken here", version >> 16, version & 0xffff)))
+        }
     }
 }
 

@@ -25,7 +25,9 @@ pub(super) fn message_len(buffer: &[u8], longest: usize) -> Result<Option<usize>
     })?;
     if length >= longest {
         let kind = char::from(kind);
-        return Err(Malformed(format!("a message of type {kind:?} is {length} bytes long; at most {longest} are taken")));
+        return Err(Malformed(format!(
+            "a message of type {kind:?} is {length} bytes long; at most {longest} are taken"
+        )));
     }
     Ok(Some(length + 1))
 }

@@ -93,7 +93,8 @@ fn plan_for(count: usize, masks: &Masks, seed: u32) -> Plan {
     let tables = [0, CUSTOMERS, ORDERS, 77_777];
     let fields: Vec<_> = (0..count)
         .map(|place| {
-            let mixed = seed.wrapping_mul(2_654_435_761).wrapping_add(u32::try_from(place).expect("few columns") * 7919);
+            let mixed =
+                seed.wrapping_mul(2_654_435_761).wrapping_add(u32::try_from(place).expect("few columns") * 7919);
             let mut field =
                 field("x", tables[(mixed >> 8) as usize % 4], 1 + (mixed >> 16) as i16 % 5, types[mixed as usize % 10]);
             field.binary = mixed & 128 != 0;

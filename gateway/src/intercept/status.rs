@@ -1,0 +1,51 @@
+//! What the kernel says is attached, and what it costs.
+
+use std::time::Duration;
+
+use super::PROGRAMS;
+use crate::workload::CgroupId;
+
+/// A guarded cgroup, as the kernel has it.
+#[derive(Debug, Clone, PartialEq, Eq, serde::Serialize)]
+pub struct Guard {
+    /// The cgroup.
+    pub cgroup: CgroupId,
+    /// Its path below the mount; `None` once it is gone.
+    pub path: Option<String>,
+    /// The programs.
+    pub programs: Vec<ProgramState>,
+}
+
+impl Guard {
+    /// Whether every program is attached, and is this gateway's.
+    pub fn is_whole(&self) -> bool {
+        let good = |name: &str| self.programs.iter().any(|state| state.name == name && state.attached && state.current);
+        PROGRAMS.iter().all(|(name, _)| good(name))
+    }
+}
+
+/// One program on one cgroup, as the kernel has it.
+#[derive(Debug, Clone, PartialEq, Eq, serde::Serialize)]
+pub struct ProgramState {
+    /// Its name.
+    pub name: String,
+    /// The link's id in the kernel.
+    pub link: u32,
+    /// The program's id in the kernel.
+    pub program: u32,
+    /// Whether the link holds on to its cgroup still.
+    pub attached: bool,
+    /// Whether the program is the one that this gateway has loaded.
+    pub current: bool,
+}
+
+/// What one program has cost since it was loaded.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Cost {
+    /// Its name.
+    pub program: &'static str,
+    /// How often it ran.
+    pub runs: u64,
+    /// How long that took, all in all.
+    pub busy: Duration,
+}
