@@ -58,6 +58,15 @@ impl Gateway {
         self.running.ended().is_none()
     }
 
+    /// Fails the test if any of its threads has panicked, whatever the test was about.
+    ///
+    /// # Panics
+    /// When its log says so.
+    #[track_caller]
+    pub(crate) fn assert_unharmed(&self) {
+        assert!(!self.log().contains("panicked at"), "the gateway panicked: {}", self.running);
+    }
+
     /// Asks it to end, without waiting.
     pub fn terminate(&self) {
         self.running.signal(Signal::SIGTERM);

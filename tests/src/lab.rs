@@ -116,7 +116,8 @@ impl Lab {
 
     /// `kill -9` for the gateway.
     pub fn kill(&self) {
-        drop(self.gateway().take().expect("the gateway runs"));
+        let gateway = self.gateway().take().expect("the gateway runs");
+        gateway.assert_unharmed();
     }
 
     /// `SIGTERM` for the gateway; waits for its end.
@@ -224,6 +225,9 @@ impl Drop for Lab {
             eprintln!("--- gateway of {}\n{}\n---", self.name, self.gateway_log());
         }
         let gateway = self.gateway().take();
+        if let (Some(gateway), false) = (&gateway, failing) {
+            gateway.assert_unharmed();
+        }
         drop(gateway);
         let left = self.cgroup.remove();
         self.space.close();

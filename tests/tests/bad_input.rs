@@ -172,10 +172,11 @@ fn a8_full_disk_refuses_and_forwards_nothing_unrecorded() {
     // Ends with "no space left", as it should.
     lab.run(&["dd", "if=/dev/zero", &format!("of={filler}"), "bs=64k"]).failed();
     let mut number = 0;
-    // What the store has set aside already takes a few more. Noise, because it compresses what repeats.
+    // What the store has set aside already takes a few more. Noise, because it compresses what repeats; of a length
+    // that the classifier still reads.
     let said = eventually("an operation is refused for lack of space", Duration::from_secs(30), || {
         number += 1;
-        let noise: String = Pace::new(number).bytes(150_000).iter().map(|byte| format!("{byte:02x}")).collect();
+        let noise: String = Pace::new(number).bytes(100_000).iter().map(|byte| format!("{byte:02x}")).collect();
         let said = bot.script(&pg.url(), &format!("INSERT INTO target VALUES (1000 + {number}) /*{noise}*/;\n"));
         said.stderr.contains("ERROR").then_some(said)
     });
