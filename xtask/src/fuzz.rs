@@ -72,9 +72,10 @@ fn fuzz(program: &Path, target: &str, time: Duration) -> Result<()> {
     // 64 KiB reach every length rule; 2 GiB and 10 s are what no input may cost.
     fuzz.args(["-max_len=65536", "-rss_limit_mb=2048", "-timeout=10", "-print_final_stats=1", "-verbosity=0"])
         .arg(&corpus);
-    if seeds.is_dir() {
-        fuzz.arg(&seeds);
-    }
+    // Where to start from: what people write, and one example of each exchange.
+    let seeds = [seeds, paths::root().join("policies")];
+    let of_target = |dir: &&PathBuf| dir.is_dir() && (dir.ends_with("policies") == (target == "policy"));
+    fuzz.args(seeds.iter().filter(of_target));
     let output = fuzz.output().with_context(|| format!("cannot start {}", program.display()))?;
     let said = String::from_utf8_lossy(&output.stderr);
     said.lines()

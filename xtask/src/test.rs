@@ -247,10 +247,18 @@ fn deny() -> Result<()> {
     command::show(command::cargo().args(["deny", "--offline", "check", "licenses", "bans", "sources"]))
 }
 
+/// The shipped policies, and the one that the README shows.
 fn policies() -> Result<()> {
-    let policies = paths::root().join("policies");
-    for what in ["check", "test"] {
-        command::show(Command::new(command::holdpoint()?).args(["policy", what]).arg(&policies).stdin(Stdio::null()))?;
+    let readme = std::fs::read_to_string(paths::root().join("README.md")).context("cannot read README.md")?;
+    let example = readme.split_once("```yaml\n").and_then(|(_, after)| after.split_once("```"));
+    let (example, _) = example.context("README.md shows no policy")?;
+    let shown = tempfile::tempdir().context("cannot make a directory")?;
+    std::fs::write(shown.path().join("readme.yaml"), example)?;
+    for directory in [&paths::root().join("policies"), shown.path()] {
+        for what in ["check", "test"] {
+            let mut policy = Command::new(command::holdpoint()?);
+            command::show(policy.args(["policy", what]).arg(directory).stdin(Stdio::null()))?;
+        }
     }
     Ok(())
 }

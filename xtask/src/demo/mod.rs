@@ -205,6 +205,11 @@ fn held(scene: &Scene<'_>, screen: &mut Screen, yes: bool) -> Result<()> {
 
     let (status, seen) = bot.finish(Duration::from_secs(60))?;
     screen.sees("bot", &seen);
+    if !yes && seen.contains("denied by") {
+        ensure!(table_exists(scene.postgres)?, "you said no, and the table is gone all the same");
+        screen.checked("you said no: the bot got an ordinary error, and the table is still there");
+        return Ok(());
+    }
     ensure!(status.success(), "the statement did not run: it was refused, denied or withdrawn ({status})");
     ensure!(!table_exists(scene.postgres)?, "psql ended well, but the table is still there");
     screen.checked("approved, run, and gone from the database; psql itself saw an ordinary answer");
