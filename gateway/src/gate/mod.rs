@@ -21,7 +21,7 @@ use crate::{
     hold::{Requester, Waiting},
     mask::{Masks, Salt},
     net::{Dialer, ReadHalf, WriteHalf},
-    operation::{Digest, Effect, Effects, Frame, Operation, OperationId, RequestId},
+    operation::{Digest, Effect, Effects, Frame, Operation, OperationId, RequestId, State},
     policy::{Approval, Decide, OnHold, Scope, Verdict},
     record::{
         Durability, Receipt,
@@ -128,6 +128,8 @@ pub struct Gate {
     upstream: Option<WriteHalf>,
     /// Operations forwarded and not yet answered, oldest first: says whose answer a reply is.
     outstanding: VecDeque<OperationId>,
+    /// The state that the last recorded operation had.
+    recorded_state: Option<Arc<State>>,
     closed: bool,
 }
 
@@ -154,6 +156,7 @@ impl Gate {
             client,
             upstream: None,
             outstanding: VecDeque::new(),
+            recorded_state: None,
             closed: false,
         };
         let _ = gate.note(Body::Connected(Box::new(gate.facts())))?;
@@ -260,7 +263,7 @@ impl Gate {
     pub async fn record(&mut self, settled: Settled) -> Recorded {
         let Settled { judged, request, refusal, cancelled } = settled;
         let operated = Operated {
-            asked: asked(&judged),
+            asked: Asked { state: self.state_to_record(&judged), ..asked(&judged) },
             forwarded: refusal.is_none(),
             request,
             refusal: refusal.clone().unwrap_or_default(),
@@ -462,7 +465,7 @@ impl Gate {
     ) -> (Requested, Requester) {
         let requested = Requested {
             request,
-            asked: asked(judged),
+            asked: Asked { state: (*judged.operation.state).clone(), ..asked(judged) },
             digest,
             approval: approval.clone(),
             workload: self.connection.workload.name.clone(),
@@ -477,6 +480,18 @@ impl Gate {
             destination: self.connection.destination.0.to_string(),
         };
         (requested, requester)
+    }
+
+    /// The session's state, unless it is what the operation before had and nobody was asked about it: most of a read's
+    /// entry would be the same few settings again.
+    fn state_to_record(&mut self, judged: &Judged) -> State {
+        let state = &judged.operation.state;
+        let same = self.recorded_state.as_ref().is_some_and(|before| Arc::ptr_eq(before, state));
+        if same && judged.verdict.decide == Decide::Allow {
+            return State::new();
+        }
+        self.recorded_state = Some(state.clone());
+        (**state).clone()
     }
 
     fn facts(&self) -> Connected {
@@ -581,7 +596,7 @@ fn asked(judged: &Judged) -> Asked {
         effects: operation.meaning.effects,
         objects: operation.meaning.objects.clone(),
         unknown: operation.meaning.unknown.clone(),
-        state: (*operation.state).clone(),
+        state: State::new(),
         decide: verdict.decide,
         rule: verdict.rule.to_string(),
         why: verdict.reason.to_string(),

@@ -244,7 +244,7 @@ pub struct Asked {
     pub objects: Vec<Object>,
     /// Why it is unknown, if it is.
     pub unknown: Vec<String>,
-    /// Session state that gives it meaning.
+    /// Session state that gives it meaning. Empty in an operation that was allowed: as in the one before it.
     pub state: State,
     /// What policy said.
     pub decide: Decide,
