@@ -5,7 +5,7 @@
 //! lists. Dropping the *newest* entries leaves a shorter, whole record: that is found against a [`Head`] that was
 //! kept elsewhere.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::{BTreeMap, BTreeSet, HashSet};
 
 use serde::Serialize;
 
@@ -20,7 +20,7 @@ use super::{
     },
 };
 use crate::{
-    operation::{Digest, RequestId},
+    operation::{Digest, RequestId, SessionId},
     policy::Decide,
 };
 
@@ -87,6 +87,8 @@ struct Walk<'a> {
     entries: u64,
     operations: u64,
     indexed: u64,
+    /// Those seen so far.
+    sessions: HashSet<SessionId>,
     requests: BTreeMap<RequestId, Case>,
     findings: Vec<Finding>,
 }
@@ -114,6 +116,7 @@ impl<'a> Walk<'a> {
             entries: 0,
             operations: 0,
             indexed: 0,
+            sessions: HashSet::new(),
             requests: BTreeMap::new(),
             findings: Vec::new(),
         })
@@ -184,7 +187,7 @@ impl<'a> Walk<'a> {
         if self.store.fetch::<SessionEntries>(&(session, position))?.is_none() {
             self.find(Some(position), format!("missing from the index of session {}", session.short()));
         }
-        if self.store.fetch::<Sessions>(&session)?.is_none() {
+        if self.sessions.insert(session) && self.store.fetch::<Sessions>(&session)?.is_none() {
             self.find(Some(position), format!("session {} is missing from the list of sessions", session.short()));
         }
         Ok(())
