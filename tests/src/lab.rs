@@ -117,7 +117,7 @@ impl Lab {
     /// `kill -9` for the gateway.
     pub fn kill(&self) {
         let gateway = self.gateway().take().expect("the gateway runs");
-        gateway.assert_unharmed();
+        assert!(!gateway.has_panicked(), "the gateway panicked: {}", gateway.log());
     }
 
     /// `SIGTERM` for the gateway; waits for its end.
@@ -225,13 +225,16 @@ impl Drop for Lab {
             eprintln!("--- gateway of {}\n{}\n---", self.name, self.gateway_log());
         }
         let gateway = self.gateway().take();
-        if let (Some(gateway), false) = (&gateway, failing) {
-            gateway.assert_unharmed();
-        }
+        let panicked = gateway.as_ref().is_some_and(Gateway::has_panicked);
+        let log = gateway.as_ref().map(Gateway::log).unwrap_or_default();
         drop(gateway);
         let left = self.cgroup.remove();
         self.space.close();
-        if let (Err(left), false) = (left, failing) {
+        if failing {
+            return;
+        }
+        assert!(!panicked, "the gateway of {} panicked: {log}", self.name);
+        if let Err(left) = left {
             panic!("{} leaves something behind: {left}", self.name);
         }
     }
