@@ -131,8 +131,8 @@ pub(crate) fn cargo_hint(line: &str) -> Option<String> {
 /// Sends every line that `from` yields, from a thread of its own, until the end.
 pub(crate) fn forward_lines(from: impl Read + Send + 'static, to: mpsc::Sender<String>) {
     std::thread::spawn(move || {
-        for line in BufReader::new(from).lines().map_while(Result::ok) {
-            if to.send(line).is_err() {
+        for line in BufReader::new(from).split(b'\n').map_while(Result::ok) {
+            if to.send(String::from_utf8_lossy(&line).trim_end_matches('\r').to_owned()).is_err() {
                 break;
             }
         }

@@ -6,18 +6,30 @@
 
 use std::{
     io::{BufRead, BufReader, Write},
+    os::unix::process::CommandExt,
     path::{Path, PathBuf},
     process::{Command, Stdio},
+    sync::mpsc::{self, RecvTimeoutError},
     time::{Duration, Instant},
 };
 
 use anyhow::{Context, Result, bail};
+use nix::{
+    sys::signal::{Signal, killpg},
+    unistd::Pid,
+};
 use serde_json::Value;
 
 use crate::{command, fuzz, interrupt, paths, run::words, tidy};
 
 /// The package whose tests load eBPF programs and start real servers.
 const ROOT_PACKAGE: &str = "tests";
+
+/// Longer than any test program takes on a slow machine.
+const LONGEST_RUN: Duration = Duration::from_secs(30 * 60);
+
+/// How long a program may take to end once it has closed its output.
+const LAST_WORDS: Duration = Duration::from_secs(60);
 
 /// How long all fuzz targets together run.
 const FUZZ_SMOKE: Duration = Duration::from_secs(60);
@@ -207,25 +219,51 @@ fn run_all(programs: &[&Program], words: &[&str], counts: &mut Counts) -> Result
         // What cargo itself sets for a test program.
         run.env("CARGO_MANIFEST_DIR", &program.manifest_dir).env("CARGO_PKG_NAME", &program.package);
         run.env("CARGO", command::cargo().get_program());
-        if !tee(&mut run, counts)? {
+        let well = tee(&mut run, counts);
+        interrupt::check()?;
+        if let Err(error) = &well {
+            println!("{error:#}");
+        }
+        if !well.unwrap_or(false) {
             failed.push(format!("{} {}", program.package, program.name));
         }
-        interrupt::check()?;
     }
     if failed.is_empty() { Ok(()) } else { bail!("failed: {}", failed.join(", ")) }
 }
 
 /// Runs a test program with its output on our terminal, and reads its closing lines on the way.
+///
+/// One that hangs is killed, so that the run as a whole ends and says so.
 fn tee(run: &mut Command, counts: &mut Counts) -> Result<bool> {
-    let mut child = run.stdout(Stdio::piped()).spawn().with_context(|| format!("cannot start {}", words(run)))?;
-    let mut stdout = BufReader::new(child.stdout.take().expect("stdout is piped"));
-    let mut line = Vec::new();
-    while stdout.read_until(b'\n', &mut line)? > 0 {
-        std::io::stdout().write_all(&line)?;
-        counts.read(String::from_utf8_lossy(&line).trim_end());
-        line.clear();
-    }
-    Ok(child.wait()?.success())
+    run.stdout(Stdio::piped()).process_group(0);
+    let mut child = run.spawn().with_context(|| format!("cannot start {}", words(run)))?;
+    let (lines, received) = mpsc::channel();
+    command::forward_lines(child.stdout.take().expect("stdout is piped"), lines);
+    let deadline = Instant::now() + LONGEST_RUN;
+    let ended = loop {
+        match received.recv_timeout(Duration::from_millis(200)) {
+            Ok(line) => {
+                println!("{line}");
+                counts.read(line.trim_end());
+                continue;
+            }
+            Err(RecvTimeoutError::Disconnected) => {
+                break interrupt::eventually("the end", LAST_WORDS, || Ok(child.try_wait()?));
+            }
+            Err(RecvTimeoutError::Timeout) => {}
+        }
+        if let Err(interrupted) = interrupt::check() {
+            break Err(interrupted);
+        }
+        if Instant::now() > deadline {
+            break Err(anyhow::anyhow!("it hung: killed after {} min", LONGEST_RUN.as_secs() / 60));
+        }
+    };
+    let group = Pid::from_raw(i32::try_from(child.id()).expect("process ids fit an i32"));
+    // What a test left running must not outlive it either.
+    let _ended_already = killpg(group, Signal::SIGKILL);
+    child.wait()?;
+    Ok(ended.with_context(|| words(run))?.success())
 }
 
 fn doc_tests(counts: &mut Counts) -> Result<()> {

@@ -25,7 +25,7 @@ fn a_module_uses_only_what_its_row_allows() {
     none("gateway/src/policy/judge.rs", "use crate::workload::Workload;");
     one("gateway/src/policy/judge.rs", "use crate::record::Entry;", "`policy` may not use `record::Entry`");
     one("gateway/src/policy/judge.rs", "fn f() { crate::gate::pass() }", "`policy` may not use `gate::pass`");
-    one("gateway/src/record/mod.rs", "use crate::{operation::Id, hold::{Desk as D}};", "`hold`");
+    one("gateway/src/record/mod.rs", "use crate::{operation::Id, hold::{Desk as D}};", "may not use `hold::Desk`");
     none("gateway/src/app.rs", "use crate::{intercept, admin};");
 }
 
