@@ -15,6 +15,7 @@ use crate::operation::Digest;
 pub mod cgroup;
 pub mod exec;
 pub mod process;
+mod secret;
 mod systemd;
 
 pub use cgroup::Hierarchy;

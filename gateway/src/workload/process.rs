@@ -22,7 +22,7 @@ use std::{
 use quick_cache::sync::Cache;
 use sha2::{Digest as _, Sha256};
 
-use super::{CgroupId, Process};
+use super::{CgroupId, Process, secret};
 use crate::operation::Digest;
 
 /// The connecting process, as the kernel described it at `connect`.
@@ -175,7 +175,7 @@ impl Proc {
     fn command_line(&self) -> io::Result<Vec<String>> {
         let mut text = Vec::new();
         File::open(self.file("cmdline"))?.take(COMMAND_LINE + 1).read_to_end(&mut text)?;
-        Ok(arguments(&text))
+        Ok(secret::hidden(arguments(&text)))
     }
 }
 
