@@ -2,7 +2,7 @@
 
 use std::{collections::BTreeMap, fs, process::Command};
 
-use anyhow::{Context, Result};
+use anyhow::{Context, Result, bail};
 use nix::unistd::{SysconfVar, sysconf};
 
 use super::paths::{Path, Stand};
@@ -99,6 +99,12 @@ fn pgbench(stand: &Stand, path: Path, setting: Setting, seconds: u64) -> Result<
         digits.parse().with_context(|| format!("pgbench said no number after `{label}`"))
     };
     let transactions = number("number of transactions actually processed:")?;
+    if transactions < 1.0 {
+        bail!(
+            "no transaction in {seconds} s on {}: the machine is too busy, or the path is stuck:\n{output}",
+            path.as_str()
+        );
+    }
     Ok((number("tps =")?, (after - before) / transactions))
 }
 
