@@ -51,15 +51,8 @@ enum Task {
 
 fn main() -> std::process::ExitCode {
     let done = match Arguments::parse().task {
-        Task::Demo(args) => demo::run(&args),
-        Task::Test(args) => test::run(&args),
-        Task::TestRoot(args) => test::run_root(&args),
-        Task::Bench(args) => bench::run(&args),
-        Task::Tidy(args) => tidy::run(&args),
-        Task::Fuzz(args) => fuzz::run(&args),
-        Task::Setup(arguments) => setup::main(&arguments),
-        Task::Ebpf(arguments) => ebpf::main(&arguments),
-        Task::Build(arguments) => build::main(&arguments),
+        task @ (Task::Tidy(_) | Task::Setup(_)) => perform(task),
+        task => paths::claim_target().and_then(|()| perform(task)),
     };
     match done {
         Ok(()) => std::process::ExitCode::SUCCESS,
@@ -67,5 +60,19 @@ fn main() -> std::process::ExitCode {
             eprintln!("\nerror: {error:#}");
             std::process::ExitCode::FAILURE
         }
+    }
+}
+
+fn perform(task: Task) -> anyhow::Result<()> {
+    match task {
+        Task::Demo(args) => demo::run(&args),
+        Task::Test(args) => test::run(&args),
+        Task::TestRoot(args) => test::run_root(&args),
+        Task::Bench(args) => bench::run(&args),
+        Task::Tidy(args) => tidy::run(&args),
+        Task::Fuzz(args) => fuzz::run(&args),
+        Task::Ebpf(arguments) => ebpf::main(&arguments),
+        Task::Build(arguments) => build::main(&arguments),
+        Task::Setup(arguments) => setup::main(&arguments),
     }
 }
