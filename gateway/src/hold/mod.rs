@@ -12,11 +12,14 @@ use std::{
     collections::{BTreeMap, HashMap},
     fmt,
     sync::{Arc, Mutex, MutexGuard},
-    time::{Duration, Instant},
+    time::Duration,
 };
 
 use serde::Serialize;
-use tokio::sync::{Notify, oneshot, watch};
+use tokio::{
+    sync::{Notify, oneshot, watch},
+    time::Instant,
+};
 
 use crate::{
     operation::{Digest, RequestId},
@@ -215,6 +218,11 @@ impl Desk {
         let mut state = self.state();
         let request = state.named(typed).map_err(|error| self.remembered(error))?;
         let open = state.open.get_mut(&request).ok_or_else(|| DecideError::Unknown(typed.to_owned()))?;
+        if open.deadline <= Instant::now() {
+            // However late the timer is, nobody decides after the deadline.
+            self.finish(state, request, Outcome::Expired, Ended::Expired);
+            return Err(DecideError::Ended(request.short(), words(Outcome::Expired)));
+        }
         open.may_decide(person, approve, reason.as_deref(), digest)?;
         let decision = Body::Decided {
             request,
@@ -440,7 +448,9 @@ impl Open {
         };
         let waited = self.opened.elapsed();
         if waited < after {
-            let left = Duration::from_secs((after - waited).as_secs() + 1);
+            let left = after - waited;
+            // Rounded up: who comes back then may decide.
+            let left = Duration::from_secs(left.as_secs() + u64::from(left.subsec_nanos() > 0));
             return Err(DecideError::NotYet(person.name.clone(), short, humantime::format_duration(left)));
         }
         Ok(())
