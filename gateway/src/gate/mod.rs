@@ -34,6 +34,8 @@ mod digest;
 mod language;
 mod masks;
 #[cfg(test)]
+pub(crate) mod samples;
+#[cfg(test)]
 mod tests;
 
 pub use crate::{hold::Ended, record::RecordError};
@@ -179,6 +181,15 @@ impl Gate {
     }
 
     // ---- towards the backend ----
+
+    /// Notices that policies were reloaded, and tells `language` which masks are in force now. Not while answers are
+    /// under way: they are masked by the rules under which they were asked for.
+    pub fn renew<L: Language>(&mut self, language: &mut L) {
+        if self.outstanding.is_empty() {
+            self.refresh();
+            language.masks(&self.masks);
+        }
+    }
 
     /// Asks policy. Pure but for noticing that policies were reloaded.
     pub fn judge(&mut self, operation: Operation, frame: Frame) -> Judged {

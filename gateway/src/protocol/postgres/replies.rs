@@ -38,7 +38,7 @@ pub(super) enum Fate {
 impl PostgresDialect {
     /// Takes every whole message at the front of `reply`; appends what the client may see to `out`.
     pub(super) fn replies(&mut self, reply: &mut BytesMut, out: &mut BytesMut) -> Result<Exchange, Unmaskable> {
-        let mut exchange = Exchange::default();
+        let mut exchange = Exchange { finished: std::mem::take(&mut self.discarded), ..Exchange::default() };
         let mut run = Run { from: 0, at: 0 };
         loop {
             if let Some(passed) = self.pass_along(&reply[run.at..]) {
@@ -274,7 +274,8 @@ impl PostgresDialect {
         self.transaction = status;
         self.rows = Rows::Undescribed;
         match &mut self.phase {
-            Phase::Authentication => {}
+            // What was asked for with the startup message is answered.
+            Phase::Authentication => exchange.finished += 1,
             Phase::LookingUp(lookup) => {
                 self.shared.catalogs.learn(&self.backend, lookup);
                 self.phase = Phase::Ready;
