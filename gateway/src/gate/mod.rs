@@ -251,15 +251,8 @@ impl Gate {
         if let Some(request) = self.services.desk.spend(digest) {
             return Settling::settled(Settled::yes(judged, Some(request)));
         }
-        let request = match self.services.desk.asked_already(digest) {
-            Some(request) => Ok(request),
-            None => {
-                let request = RequestId::now();
-                let requested = self.requested(&judged, request, digest, approval, false);
-                self.services.desk.open_for_retry(requested).await.map(|()| request)
-            }
-        };
-        Settling::settled(match request {
+        let requested = self.requested(&judged, RequestId::now(), digest, approval, false);
+        Settling::settled(match self.services.desk.open_for_retry(requested).await {
             Ok(request) => {
                 let again = "send the identical operation again once it is approved";
                 Settled::no(judged, Some(request), format!("held for approval as request {}; {again}", request.short()))

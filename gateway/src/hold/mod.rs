@@ -56,6 +56,8 @@ struct Inner {
 #[derive(Default)]
 struct State {
     open: HashMap<RequestId, Open>,
+    /// Digests of `retry` operations whose request is on its way to the disk.
+    opening: HashMap<Digest, RequestId>,
     /// Approved `retry` operations that wait to be sent again, by digest.
     approved: HashMap<Digest, (RequestId, Instant)>,
     /// How requests ended lately, so that a late decision can be told what happened.
@@ -167,12 +169,32 @@ impl Desk {
         Ok(Waiting { desk: self.clone(), request, deadline, ended, over: false })
     }
 
-    /// Opens a request whose client will come back with the identical operation.
+    /// Opens a request whose client will come back with the identical operation. Where one for it is open, or about
+    /// to be, this one joins it and pages nobody.
     ///
     /// # Errors
     /// It cannot be recorded: the operation must be refused.
-    pub async fn open_for_retry(&self, (requested, requester): (Requested, Requester)) -> Result<(), RecordError> {
-        self.enter(requested, requester, None).await.map(drop)
+    pub async fn open_for_retry(
+        &self,
+        (requested, requester): (Requested, Requester),
+    ) -> Result<RequestId, RecordError> {
+        match self.claim(requested.digest, requested.request) {
+            Ok(_opening) => self.enter(requested, requester, None).await.map(|(request, _)| request),
+            Err(already) => Ok(already),
+        }
+    }
+
+    /// Takes the right to open a request for this digest, or says which there is.
+    fn claim(&self, digest: Digest, request: RequestId) -> Result<Opening<'_>, RequestId> {
+        let mut state = self.state();
+        let open = state.open.values().find(|open| open.requested.digest == digest).map(|open| open.requested.request);
+        match open.or_else(|| state.opening.get(&digest).copied()) {
+            Some(already) => Err(already),
+            None => {
+                state.opening.insert(digest, request);
+                Ok(Opening { desk: self, digest })
+            }
+        }
     }
 
     async fn enter(
@@ -297,12 +319,6 @@ impl Desk {
         (Instant::now() < until).then_some(request)
     }
 
-    /// The open request for the identical operation, if one is open: it joins that one and pages nobody.
-    pub fn asked_already(&self, digest: Digest) -> Option<RequestId> {
-        let state = self.state();
-        state.open.values().find(|open| open.requested.digest == digest).map(|open| open.requested.request)
-    }
-
     /// Every open request, oldest first.
     pub fn list(&self) -> Vec<View> {
         let state = self.state();
@@ -384,6 +400,18 @@ impl Desk {
 
     fn state(&self) -> MutexGuard<'_, State> {
         self.0.state.lock().expect("nothing panics while it holds the desk's lock")
+    }
+}
+
+/// The right to open a request for a digest, for as long as that takes.
+struct Opening<'a> {
+    desk: &'a Desk,
+    digest: Digest,
+}
+
+impl Drop for Opening<'_> {
+    fn drop(&mut self) {
+        self.desk.state().opening.remove(&self.digest);
     }
 }
 

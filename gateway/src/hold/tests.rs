@@ -440,12 +440,11 @@ async fn an_approval_for_later_is_spent_once_and_lapses() {
     let approve = || async {
         let opened = open();
         let id = opened.0.request;
-        desk.open_for_retry(opened).await.expect("recorded");
-        assert_eq!(desk.asked_already(digest), Some(id), "the same again joins it");
+        assert_eq!(desk.open_for_retry(opened).await.expect("recorded"), id);
+        assert_eq!(desk.open_for_retry(open()).await.expect("recorded"), id, "the same again joins it");
         assert_eq!(desk.spend(digest), None, "not yet");
         desk.decide(&id.short(), &person("ada"), true, None, None).expect("decides");
         settle().await;
-        assert_eq!(desk.asked_already(digest), None);
         id
     };
     let first = approve().await;
@@ -470,7 +469,25 @@ async fn a_denial_or_the_end_of_time_releases_nothing_later() {
     desk.open_for_retry(open()).await.expect("recorded");
     time::sleep(Duration::from_secs(15 * 60)).await;
     settle().await;
-    assert_eq!((desk.spend(digest), desk.asked_already(digest)), (None, None));
+    assert_eq!(desk.spend(digest), None);
+    assert!(desk.list().is_empty());
+}
+
+/// On a real disk, where opening a request takes its time.
+#[tokio::test]
+async fn a2_many_who_ask_the_same_at_once_page_people_once() {
+    let dir = tempfile::tempdir().expect("a temporary directory");
+    let recorder = Recorder::open(dir.path(), &crate::record::Options::default()).expect("opens");
+    let desk = Desk::open_on(recorder).expect("opens");
+    let open = || desk.open_for_retry(request(RequestId::now(), asked("SELECT 1", Decide::Hold), &dba(1), false));
+    let (one, two, three) = tokio::join!(open(), open(), open());
+    let one = one.expect("recorded");
+    assert_eq!((two.expect("recorded"), three.expect("recorded")), (one, one));
+    assert_eq!(desk.list().len(), 1);
+    // Somebody who gave up on the way is in nobody's way.
+    desk.end(one, Outcome::Expired, Ended::Expired);
+    drop(time::timeout(Duration::ZERO, open()).await);
+    assert_ne!(open().await.expect("recorded"), one);
 }
 
 // ---- what people see ----

@@ -2,7 +2,7 @@
 
 use std::{
     collections::{HashMap, VecDeque},
-    sync::{Arc, atomic::Ordering},
+    sync::Arc,
 };
 
 use bytes::{Bytes, BytesMut};
@@ -182,7 +182,7 @@ impl PostgresDialect {
 
     fn set_held(&self, held: bool) {
         if let Some(cancel) = &self.cancel {
-            cancel.session.is_held.store(held, Ordering::Release);
+            cancel.session.set_held(held);
         }
     }
 
@@ -208,6 +208,10 @@ impl PostgresDialect {
     /// A refused simple query: said at once when the backend need not know, else in place of an error that the
     /// backend is made to raise, which also fails its transaction.
     fn refuse_simple(&mut self, mut error: BytesMut) -> Option<(&'static str, Frame)> {
+        if self.skipping {
+            // While it was held the backend failed what came before: it discards up to `Sync`, and says nothing.
+            return None;
+        }
         if self.pending.is_empty() && self.transaction != b'T' {
             wire::ready(&mut error, self.transaction);
             self.answers.extend_from_slice(&error);

@@ -77,6 +77,8 @@ impl PostgresDialect {
         exchange: &mut Exchange,
     ) -> Result<(), Unmaskable> {
         let message = &reply[run.at..run.at + length];
+        // The client may have ended COPY data after the backend had given up on it.
+        self.drop_marks();
         if matches!(message[0], b'D' | b'd') && !matches!(self.phase, Phase::LookingUp(_)) {
             if self.masker.masks.is_empty() {
                 run.at += length;

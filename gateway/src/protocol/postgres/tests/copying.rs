@@ -113,6 +113,50 @@ fn copy_in_through_the_extended_protocol_ends_where_the_backend_ends_it() {
 }
 
 #[test]
+fn p7_data_that_comes_after_the_copy_has_failed_is_ignored_as_the_backend_ignores_it() {
+    check(
+        POLICY,
+        "
+        > Q COPY orders FROM STDIN
+        >> Q COPY orders FROM STDIN
+        << G
+        < G
+        > d nonsense\\n
+        >> d nonsense\\n
+        << E 22P02 invalid input syntax | Z I
+        < E 22P02 invalid input syntax | Z I
+        > d 2\\n | c
+        >> d 2\\n | c
+        > Q SELECT 1
+        >> Q SELECT 1
+        << T ?column? | D 1 | C SELECT 1 | Z I
+        < T ?column? | D 1 | C SELECT 1 | Z I
+        ",
+    );
+}
+
+#[test]
+fn p7_two_copies_in_one_query_take_their_data_in_turn() {
+    check(
+        POLICY,
+        "
+        > Q COPY a FROM STDIN; COPY b FROM STDIN; SELECT 1
+        >> Q COPY a FROM STDIN; COPY b FROM STDIN; SELECT 1
+        << G
+        < G
+        > d 1\\n | c
+        >> d 1\\n | c
+        << C COPY 1 | G
+        < C COPY 1 | G
+        > d 2\\n | c
+        >> d 2\\n | c
+        << C COPY 1 | T ?column? | D 1 | C SELECT 1 | Z I
+        < C COPY 1 | T ?column? | D 1 | C SELECT 1 | Z I
+        ",
+    );
+}
+
+#[test]
 fn p7_streaming_replication_is_never_passed_on() {
     check(
         POLICY,

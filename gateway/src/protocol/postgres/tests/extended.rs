@@ -189,6 +189,37 @@ fn p5_what_the_backend_failed_before_is_not_run_by_a_later_approval() {
 }
 
 #[test]
+fn p5_a_held_query_behind_a_failed_execution_is_discarded_with_the_rest() {
+    for decision in ["approves", "denies"] {
+        let forwarded = if decision == "approves" { "\n>> Q DROP TABLE orders" } else { "" };
+        check(
+            POLICY,
+            &format!(
+                "
+                > P - SELECT 1/0 | B - - | E - | Q DROP TABLE orders
+                >> P - SELECT 1/0 | B - - | E -
+                < N 00000 holdpoint: held for approval: request #1, rule \"shape\"; 15m left; approve with: holdpoint approvals approve #1
+                = held as #1: DROP TABLE orders
+                << 1 | 2 | E 22012 division by zero
+                < 1 | 2 | E 22012 division by zero
+                ! ada {decision}{forwarded}
+                = #1 {}
+                > S
+                >> S
+                << Z I
+                < Z I
+                > Q SELECT 1
+                >> Q SELECT 1
+                << T ?column? | D 1 | C SELECT 1 | Z I
+                < T ?column? | D 1 | C SELECT 1 | Z I
+                ",
+                if decision == "approves" { "approved" } else { "denied" }
+            ),
+        );
+    }
+}
+
+#[test]
 fn p5_after_an_error_of_the_backends_own_the_gateway_discards_too() {
     check(
         POLICY,

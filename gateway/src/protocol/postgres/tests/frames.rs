@@ -115,6 +115,23 @@ fn p14_a_message_that_is_too_long_is_refused_by_its_header() {
 }
 
 #[test]
+fn long_messages_pass_both_ways_and_a_long_row_in_parts() {
+    // More than is read at once, and a row longer than is held at once.
+    let (question, answer) = ("q".repeat(200 * 1024), "a".repeat(300 * 1024));
+    check(
+        POLICY,
+        &format!(
+            "
+            > Q SELECT 1 -- {question}
+            >> Q SELECT 1 -- {question}
+            << D {answer} | C SELECT 1 | Z I
+            < D {answer} | C SELECT 1 | Z I
+            "
+        ),
+    );
+}
+
+#[test]
 fn v10_a_length_that_wraps_frames_nothing() {
     for (length, number) in [("ff ff ff ff", -1), ("80 00 00 00", i32::MIN), ("00 00 00 03", 3), ("00 00 00 00", 0)] {
         refused(&format!("51 {length}"), &format!("a message of type 'Q' says that it is {number} bytes long"));

@@ -91,6 +91,26 @@ fn p9_cancelling_with_the_gateways_key_withdraws_what_is_held() {
 }
 
 #[test]
+fn p9_a_cancel_that_comes_with_the_decision_does_not_cancel_the_next_operation() {
+    check(
+        POLICY,
+        "
+        > Q DROP TABLE orders
+        < N 00000 holdpoint: held for approval: request #1, rule \"shape\"; 15m left; approve with: holdpoint approvals approve #1
+        = held as #1: DROP TABLE orders
+        ! ada approves as the client cancels
+        >> Q DROP TABLE orders
+        = #1 approved
+        << C DROP TABLE | Z I
+        < C DROP TABLE | Z I
+        > Q DROP TABLE customers
+        < N 00000 holdpoint: held for approval: request #2, rule \"shape\"; 15m left; approve with: holdpoint approvals approve #2
+        = held as #2: DROP TABLE customers
+        ",
+    );
+}
+
+#[test]
 fn a_client_that_hangs_up_withdraws_what_is_held() {
     check(
         POLICY,

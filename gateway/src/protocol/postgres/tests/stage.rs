@@ -84,8 +84,17 @@ fn run(policy: &str, script: &str, logged_in: bool, pieces: Pieces) -> Vec<usize
         .expect("a runtime needs nothing");
     let (seen, lengths) = runtime.block_on(perform(policy, &lines, logged_in, pieces));
     let (seen, expected) = (seen.join("\n"), lines.join("\n"));
-    assert!(seen == expected, "{pieces:?}: expected\n{expected}\n\nbut saw\n{seen}\n");
+    assert!(seen == expected, "{pieces:?}: expected\n{}\n\nbut saw\n{}\n", shortened(&expected), shortened(&seen));
     lengths
+}
+
+/// A transcript without the inside of its longest lines.
+fn shortened(transcript: &str) -> String {
+    let cut = |line: &str| match line.char_indices().nth(400) {
+        Some((at, _)) => format!("{}… ({} bytes)\n", &line[..at], line.len()),
+        None => format!("{line}\n"),
+    };
+    transcript.lines().map(cut).collect()
 }
 
 async fn perform(policy: &str, lines: &[&str], logged_in: bool, pieces: Pieces) -> (Vec<String>, Vec<usize>) {
@@ -203,6 +212,15 @@ impl Stage {
     async fn happens(&mut self, what: &str) {
         let words: Vec<&str> = what.split(' ').collect();
         match words[..] {
+            [name, "approves", "as", "the", "client", "cancels"] => {
+                let [view] = &self.ground.services.desk.list()[..] else { panic!("{what}: one request is open") };
+                self.ground.services.desk.decide(&view.short, &approver(name), true, None, None).expect("decides");
+                let connection = self.ground.connection();
+                let owner = format!("{} {}", connection.workload.path, connection.process.uid);
+                let key = self.client_ear.key.clone().into();
+                let session = self.protocol.0.cancels.find(&key, &owner).expect("the key is known");
+                assert!(session.withdraw(), "still held");
+            }
             [name, verb @ ("approves" | "denies"), ..] => {
                 let desk = &self.ground.services.desk;
                 let [view] = &desk.list()[..] else { panic!("{what}: one request is open") };
@@ -320,7 +338,7 @@ async fn hear(end: &mut Option<DuplexStream>, ear: &mut Ear, side: &str) -> Vec<
     let Some(stream) = end else { return Vec::new() };
     let (mut bytes, mut closed) = (BytesMut::new(), false);
     while !closed {
-        match time::timeout(Duration::ZERO, stream.read_buf(&mut bytes)).await {
+        match time::timeout(Duration::from_millis(1), stream.read_buf(&mut bytes)).await {
             Ok(read) => closed = read.expect("memory is readable") == 0,
             Err(_) => break,
         }

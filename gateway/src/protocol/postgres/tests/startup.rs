@@ -215,6 +215,26 @@ fn p10_a_newer_minor_version_is_the_backends_to_negotiate() {
 }
 
 #[test]
+fn what_the_backend_says_to_a_wrong_password_reaches_the_client() {
+    check_from_start(
+        POLICY,
+        "
+        > startup user=bot database=shop
+        >> startup user=bot database=shop
+        << R 3
+        < R 3
+        > p wrong
+        >> p wrong
+        << E 28P01 password authentication failed
+        < E 28P01 password authentication failed
+        ! backend hangs up
+        < (end)
+        = ended: the backend closed the connection
+        ",
+    );
+}
+
+#[test]
 fn nothing_but_an_answer_comes_before_authentication_is_over() {
     check_from_start(
         POLICY,
