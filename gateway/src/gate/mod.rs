@@ -32,7 +32,6 @@ use crate::{
 mod connection;
 mod digest;
 mod language;
-mod masks;
 #[cfg(test)]
 pub(crate) mod samples;
 #[cfg(test)]
@@ -41,7 +40,6 @@ mod tests;
 pub use crate::{hold::Ended, record::RecordError};
 pub use connection::{Broken, Connection, Services};
 pub use language::{Exchange, Language, Refusal, Unmaskable};
-pub use masks::{MaskCache, compile_masks};
 
 /// An operation with policy's verdict. Made by [`Gate::judge`].
 #[derive(Debug)]
@@ -148,7 +146,7 @@ impl Gate {
     ) -> Result<Self, RecordError> {
         let policies = services.policies.current();
         let scope = policies.scope(&connection.workload, &connection.process, connection.resource.as_ref());
-        let masks = services.masks.of(connection.resource.as_ref());
+        let masks = connection.resource.as_ref().map_or_else(Arc::default, |resource| resource.masks.clone());
         let gate = Self {
             connection,
             services,
@@ -177,7 +175,7 @@ impl Gate {
 
     /// The key of the node's masking hashes.
     pub fn salt(&self) -> &Salt {
-        self.services.masks.salt()
+        &self.services.salt
     }
 
     // ---- towards the backend ----
@@ -446,7 +444,10 @@ impl Gate {
             return;
         }
         self.scope = self.scope.renew(&self.services.policies.current());
-        self.masks = self.services.masks.of(self.scope.resource());
+        if let Some(resource) = self.scope.resource() {
+            // A resource that is gone leaves its masks: answers may still be under way.
+            self.masks = resource.masks.clone();
+        }
     }
 
     fn durability(&self, judged: &Judged, refused: bool) -> Durability {

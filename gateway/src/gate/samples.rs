@@ -13,7 +13,7 @@ use std::{
 use tempfile::TempDir;
 use tokio::io::{AsyncRead, AsyncWrite, DuplexStream, ReadBuf, duplex};
 
-use super::{Connection, Gate, MaskCache, Services};
+use super::{Connection, Gate, Services};
 use crate::{
     config::ReadDurability,
     hold::{Desk, Person},
@@ -70,7 +70,7 @@ impl Ground {
             desk: Desk::open_on(recorder.clone()).expect("memory is readable"),
             recorder,
             policies: Arc::new(policies),
-            masks: MaskCache::new(Salt::new(&[7; 32])),
+            salt: Salt::new(&[7; 32]),
             durability: ReadDurability::Written,
         };
         Self { services, files, violations: Arc::default() }

@@ -120,6 +120,26 @@ fn masks_that_are_loaded_hold_for_a_portal_that_is_open_already() {
 }
 
 #[test]
+fn v16_rows_under_way_stay_masked_when_their_resource_is_gone() {
+    check(
+        &by_content(),
+        &format!(
+            "
+            > Q SELECT card FROM payments
+            >> Q SELECT card FROM payments
+            << T card | D {CARD}
+            < T card | D {STARS}
+            ! policies forget
+            > Q SELECT 1
+            >> Q holdpoint: operation refused
+            << D {CARD} | C SELECT 2 | Z I | E 42601 syntax error | Z I
+            < D {STARS} | C SELECT 2 | Z I | E 42501 holdpoint: no resource names this destination, so nothing may go there; rule \"no resource\" | Z I
+            "
+        ),
+    );
+}
+
+#[test]
 fn v16_rows_that_nobody_described_are_withheld() {
     let why = "a reply was withheld because it cannot be masked: rows that were not described";
     check(

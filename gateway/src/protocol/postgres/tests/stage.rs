@@ -236,6 +236,8 @@ impl Stage {
             }
             ["cancel", "by", "another", "user"] => self.cancels(|connection| connection.process.uid += 1).await,
             ["policies", "mask", "cards"] => self.ground.rewrite(&super::masking::by_content()),
+            // The destination is no resource's any more.
+            ["policies", "forget"] => self.ground.rewrite(&super::REFUSING.replace("orders-db", "another")),
             ["policies", "refuse"] => self.ground.rewrite(super::REFUSING),
             ["disk", "fails"] => self.ground.services.recorder.fail_from_now_on(),
             ["gateway", "stops"] => self.stop.stop(),
