@@ -36,6 +36,8 @@ mod pins;
 mod rights;
 mod rules;
 mod status;
+#[cfg(test)]
+mod tests;
 
 pub use arrival::{Arrival, Intercepted, NoEntry};
 pub use error::InterceptError;
@@ -345,13 +347,13 @@ fn forget<K: aya::Pod>(mut map: FactsBy<K>, unwanted: impl Fn(&Facts) -> bool) -
 }
 
 fn table(object: &mut Ebpf) -> Result<rules::Table, InterceptError> {
-    let map = object.take_map(maps::RULES).expect("the programs declare it");
+    let map = object.take_map(maps::RULES).ok_or_else(|| InterceptError::other_object(maps::RULES))?;
     rules::Table::open(ArrayOfMaps::try_from(map).map_err(InterceptError::map(maps::RULES))?)
 }
 
 fn load(object: &mut Ebpf, name: &'static str, attach_type: u32) -> Result<Loaded, InterceptError> {
     let refused = |error: aya::programs::ProgramError| InterceptError::program(name, &error);
-    let program = object.program_mut(name).expect("the object has it");
+    let program = object.program_mut(name).ok_or_else(|| InterceptError::other_object(name))?;
     match program {
         Program::CgroupSockAddr(program) => program.load(),
         Program::CgroupSock(program) => program.load(),
