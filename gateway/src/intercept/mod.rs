@@ -305,17 +305,31 @@ impl Interceptor {
     }
 }
 
+/// What [`uninstall`] took away.
+#[derive(Debug, Default, PartialEq, Eq)]
+pub struct Uninstalled {
+    /// The cgroups that were guarded, with their paths where they are still there.
+    pub guards: Vec<(CgroupId, Option<String>)>,
+    /// Whether there were programs and maps at all.
+    pub was_there: bool,
+}
+
 /// Ends every guard that a gateway using `bpffs` has set up, and removes what it left there. Guarded workloads'
 /// connections are direct from then on.
 ///
 /// # Errors
 /// A gateway is running there, or a pin cannot be removed.
-pub fn uninstall(bpffs: &Path) -> Result<(), InterceptError> {
-    if !bpffs.exists() {
-        return Ok(());
+pub fn uninstall(bpffs: &Path) -> Result<Uninstalled, InterceptError> {
+    if !bpffs.try_exists().map_err(InterceptError::io("look at", bpffs))? {
+        return Ok(Uninstalled::default());
     }
-    let _locked = Pins::open(bpffs)?;
-    pins::remove_all(bpffs)
+    let locked = Pins::open(bpffs)?;
+    let hierarchy = Hierarchy::find().ok();
+    let mut cgroups: Vec<CgroupId> = locked.links()?.iter().map(|link| link.cgroup).collect();
+    cgroups.dedup();
+    pins::remove_all(bpffs)?;
+    let path = |cgroup| hierarchy.as_ref().and_then(|hierarchy| hierarchy.path(cgroup));
+    Ok(Uninstalled { guards: cgroups.into_iter().map(|cgroup| (cgroup, path(cgroup))).collect(), was_there: true })
 }
 
 /// Whether `directory`, a cgroup, is guarded right now, itself or by one above it, with or without a running gateway.
