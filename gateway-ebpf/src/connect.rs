@@ -29,17 +29,15 @@ const IPPROTO_MPTCP: u32 = 262;
 #[cgroup_sock_addr(connect4)]
 pub(crate) fn connect4(ctx: SockAddrContext) -> i32 {
     let dialled = Endpoint::v4(address4(&ctx), port(&ctx)).effective();
-    match decide(&ctx, &dialled) {
-        Decision::Pass => GO,
-        Decision::Refuse => EPERM,
-        Decision::Intercept { generation } => {
-            if !remember(&ctx, &dialled, generation) {
-                return EPERM;
-            }
-            redirect4(&ctx, maps::listener().v4);
-            GO
-        }
+    let decision = decide(&ctx, &dialled);
+    if decision.is(Action::Pass) {
+        return GO;
     }
+    if decision.is(Action::Refuse) || !remember(&ctx, &dialled, decision.generation) {
+        return EPERM;
+    }
+    redirect4(&ctx, maps::listener().v4);
+    GO
 }
 
 #[cgroup_sock_addr(connect6)]
@@ -51,44 +49,46 @@ pub(crate) fn connect6(ctx: SockAddrContext) -> i32 {
         // The kernel makes `::1` of `::`, or 127.0.0.1 for a socket bound to a mapped address: the stricter counts.
         let mapped = Endpoint::loopback_v4(asked.port);
         let other = decide(&ctx, &mapped);
-        if other.action() > decision.action() {
+        if other.action > decision.action {
             (dialled, decision) = (mapped, other);
         }
     }
-    match decision {
-        Decision::Pass => GO,
-        Decision::Refuse => EPERM,
-        Decision::Intercept { generation } => {
-            if !remember(&ctx, &dialled, generation) {
-                return EPERM;
-            }
-            let listener = maps::listener();
-            // A mapped address stays mapped, since its socket may be bound to one; any other goes to `::1`, since its
-            // socket may be IPV6_V6ONLY. A V6ONLY socket cannot reach a mapped address in the first place.
-            if dialled.is_v4() && !asked.is_any_v6() {
-                redirect6(&ctx, &Endpoint::loopback_v4(listener.v4));
-            } else {
-                redirect6(&ctx, &Endpoint::loopback_v6(listener.v6));
-            }
-            GO
-        }
+    if decision.is(Action::Pass) {
+        return GO;
     }
+    if decision.is(Action::Refuse) || !remember(&ctx, &dialled, decision.generation) {
+        return EPERM;
+    }
+    let listener = maps::listener();
+    // A mapped address stays mapped, since its socket may be bound to one; any other goes to `::1`, since its socket
+    // may be IPV6_V6ONLY. A V6ONLY socket cannot reach a mapped address in the first place.
+    if dialled.is_v4() && !asked.is_any_v6() {
+        redirect6(&ctx, &Endpoint::loopback_v4(listener.v4));
+    } else {
+        redirect6(&ctx, &Endpoint::loopback_v6(listener.v6));
+    }
+    GO
 }
 
-enum Decision {
-    Pass,
-    Intercept { generation: u32 },
-    Refuse,
+/// What to do with a connect.
+///
+/// Two numbers and no enum with a payload: what an enum leaves unset is for the compiler free to copy, and where its
+/// register allocation happens to do so the verifier refuses the whole program ("R5 !read_ok").
+#[derive(Clone, Copy)]
+struct Decision {
+    /// An [`Action`]; a greater one is stricter.
+    action: u32,
+    /// The intercepting rule's, else 0.
+    generation: u32,
 }
 
 impl Decision {
+    const PASS: Self = Self { action: Action::Pass as u32, generation: 0 };
+    const REFUSE: Self = Self { action: Action::Refuse as u32, generation: 0 };
+
     #[inline(always)]
-    fn action(&self) -> u32 {
-        match self {
-            Decision::Pass => Action::Pass as u32,
-            Decision::Intercept { .. } => Action::Intercept as u32,
-            Decision::Refuse => Action::Refuse as u32,
-        }
+    fn is(&self, action: Action) -> bool {
+        self.action == action as u32
     }
 }
 
@@ -97,19 +97,19 @@ fn decide(ctx: &SockAddrContext, dialled: &Endpoint) -> Decision {
     if is_listener(dialled) {
         // Redirected by the same programs on a cgroup further up. Whoever dials this by himself leaves nothing for the
         // gateway to find, and is closed there.
-        return Decision::Pass;
+        return Decision::PASS;
     }
-    let Some(rules) = maps::RULES.get(0) else { return Decision::Refuse };
-    let Some(rule) = look_up(rules, dialled) else { return Decision::Pass };
+    let Some(rules) = maps::RULES.get(0) else { return Decision::REFUSE };
+    let Some(rule) = look_up(rules, dialled) else { return Decision::PASS };
     let (action, generation) = (rule.action, rule.generation);
     if action == Action::Pass as u32 || process::is_gateway() {
-        return Decision::Pass;
+        return Decision::PASS;
     }
     let protocol = protocol(ctx);
     if action != Action::Intercept as u32 || (protocol != IPPROTO_TCP && protocol != IPPROTO_MPTCP) {
-        return Decision::Refuse;
+        return Decision::REFUSE;
     }
-    Decision::Intercept { generation }
+    Decision { action, generation }
 }
 
 #[inline(always)]

@@ -270,7 +270,7 @@ pub fn inspector() -> Box<Inspector> {
 }
 
 fn note(recorder: &Recorder, body: Body) -> Result<()> {
-    let _ = recorder.append_written(&Entry { at: Timestamp::now(), session: None, body })?;
+    let _ = recorder.append_written(Entry { at: Timestamp::now(), session: None, body })?;
     Ok(())
 }
 

@@ -272,7 +272,7 @@ impl Gate {
         };
         let durability = self.durability(&judged, refusal.is_some());
         let entry = self.entry(Body::Operation(Box::new(operated)));
-        match (self.services.recorder.append(&entry, durability).await, refusal) {
+        match (self.services.recorder.append(entry, durability).await, refusal) {
             (Ok(receipt), None) => {
                 self.outstanding.push_back(judged.id);
                 Recorded::Cleared(Cleared { wire: judged.frame.wire().clone(), _receipt: receipt })
@@ -296,8 +296,8 @@ impl Gate {
     ///
     /// # Errors
     /// It cannot be recorded: the connection must be closed.
-    pub fn control(&mut self, what: &str, frame: &Frame) -> Result<Cleared, RecordError> {
-        let receipt = self.note(Body::Control { what: what.to_owned(), wire: frame.recorded() })?;
+    pub async fn control(&mut self, what: &str, frame: &Frame) -> Result<Cleared, RecordError> {
+        let receipt = self.written(Body::Control { what: what.to_owned(), wire: frame.recorded() }).await?;
         Ok(Cleared { wire: frame.wire().clone(), _receipt: receipt })
     }
 
@@ -305,13 +305,13 @@ impl Gate {
     ///
     /// # Errors
     /// They cannot be recorded, or there is no such operation: the connection must be closed.
-    pub fn continuation(&mut self, frame: &Frame) -> Result<Cleared, RecordError> {
-        let receipt = match self.outstanding.back() {
-            Some(of) => self.note(Body::Continued { of: *of, wire: frame.recorded() })?,
-            None => {
-                self.note(Body::Control { what: "data after its operation ended".into(), wire: frame.recorded() })?
-            }
+    pub async fn continuation(&mut self, frame: &Frame) -> Result<Cleared, RecordError> {
+        let wire = frame.recorded();
+        let body = match self.outstanding.back() {
+            Some(of) => Body::Continued { of: *of, wire },
+            None => Body::Control { what: "data after its operation ended".into(), wire },
         };
+        let receipt = self.written(body).await?;
         Ok(Cleared { wire: frame.wire().clone(), _receipt: receipt })
     }
 
@@ -365,12 +365,12 @@ impl Gate {
     ///
     /// # Errors
     /// It cannot be recorded: it must not be delivered.
-    pub fn record_reply(&mut self, masked: Masked) -> Result<Deliverable, RecordError> {
+    pub async fn record_reply(&mut self, masked: Masked) -> Result<Deliverable, RecordError> {
         let Masked { wire, of, values } = masked;
         let receipt = if wire.is_empty() {
             None
         } else {
-            Some(self.note(Body::Response { of, wire: wire.clone(), masked: values })?)
+            Some(self.written(Body::Response { of, wire: wire.clone(), masked: values }).await?)
         };
         Ok(Deliverable { wire, _receipt: receipt })
     }
@@ -514,8 +514,14 @@ impl Gate {
         Entry { at: Timestamp::now(), session: Some(self.connection.id), body }
     }
 
+    async fn written(&mut self, body: Body) -> Result<Receipt, RecordError> {
+        let written = self.services.recorder.append(self.entry(body), Durability::Written);
+        written.await
+    }
+
+    /// At once, where nothing can be awaited.
     fn note(&self, body: Body) -> Result<Receipt, RecordError> {
-        self.services.recorder.append_written(&self.entry(body))
+        self.services.recorder.append_written(self.entry(body))
     }
 }
 

@@ -147,7 +147,7 @@ impl Desk {
     pub fn open_on(recorder: Recorder) -> Result<Self, RecordError> {
         for left in recorder.open_requests()? {
             let body = Body::Closed { request: left.request, outcome: Outcome::Restarted };
-            let _ = recorder.append_written(&Entry { at: Timestamp::now(), session: None, body })?;
+            let _ = recorder.append_written(Entry { at: Timestamp::now(), session: None, body })?;
             tracing::info!(request = %left.request.short(), "refused: the gateway restarted while it was held");
         }
         let inner = Inner {
@@ -206,7 +206,7 @@ impl Desk {
         let request = requested.request;
         let body = Body::Requested(Box::new(requested.clone()));
         let entry = Entry { at: Timestamp::now(), session: Some(requester.session), body };
-        let _ = self.0.recorder.append(&entry, Durability::Synced).await?;
+        let _ = self.0.recorder.append(entry, Durability::Synced).await?;
         let opened = Instant::now();
         let deadline = opened + requested.approval.timeout;
         let open = Open { requested, requester, opened, deadline, approvals: Vec::new(), waiter };
@@ -255,7 +255,7 @@ impl Desk {
             digest: open.requested.digest,
         };
         let entry = Entry { at: Timestamp::now(), session: Some(open.requester.session), body: decision };
-        let _ = self.0.recorder.append_written(&entry)?;
+        let _ = self.0.recorder.append_written(entry)?;
         if !approve {
             self.finish(state, request, Outcome::Denied, Ended::Denied { by: person.name.clone(), reason });
             return Ok(Decided::Denied);
@@ -283,7 +283,7 @@ impl Desk {
         let body = Body::Closed { request, outcome };
         let entry = Entry { at: Timestamp::now(), session: Some(open.requester.session), body };
         // Appended now, in order; only the wait for the disk comes later.
-        let closing = self.0.recorder.append(&entry, Durability::Synced);
+        let closing = self.0.recorder.append(entry, Durability::Synced);
         state.remember(request, outcome);
         drop(state);
         tokio::spawn(self.clone().tell(open, closing, ended));

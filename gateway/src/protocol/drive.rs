@@ -127,7 +127,7 @@ impl<D: Dialect> Driver<D> {
             };
             let outcome = match event {
                 Event::Sent | Event::Asked => Ok(()),
-                Event::Replied => self.replied(),
+                Event::Replied => self.replied().await,
                 Event::BackendClosed => Err(End::Ordered("the backend closed the connection")),
                 Event::ClientClosed => Err(End::Ordered("the client closed the connection")),
                 Event::Ended(ended) => {
@@ -138,7 +138,7 @@ impl<D: Dialect> Driver<D> {
                 Event::Interrupted => self.interrupted().await,
                 Event::Remind => {
                     remind_at = Instant::now() + self.remind;
-                    self.remind()
+                    self.remind().await
                 }
                 Event::HandshakeOver => Err(End::Client(Malformed("the handshake took too long".into()))),
                 Event::Drain => {
@@ -191,7 +191,7 @@ impl<D: Dialect> Driver<D> {
                         Settling::Settled(settled) => self.settled(*settled).await?,
                         Settling::Held(held) => {
                             self.held = Some(held);
-                            self.remind()?;
+                            self.remind().await?;
                         }
                     }
                 }
@@ -200,16 +200,16 @@ impl<D: Dialect> Driver<D> {
                     self.settled(settled).await?;
                 }
                 Step::Control(what, frame) => {
-                    let cleared = self.gate.control(what, &frame)?;
+                    let cleared = self.gate.control(what, &frame).await?;
                     self.forward(cleared).await?;
                 }
                 Step::Continue(frame) => {
-                    let cleared = self.gate.continuation(&frame)?;
+                    let cleared = self.gate.continuation(&frame).await?;
                     self.forward(cleared).await?;
                 }
-                Step::Answer => self.answer()?,
+                Step::Answer => self.answer().await?,
                 Step::End(why) => {
-                    self.answer()?;
+                    self.answer().await?;
                     return Err(End::Ordered(why));
                 }
             }
@@ -230,7 +230,7 @@ impl<D: Dialect> Driver<D> {
                 if let Some((what, frame)) = self.dialect.refused(&refusal) {
                     self.own(what, &frame).await?;
                 }
-                self.answer()
+                self.answer().await
             }
         }
     }
@@ -244,36 +244,36 @@ impl<D: Dialect> Driver<D> {
 
     /// Something that the gateway itself asks of the backend: recorded like everything else.
     async fn own(&mut self, what: &'static str, frame: &Frame) -> Result<(), End> {
-        let cleared = self.gate.control(what, frame)?;
+        let cleared = self.gate.control(what, frame).await?;
         self.forward(cleared).await
     }
 
-    fn replied(&mut self) -> Result<(), End> {
+    async fn replied(&mut self) -> Result<(), End> {
         let (masked, exchange) = self.gate.mask(&mut self.reply, &mut self.dialect)?;
-        let deliverable = self.gate.record_reply(masked)?;
+        let deliverable = self.gate.record_reply(masked).await?;
         self.gate.deliver(deliverable).map_err(Broken::Client)?;
         if self.reply.0.is_empty() && self.reply.0.capacity() > 0 {
             self.reply = Reply::default();
         }
         if let Some((what, frame)) = exchange.own {
-            let cleared = self.gate.control(what, &frame)?;
+            let cleared = self.gate.control(what, &frame).await?;
             self.gate.forward(cleared).map_err(Broken::Upstream)?;
         }
         Ok(())
     }
 
-    fn answer(&mut self) -> Result<(), End> {
+    async fn answer(&mut self) -> Result<(), End> {
         let masked = self.gate.answers(&mut self.dialect);
-        let deliverable = self.gate.record_reply(masked)?;
+        let deliverable = self.gate.record_reply(masked).await?;
         self.gate.deliver(deliverable).map_err(Broken::Client)?;
         Ok(())
     }
 
-    fn remind(&mut self) -> Result<(), End> {
+    async fn remind(&mut self) -> Result<(), End> {
         if let Some(held) = &self.held {
             self.dialect.holding(&held.notice());
         }
-        self.answer()
+        self.answer().await
     }
 
     async fn hold_ended(&mut self, ended: &Ended) -> Result<(), End> {
@@ -313,7 +313,7 @@ impl<D: Dialect> Driver<D> {
         if let Some(farewell) = farewell {
             self.dialect.farewell(&farewell);
             // Even the farewell is recorded first; where the record is what failed, the client gets none.
-            let _ = self.answer();
+            let _ = self.answer().await;
         }
         self.gate.close(&reason).await;
     }

@@ -25,7 +25,7 @@ use std::{
     path::Path,
     pin::Pin,
     sync::Arc,
-    task::{Context, Poll},
+    task::{Context, Poll, ready},
     time::Duration,
 };
 
@@ -38,7 +38,7 @@ pub use self::{
 use self::{
     entry::{Entry, Requested},
     sync::{Syncer, Waiting},
-    write::Log,
+    write::{Answer, Log},
 };
 use crate::operation::RequestId;
 
@@ -116,25 +116,34 @@ impl Recorder {
     }
 
     /// Appends, in the kernel when this returns.
-    pub fn append_written(&self, entry: &Entry) -> Result<Receipt, RecordError> {
+    pub fn append_written(&self, entry: Entry) -> Result<Receipt, RecordError> {
         let place = self.log.append(entry)?;
-        if let Some(syncer) = &self.syncer {
-            syncer.note_written();
-        }
+        self.note_written();
         Ok(Receipt { position: place.position })
     }
 
-    /// Appends: at once and in order of calls, not when first polled. The future is ready when the entry is durable
-    /// at the level; for [`Durability::Written`] that is immediately.
-    pub fn append(&self, entry: &Entry, durability: Durability) -> Appending {
-        match (durability, &self.syncer) {
-            (Durability::Synced, Some(syncer)) => Appending(match self.log.append(entry) {
-                Ok(place) => Progress::Waiting(syncer.wait_for(place), place.position),
-                Err(error) => Progress::Ready(Some(Err(error))),
-            }),
-            (Durability::Written, _) | (Durability::Synced, None) => {
-                Appending(Progress::Ready(Some(self.append_written(entry))))
+    /// Appends, in order of calls. The future is ready when the entry is durable at the level.
+    ///
+    /// What must be synced is in the kernel when this returns. What must only be written shares a write with the
+    /// tasks that are about to append as well: at the latest when the future of the first of them is polled twice, or
+    /// dropped.
+    pub fn append(&self, entry: Entry, durability: Durability) -> Appending {
+        Appending(match (durability, &self.syncer) {
+            (Durability::Written, _) => {
+                let (answer, first) = self.log.queue(entry);
+                Progress::Queued { answer, writer: first.then(|| Writer { recorder: self.clone(), yielded: false }) }
             }
+            (Durability::Synced, Some(syncer)) => match self.log.append(entry) {
+                Ok(place) => Progress::Syncing(syncer.wait_for(place), place.position),
+                Err(error) => Progress::Ready(Some(Err(error))),
+            },
+            (Durability::Synced, None) => Progress::Ready(Some(self.append_written(entry))),
+        })
+    }
+
+    fn note_written(&self) {
+        if let Some(syncer) = &self.syncer {
+            syncer.note_written();
         }
     }
 
@@ -166,8 +175,23 @@ impl Recorder {
 pub struct Appending(Progress);
 
 enum Progress {
+    Queued { answer: Answer, writer: Option<Writer> },
+    Syncing(Waiting, u64),
     Ready(Option<Result<Receipt, RecordError>>),
-    Waiting(Waiting, u64),
+}
+
+/// Held by whoever queued first: its duty to write the queue, after one turn for everybody else who is ready. Dropping
+/// it does the duty, so nobody ever waits for a task that is gone.
+struct Writer {
+    recorder: Recorder,
+    yielded: bool,
+}
+
+impl Drop for Writer {
+    fn drop(&mut self) {
+        self.recorder.log.write_queued();
+        self.recorder.note_written();
+    }
 }
 
 impl Future for Appending {
@@ -176,7 +200,19 @@ impl Future for Appending {
     fn poll(mut self: Pin<&mut Self>, ctx: &mut Context<'_>) -> Poll<Self::Output> {
         match &mut self.0 {
             Progress::Ready(done) => Poll::Ready(done.take().expect("a future is not polled after it was ready")),
-            Progress::Waiting(waiting, position) => {
+            Progress::Queued { answer, writer } => {
+                if let Some(first) = writer {
+                    if !std::mem::replace(&mut first.yielded, true) {
+                        // To the end of the scheduler's queue, behind the tasks that may want to share the write.
+                        ctx.waker().wake_by_ref();
+                        return Poll::Pending;
+                    }
+                    *writer = None;
+                }
+                let answer = ready!(Pin::new(answer).poll(ctx)).unwrap_or(Err(RecordError::Broken));
+                Poll::Ready(answer.map(|place| Receipt { position: place.position }))
+            }
+            Progress::Syncing(waiting, position) => {
                 let position = *position;
                 Pin::new(waiting).poll(ctx).map(|synced| synced.map(|()| Receipt { position }))
             }

@@ -120,8 +120,6 @@ impl Drop for Syncer {
 
 impl Shared {
     fn run(&self, log: &Log, within: Duration) {
-        // A written entry waits half its time for company; the sync itself takes part of the other half.
-        let pause = within / 2;
         let mut company = 0;
         loop {
             let stop = self.stop.load(Ordering::SeqCst);
@@ -135,6 +133,9 @@ impl Shared {
             match released {
                 Some(released) => {
                     company = released;
+                    // An entry that is only written waits for company as long as it may: what is left is for a sync
+                    // that takes four times as long as this one did.
+                    let pause = within.saturating_sub(4 * began.elapsed()).max(within / 2);
                     self.sleep_unless_waited_for(began + pause);
                 }
                 None => self.sleep_until_written(log),

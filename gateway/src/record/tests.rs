@@ -88,7 +88,7 @@ fn positions_count_from_one_and_the_head_follows() {
     let genesis = recorder.head().expect("readable");
     assert_eq!(genesis.position, 0);
     for position in 1..=5 {
-        assert_eq!(recorder.append_written(&allowed("SELECT 1")).expect("written").position(), position);
+        assert_eq!(recorder.append_written(allowed("SELECT 1")).expect("written").position(), position);
     }
     let head = recorder.head().expect("readable");
     assert_eq!(head.position, 5);
@@ -106,10 +106,10 @@ fn two_nodes_have_chains_of_their_own() {
 #[test]
 fn told_to_fail_every_append_fails() {
     let recorder = Recorder::in_memory();
-    assert!(recorder.append_written(&allowed("SELECT 1")).is_ok());
+    assert!(recorder.append_written(allowed("SELECT 1")).is_ok());
     recorder.fail_from_now_on();
     for _ in 0..3 {
-        assert!(recorder.append_written(&allowed("SELECT 1")).is_err());
+        assert!(recorder.append_written(allowed("SELECT 1")).is_err());
     }
     assert_eq!(recorder.head().expect("readable").position, 1);
 }
@@ -170,7 +170,7 @@ fn approved_session() -> Vec<Entry> {
 
 fn append(recorder: &Recorder, entries: &[Entry]) {
     for entry in entries {
-        let _ = recorder.append_written(entry).expect("written");
+        let _ = recorder.append_written(entry.clone()).expect("written");
     }
 }
 
@@ -334,6 +334,35 @@ fn verify_finds_an_index_that_hides_an_entry() {
     expect_finding(&tampered(unlist, None), Some(1), "missing from the list of sessions");
 }
 
+#[tokio::test]
+async fn entries_queued_together_keep_their_order_and_whoever_writes_next_writes_them() {
+    let recorder = Recorder::in_memory();
+    let one = recorder.append(allowed("SELECT 1"), Durability::Written);
+    let two = recorder.append(allowed("SELECT 2"), Durability::Written);
+    let three = recorder.append_written(allowed("SELECT 3")).expect("written").position();
+    let (one, two) = (one.await.expect("written").position(), two.await.expect("written").position());
+    assert_eq!((one, two, three), (1, 2, 3));
+}
+
+#[tokio::test]
+async fn who_was_to_write_and_is_dropped_has_written() {
+    let recorder = Recorder::in_memory();
+    let first = recorder.append(allowed("SELECT 1"), Durability::Written);
+    let second = recorder.append(allowed("SELECT 2"), Durability::Written);
+    drop(first);
+    assert_eq!(second.await.expect("written").position(), 2);
+}
+
+#[tokio::test]
+async fn what_is_queued_when_the_record_fails_is_answered_with_the_failure() {
+    let recorder = Recorder::in_memory();
+    let first = recorder.append(allowed("SELECT 1"), Durability::Written);
+    let second = recorder.append(allowed("SELECT 2"), Durability::Written);
+    recorder.fail_from_now_on();
+    assert!(first.await.is_err() && second.await.is_err());
+    assert_eq!(recorder.head().expect("a head").position, 0);
+}
+
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn synced_appends_from_many_tasks_all_get_their_receipt() {
     let dir = TempDir::new().expect("a temporary directory");
@@ -345,7 +374,7 @@ async fn synced_appends_from_many_tasks_all_get_their_receipt() {
                 let mut positions = Vec::new();
                 for turn in 0..20 {
                     let durability = if turn % 3 == 0 { Durability::Written } else { Durability::Synced };
-                    let receipt = recorder.append(&allowed("SELECT 1"), durability).await.expect("recorded");
+                    let receipt = recorder.append(allowed("SELECT 1"), durability).await.expect("recorded");
                     positions.push(receipt.position());
                 }
                 positions

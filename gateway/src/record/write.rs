@@ -1,15 +1,23 @@
-//! Appending: encode, link, write, under one short lock.
+//! Appending: encode, queue, then link and write everything queued, under one short lock.
 //!
 //! The lock is what makes the chain: a position, its hash and its write belong together. It is held for one RocksDB
-//! write into the kernel, a few microseconds, and never across an await or a sync.
+//! write into the kernel, a few microseconds, and never across an await or a sync. A write costs more than what it
+//! carries, so connections that are busy at the same moment share one: each queues, and the first of them writes for
+//! all once the others have had their turn.
+//!
+//! # Correctness
+//! Entries are linked in the order in which they were queued, and the queue is taken under the chain's lock: whoever
+//! gets that lock finds its own entry written by itself or answered by the writer before it.
 
 use std::{
-    cell::RefCell,
     collections::HashMap,
+    mem,
     path::Path,
-    sync::{Arc, Mutex, MutexGuard},
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
     time::{Duration, Instant},
 };
+
+use tokio::sync::oneshot;
 
 use super::{
     Options, RecordError,
@@ -26,9 +34,21 @@ use crate::operation::{RequestId, SessionId};
 
 /// The open record with its newest link.
 pub(super) struct Log {
+    queue: Mutex<Vec<Queued>>,
     tail: Mutex<Tail>,
     options: Options,
 }
+
+/// An entry that is not linked yet, and who waits for it.
+struct Queued {
+    entry: Entry,
+    /// Room for the header, then the payload.
+    value: Vec<u8>,
+    done: oneshot::Sender<Result<Place, RecordError>>,
+}
+
+/// Answered when a queued entry is written; an answer that is missing means that the writer panicked.
+pub(super) type Answer = oneshot::Receiver<Result<Place, RecordError>>;
 
 struct Tail {
     /// `None` after a failed write, until it could be opened again.
@@ -55,39 +75,56 @@ struct Failure {
     again: Option<Instant>,
 }
 
+/// What an entry of a short statement or its answer takes with its header, bytes.
+const ORDINARY: usize = 512;
+
 /// Between attempts to open the record again after a failed write.
 const PAUSE: Duration = Duration::from_millis(500);
-
-/// Above this a thread's encoding buffer is given back after use, bytes.
-const KEPT_BUFFER: usize = 1 << 20;
-
-thread_local! {
-    static BUFFER: RefCell<Vec<u8>> = const { RefCell::new(Vec::new()) };
-}
 
 impl Log {
     pub(super) fn open(dir: &Path, options: &Options) -> Result<Self, RecordError> {
         let tail = Tail::at_end_of(Store::open(dir, options)?)?;
-        Ok(Self { tail: Mutex::new(tail), options: options.clone() })
+        Ok(Self { queue: Mutex::default(), tail: Mutex::new(tail), options: options.clone() })
     }
 
     pub(super) fn in_memory() -> Self {
         let tail = Store::in_memory().and_then(Tail::at_end_of).expect("memory has no disk that could fail");
-        Self { tail: Mutex::new(tail), options: Options::default() }
+        Self { queue: Mutex::default(), tail: Mutex::new(tail), options: Options::default() }
     }
 
-    /// Appends; the entry is in the kernel when this returns.
-    pub(super) fn append(&self, entry: &Entry) -> Result<Place, RecordError> {
-        BUFFER.with_borrow_mut(|value| {
-            value.clear();
-            value.resize(HEADER, 0);
-            encoding::encode(entry, value);
-            let appended = self.lock()?.append(entry, value, &self.options);
-            if value.capacity() > KEPT_BUFFER {
-                *value = Vec::new();
+    /// Appends; the entry is in the kernel when this returns, and so is everything queued before it.
+    pub(super) fn append(&self, entry: Entry) -> Result<Place, RecordError> {
+        let (mut answer, _) = self.queue(entry);
+        self.write_queued();
+        answer.try_recv().unwrap_or(Err(RecordError::Broken))
+    }
+
+    /// Queues, and says whether the queue was empty: then the caller is the one to write it.
+    pub(super) fn queue(&self, entry: Entry) -> (Answer, bool) {
+        // Grown once for most entries.
+        let mut value = Vec::with_capacity(ORDINARY);
+        value.resize(HEADER, 0);
+        encoding::encode(&entry, &mut value);
+        let (done, answer) = oneshot::channel();
+        let mut queue = self.queued();
+        queue.push(Queued { entry, value, done });
+        (answer, queue.len() == 1)
+    }
+
+    /// Writes what is queued and answers those who wait for it.
+    pub(super) fn write_queued(&self) {
+        match self.lock() {
+            Ok(mut tail) => {
+                let queue = mem::take(&mut *self.queued());
+                tail.append(queue, &self.options);
             }
-            appended
-        })
+            Err(_) => drop(mem::take(&mut *self.queued())),
+        }
+    }
+
+    fn queued(&self) -> MutexGuard<'_, Vec<Queued>> {
+        // The list is whole at every point where a holder could panic.
+        self.queue.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// The newest entry.
@@ -141,26 +178,42 @@ impl Tail {
         Place { position: self.head.position, reopened: self.reopened }
     }
 
-    /// `value` has room for the header, then the payload.
-    fn append(&mut self, entry: &Entry, value: &mut [u8], options: &Options) -> Result<Place, RecordError> {
+    fn append(&mut self, mut queue: Vec<Queued>, options: &Options) {
+        if queue.is_empty() {
+            return;
+        }
+        let first = self.write(&mut queue, options);
+        for (after, Queued { done, .. }) in (0..).zip(queue) {
+            let place = first.clone().map(|first| Place { position: first.position + after, ..first });
+            // Whoever hung up does not want the answer.
+            let _ = done.send(place);
+        }
+    }
+
+    /// Links and writes as one. Answers where the first of them stands.
+    fn write(&mut self, queue: &mut [Queued], options: &Options) -> Result<Place, RecordError> {
         self.recover(options)?;
         let store = self.store()?;
-        let head = self.head.next(&value[HEADER..]);
-        head.seal(value);
+        let first = Place { position: self.head.position + 1, reopened: self.reopened };
+        let mut head = self.head;
         let mut batch = store.batch();
-        batch.put_bytes::<Entries>(&head.position, value);
-        if let Some(session) = entry.session {
-            batch.put::<SessionEntries>(&(session, head.position), &());
-            self.summarise(session, head.position, entry, &store, &mut batch)?;
+        for Queued { entry, value, .. } in queue {
+            head = head.next(&value[HEADER..]);
+            head.seal(value);
+            batch.put_bytes::<Entries>(&head.position, value);
+            if let Some(session) = entry.session {
+                batch.put::<SessionEntries>(&(session, head.position), &());
+                self.summarise(session, head.position, entry, &store, &mut batch)?;
+            }
+            index_request(&entry.body, head.position, &mut batch);
         }
-        index_request(&entry.body, head.position, &mut batch);
         match store.write(batch) {
             Ok(()) => {
                 self.head = head;
-                Ok(self.place())
+                Ok(first)
             }
             Err(error) => {
-                // Whether the entry is in the log is not known: what the disk says after opening again is the truth.
+                // Whether the entries are in the log is not known: what the disk says after opening again is the truth.
                 self.store = None;
                 self.open.clear();
                 self.failure = Some(Failure { error: error.clone(), again: Some(Instant::now()) });

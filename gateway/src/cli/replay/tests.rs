@@ -22,7 +22,7 @@ fn replayed(entries: &[Entry], options: &[&str]) -> String {
     for (number, entry) in entries.iter().enumerate() {
         let mut entry = entry.clone();
         entry.at.0 += number as u64 * 1_500_000_000;
-        let _ = recorder.append_written(&entry).expect("written");
+        let _ = recorder.append_written(entry).expect("written");
     }
     #[derive(clap::Parser)]
     struct Cli {

@@ -23,7 +23,7 @@ fn recorded() -> Records {
     let recorder = Recorder::in_memory();
     for (number, mut entry) in entries.into_iter().enumerate() {
         entry.at.0 += number as u64 * 2_000_000_000;
-        let _ = recorder.append_written(&entry).expect("written");
+        let _ = recorder.append_written(entry).expect("written");
     }
     recorder.records().expect("readable")
 }

@@ -23,7 +23,7 @@ fn child_that_appends() {
     let recorder = Recorder::open(Path::new(&dir), &Options::default()).expect("opens");
     let mut out = std::io::stdout().lock();
     loop {
-        let receipt = recorder.append_written(&allowed("SELECT 1")).expect("written");
+        let receipt = recorder.append_written(allowed("SELECT 1")).expect("written");
         writeln!(out, "ack {}", receipt.position()).and_then(|()| out.flush()).expect("the parent reads");
     }
 }
@@ -105,7 +105,7 @@ fn a_torn_tail_is_cut_and_everything_before_it_is_kept() {
             let found = verify(&Records::open(torn.path()).expect("opens to read"), None).expect("readable");
             assert!(found.is_whole() && found.head.position == newest, "{kept}: {found:#?}");
             let recorder = Recorder::open(torn.path(), &Options::default()).expect("opens to write");
-            assert_eq!(recorder.append_written(&allowed("SELECT 1")).expect("written").position(), newest + 1);
+            assert_eq!(recorder.append_written(allowed("SELECT 1")).expect("written").position(), newest + 1);
             assert!(verified(&recorder).is_whole());
         }
     }
@@ -209,7 +209,7 @@ async fn a_full_disk_fails_closed_until_there_is_room_and_loses_nothing() {
     let mut failures = 0;
     while failures < 5 {
         assert!(acknowledged < 100_000, "a small disk fills up");
-        match recorder.append(&incompressible(acknowledged), Durability::Synced).await {
+        match recorder.append(incompressible(acknowledged), Durability::Synced).await {
             Ok(receipt) => (acknowledged, failures) = (receipt.position(), 0),
             Err(error) => {
                 assert!(matches!(error, RecordError::Full { .. }), "{error}");
@@ -221,7 +221,7 @@ async fn a_full_disk_fails_closed_until_there_is_room_and_loses_nothing() {
     fs::remove_file(&ballast).expect("removed");
     let deadline = Instant::now() + Duration::from_secs(20);
     let receipt = loop {
-        match recorder.append(&allowed("SELECT 1"), Durability::Synced).await {
+        match recorder.append(allowed("SELECT 1"), Durability::Synced).await {
             Ok(receipt) => break receipt,
             Err(error) => assert!(Instant::now() < deadline, "room was made, and still: {error}"),
         }

@@ -34,7 +34,7 @@ fn append_written() {
         let started = Instant::now();
         std::thread::scope(|scope| {
             for _ in 0..threads {
-                scope.spawn(|| (0..each).for_each(|_| drop(recorder.append_written(&entry).expect("written"))));
+                scope.spawn(|| (0..each).for_each(|_| drop(recorder.append_written(entry.clone()).expect("written"))));
             }
         });
         println!("written, {threads} threads: {:.2} µs an append", micros(started, 200_000));
@@ -54,7 +54,7 @@ async fn append_synced() {
                 tokio::spawn(async move {
                     let entry = ordinary();
                     for _ in 0..500 {
-                        let _ = recorder.append(&entry, Durability::Synced).await.expect("synced");
+                        let _ = recorder.append(entry.clone(), Durability::Synced).await.expect("synced");
                     }
                 })
             })
