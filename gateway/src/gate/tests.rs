@@ -265,8 +265,8 @@ async fn v17_what_cannot_be_recorded_is_refused_and_never_forwarded() {
     assert_eq!(unasked, refused, "a hold that cannot be recorded is a refusal that cannot either");
     assert!(hand.ground.services.desk.list().is_empty());
     let frame = Frame::new(Bytes::from_static(b"sync"));
-    assert!(hand.road.gate.control("sync", &frame).is_err());
-    assert!(hand.road.gate.continuation(&frame).is_err());
+    assert!(hand.road.gate.control("sync", &frame).await.is_err());
+    assert!(hand.road.gate.continuation(&frame).await.is_err());
     assert_eq!(hand.backend_got().await, "SELECT 1");
 }
 
@@ -274,10 +274,10 @@ async fn v17_what_cannot_be_recorded_is_refused_and_never_forwarded() {
 async fn v17_a_reply_that_cannot_be_recorded_is_not_deliverable() {
     let mut hand = Hand::new(POLICY);
     let masked = |wire: &'static [u8]| Masked { wire: Bytes::from_static(wire), of: None, values: 0 };
-    let deliverable = hand.road.gate.record_reply(masked(b"one")).expect("recorded");
+    let deliverable = hand.road.gate.record_reply(masked(b"one")).await.expect("recorded");
     hand.road.gate.deliver(deliverable).expect("the pipe takes it");
     hand.ground.services.recorder.fail_from_now_on();
-    assert!(hand.road.gate.record_reply(masked(b"two")).is_err());
+    assert!(hand.road.gate.record_reply(masked(b"two")).await.is_err());
     let mut got = vec![0; 16];
     let count = hand.road.client.read(&mut got).await.expect("reads");
     assert_eq!(&got[..count], b"one");
@@ -298,7 +298,7 @@ async fn a_secret_is_forwarded_and_not_recorded() {
     let mut hand = Hand::new(POLICY);
     assert_eq!(hand.send("SELECT 1").await, "forwarded");
     let frame = Frame::secret(Bytes::from_static(b"hunter2"), "password message");
-    let cleared = hand.road.gate.control("authentication", &frame).expect("recorded");
+    let cleared = hand.road.gate.control("authentication", &frame).await.expect("recorded");
     hand.road.gate.forward(cleared).expect("the pipe takes it");
     assert_eq!(hand.backend_got().await, "SELECT 1hunter2");
     assert!(!hand.ground.has_on_record(b"hunter2"));
@@ -361,7 +361,7 @@ async fn however_a_connection_ends_the_record_says_so_once() {
 async fn v5_a_client_that_reads_nothing_does_not_keep_a_closed_connection() {
     let mut hand = Hand::new(POLICY);
     let much = Masked { wire: Bytes::from(vec![b'x'; 1 << 20]), of: None, values: 0 };
-    let deliverable = hand.road.gate.record_reply(much).expect("recorded");
+    let deliverable = hand.road.gate.record_reply(much).await.expect("recorded");
     hand.road.gate.deliver(deliverable).expect("queued");
     assert!(hand.road.gate.queued().0 > 0, "more than the pipe takes");
     let begun = time::Instant::now();

@@ -79,7 +79,7 @@ fn held(approval: &Approval) -> (Requested, Requester) {
 /// A desk with its timer running, over a record that begins with the session.
 fn desk() -> (Desk, Recorder) {
     let recorder = Recorder::in_memory();
-    let _ = recorder.append_written(&connected()).expect("written");
+    let _ = recorder.append_written(connected()).expect("written");
     let desk = Desk::open_on(recorder.clone()).expect("memory is readable");
     drop(tokio::spawn(desk.clone().keep_time()));
     (desk, recorder)
@@ -395,7 +395,7 @@ async fn a7_each_request_ends_at_its_own_time_while_others_come_and_go() {
 async fn v15_nobody_decides_after_the_deadline_however_late_the_timer_is() {
     // A desk whose timer never runs.
     let recorder = Recorder::in_memory();
-    let _ = recorder.append_written(&connected()).expect("written");
+    let _ = recorder.append_written(connected()).expect("written");
     let desk = Desk::open_on(recorder).expect("opens");
     let opened = held(&dba(1));
     let id = opened.0.request;
