@@ -15,7 +15,8 @@ use crate::{
     drain,
     gate::{MaskCache, Services, compile_masks},
     hold::{Desk, Directory},
-    intercept::{Interceptor, Options},
+    intercept::{Interceptor, Options, deny::Maker},
+    namespaces::Namespaces,
     net::{Namespace, listen},
     policy::{Inspector, Objection, Policies, Resource},
     protocol,
@@ -80,7 +81,7 @@ async fn serve(config: Config) -> Result<()> {
     };
     let acceptor = Acceptor {
         interceptor: interceptor.clone(),
-        workloads: Workloads::new(hierarchy, &guard),
+        workloads: Workloads::new(hierarchy.clone(), &guard),
         processes: Processes::default(),
         destinations: destinations.clone(),
         services,
@@ -89,11 +90,18 @@ async fn serve(config: Config) -> Result<()> {
         remind: config.remind,
         drain,
     };
-    let connections = Connections::start(acceptor, [Some(v4), v6]);
+    let connections = Connections::start(acceptor.clone(), [Some(v4), v6]);
+    let maker =
+        Maker::own(&hierarchy).inspect_err(|error| tracing::warn!(%error, "no default deny in network namespaces"));
+    let ports = [options.port_v4, options.port_v6];
+    let namespaces = Namespaces::start(acceptor, guard.clone(), ports, maker, resolved.rules)
+        .context("cannot look after network namespaces")?;
+    let namespaces = Arc::new(namespaces);
     let admin = Admin {
         desk: desk.clone(),
         directory: Directory::with_groups(config.groups.clone()),
         interceptor: interceptor.clone(),
+        namespaces: namespaces.clone(),
         recorder: recorder.clone(),
         policies: policies.clone(),
         node,
@@ -102,6 +110,7 @@ async fn serve(config: Config) -> Result<()> {
     start_desk(desk.clone(), admin, socket)?;
     let follow = Follow {
         interceptor,
+        namespaces: namespaces.clone(),
         destinations,
         policies: policies.clone(),
         recorder: recorder.clone(),
@@ -115,6 +124,7 @@ async fn serve(config: Config) -> Result<()> {
     stop_signal().await?;
     tracing::info!("stopping");
     desk.stop();
+    namespaces.stop();
     stop.stop();
     connections.finish(config.drain).await;
     note(&recorder, Body::Stopped)?;
@@ -156,6 +166,7 @@ impl Connections {
 /// Keeps the kernel's rules in step with the policies and with what their hosts resolve to.
 struct Follow {
     interceptor: Arc<Interceptor>,
+    namespaces: Arc<Namespaces>,
     destinations: Arc<Destinations>,
     policies: Arc<Policies>,
     recorder: Recorder,
@@ -198,6 +209,7 @@ impl Follow {
         if let Err(error) = self.interceptor.replace_rules(&resolved.rules) {
             tracing::error!(%error, "cannot put new rules in force; the old ones stay");
         }
+        self.namespaces.replace_rules(resolved.rules.clone());
     }
 }
 

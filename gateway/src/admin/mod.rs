@@ -20,6 +20,7 @@ use tokio::net::{UnixListener, unix::UCred};
 use crate::{
     hold::{DecideError, Decided, Desk, Directory, Person, View},
     intercept::Interceptor,
+    namespaces::{Namespaces, Standing},
     policy::Policies,
     record::Recorder,
 };
@@ -32,6 +33,8 @@ pub struct Admin {
     pub directory: Directory,
     /// The kernel's side.
     pub interceptor: Arc<Interceptor>,
+    /// The workloads' network namespaces.
+    pub namespaces: Arc<Namespaces>,
     /// The record.
     pub recorder: Recorder,
     /// The policies in force.
@@ -232,6 +235,7 @@ struct Status {
     healthy: bool,
     guard: Vec<String>,
     kernel: Result<Vec<crate::intercept::Guard>, String>,
+    namespaces: Vec<Standing>,
     rules_generation: u32,
     policy_generation: u64,
     open_requests: usize,
@@ -245,12 +249,15 @@ impl Status {
         let whole = kernel
             .as_ref()
             .is_ok_and(|guards| !guards.is_empty() && guards.iter().all(crate::intercept::Guard::is_whole));
+        let namespaces = admin.namespaces.standing();
+        let nobody_goes_round = namespaces.iter().all(Standing::is_whole);
         Self {
             node: admin.node.clone(),
             version: env!("CARGO_PKG_VERSION"),
-            healthy: whole && record.is_ok(),
+            healthy: whole && nobody_goes_round && record.is_ok(),
             guard: admin.guard.clone(),
             kernel,
+            namespaces,
             rules_generation: admin.interceptor.generation(),
             policy_generation: admin.policies.generation(),
             open_requests: admin.desk.list().len(),

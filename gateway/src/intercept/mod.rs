@@ -30,6 +30,7 @@ use crate::workload::{CgroupId, Hierarchy};
 mod arrival;
 mod bpf;
 mod btf;
+pub mod deny;
 mod error;
 mod kernel_log;
 mod pins;
