@@ -14,7 +14,7 @@ use std::{
     path::{Path, PathBuf},
     sync::{Arc, Mutex, MutexGuard, PoisonError, mpsc},
     thread::JoinHandle,
-    time::Duration,
+    time::{Duration, Instant},
 };
 
 use serde::Serialize;
@@ -24,7 +24,7 @@ use crate::{
     accept::Acceptor,
     intercept::{
         Rule,
-        deny::{self, Maker},
+        deny::{self, Maker, TableName},
     },
     net::{Namespace, NamespaceId, listen},
 };
@@ -58,6 +58,7 @@ struct Shared {
     acceptor: Mutex<Option<Acceptor>>,
     guards: Vec<PathBuf>,
     ports: [u16; 2],
+    table: TableName,
     maker: Result<Maker, String>,
     rules: Mutex<Arc<[Rule]>>,
     places: Mutex<BTreeMap<NamespaceId, Place>>,
@@ -70,6 +71,8 @@ struct Place {
     deaf: Option<String>,
     /// The rules that are denied there, or why none are.
     denied: Result<Arc<[Rule]>, String>,
+    /// Since when no guarded process has been seen there.
+    empty_since: Option<Instant>,
 }
 
 enum Wake {
@@ -86,6 +89,7 @@ impl Namespaces {
         acceptor: Acceptor,
         guards: Vec<PathBuf>,
         ports: [u16; 2],
+        table: TableName,
         maker: Result<Maker, deny::NoMaker>,
         rules: Vec<Rule>,
     ) -> std::io::Result<Self> {
@@ -93,6 +97,7 @@ impl Namespaces {
             acceptor: Mutex::new(Some(acceptor)),
             guards,
             ports,
+            table,
             maker: maker.map_err(|error| error.to_string()),
             rules: Mutex::new(rules.into()),
             places: Mutex::default(),
@@ -118,15 +123,33 @@ impl Namespaces {
         let _ = self.wake.send(Wake::Look);
     }
 
+    /// Guards the namespace of the process `pid` now, before a guarded process enters it, and says how it stands.
+    /// `None` where it is the gateway's own.
+    ///
+    /// # Errors
+    /// The process is gone, or the gateway is stopping.
+    pub fn prepare(&self, pid: u32) -> std::io::Result<Option<Standing>> {
+        let gone = || std::io::Error::from(std::io::ErrorKind::NotFound);
+        let acceptor = locked(&self.shared.acceptor).clone().ok_or_else(gone)?;
+        let id = NamespaceId::of(pid)?;
+        if id == Namespace::Own.id()? {
+            return Ok(None);
+        }
+        let mut places = locked(&self.shared.places);
+        if !places.contains_key(&id) {
+            places.insert(id, Place::new(open(pid, id).ok_or_else(gone)?));
+        }
+        let place = places.get_mut(&id).ok_or_else(gone)?;
+        // Counted from now: whoever asks is about to send somebody there.
+        place.empty_since = Some(Instant::now());
+        self.shared.see_to(id, place, &acceptor);
+        Ok(Some(place.standing(id)))
+    }
+
     /// How each namespace stands.
     pub fn standing(&self) -> Vec<Standing> {
         let places = locked(&self.shared.places);
-        let standing = |(id, place): (&NamespaceId, &Place)| Standing {
-            id: *id,
-            deaf: place.deaf.clone(),
-            open: place.denied.as_ref().err().cloned(),
-        };
-        places.iter().map(standing).collect()
+        places.iter().map(|(id, place)| place.standing(*id)).collect()
     }
 
     /// Listens no more. Connections that were accepted go on.
@@ -167,7 +190,11 @@ impl Shared {
         let found = occupied(&self.guards);
         let mut places = locked(&self.places);
         places.retain(|id, place| {
-            let stays = found.contains_key(id);
+            match found.contains_key(id) {
+                true => place.empty_since = None,
+                false => _ = place.empty_since.get_or_insert_with(Instant::now),
+            }
+            let stays = place.empty_since.is_none_or(|since| since.elapsed() < LINGER);
             if !stays {
                 place.close();
                 tracing::info!(namespace = id.0, "nobody guarded is left in a network namespace");
@@ -175,12 +202,11 @@ impl Shared {
             stays
         });
         for (id, pid) in found {
-            if Some(id) == own || places.contains_key(&id) {
-                continue;
-            }
-            if let Some(namespace) = open(pid, id) {
-                let (deaf, denied) = (Some("not tried yet".into()), Err("not tried yet".into()));
-                places.insert(id, Place { namespace, loops: Vec::new(), deaf, denied });
+            if Some(id) != own
+                && !places.contains_key(&id)
+                && let Some(namespace) = open(pid, id)
+            {
+                places.insert(id, Place::new(namespace));
             }
         }
         // Side by side: a transaction of nftables waits for every processor, tens of milliseconds on a busy machine.
@@ -188,14 +214,16 @@ impl Shared {
         for some in left.chunks_mut(AT_ONCE) {
             std::thread::scope(|scope| {
                 for (id, place) in some {
-                    // First the deny, then the listeners: a workload that is served is one that cannot go round.
-                    scope.spawn(|| {
-                        self.deny(**id, place);
-                        self.listen(**id, place, &acceptor);
-                    });
+                    scope.spawn(|| self.see_to(**id, place, &acceptor));
                 }
             });
         }
+    }
+
+    /// First the deny, then the listeners: a workload that is served is one that cannot go round.
+    fn see_to(&self, id: NamespaceId, place: &mut Place, acceptor: &Acceptor) {
+        self.deny(id, place);
+        self.listen(id, place, acceptor);
     }
 
     fn deny(&self, id: NamespaceId, place: &mut Place) {
@@ -205,13 +233,13 @@ impl Shared {
             Err(why) => return place.denied = Err(why.clone()),
         };
         let current = place.denied.as_ref().is_ok_and(|denied| Arc::ptr_eq(denied, &rules));
-        if current && deny::is_installed(&place.namespace).unwrap_or(false) {
+        if current && deny::is_installed(&place.namespace, &self.table).unwrap_or(false) {
             return;
         }
         if current {
             tracing::error!(namespace = id.0, "somebody removed the deny from a network namespace: it is put back");
         }
-        place.denied = match deny::install(&place.namespace, maker, &rules) {
+        place.denied = match deny::install(&place.namespace, &self.table, maker, &rules) {
             Ok(()) => Ok(rules),
             Err(error) => {
                 let why = format!("nftables refuses: {error}");
@@ -248,6 +276,15 @@ impl Shared {
 }
 
 impl Place {
+    fn new(namespace: Namespace) -> Self {
+        let (deaf, denied) = (Some("not tried yet".into()), Err("not tried yet".into()));
+        Self { namespace, loops: Vec::new(), deaf, denied, empty_since: None }
+    }
+
+    fn standing(&self, id: NamespaceId) -> Standing {
+        Standing { id, deaf: self.deaf.clone(), open: self.denied.as_ref().err().cloned() }
+    }
+
     fn close(&self) {
         self.loops.iter().for_each(AbortHandle::abort);
     }
@@ -342,6 +379,9 @@ fn locked<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     // Every value here is whole at every point where a holder could panic.
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
+
+/// How long a namespace is kept when its last guarded process has gone: the next one often comes at once.
+const LINGER: Duration = Duration::from_secs(5);
 
 /// How many namespaces are seen to at a time: each takes a thread or two, for as long as a system call waits.
 const AT_ONCE: usize = 16;

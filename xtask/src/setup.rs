@@ -32,6 +32,11 @@ const NEEDS: [Need; 5] = [
         testing: false,
     },
     Need {
+        packages: &["libnftnl-dev", "libmnl-dev"],
+        reason: "the default deny in workloads' network namespaces is nftables, over its C libraries",
+        testing: false,
+    },
+    Need {
         packages: &["postgresql", "postgresql-contrib", "postgresql-client"],
         reason: "demo and tests run real servers of their own (apt also starts one on the usual port; it is not used)",
         testing: true,

@@ -9,24 +9,39 @@
 //! *Invariant:* the table outlives the gateway. It is replaced in one transaction and removed by
 //! [`uninstall`](super::uninstall) alone.
 
-use std::{
-    collections::HashSet,
-    ffi::{CStr, CString},
-    io,
-    net::IpAddr,
-};
+use std::{collections::HashSet, ffi::CString, io, net::IpAddr, path::Path};
 
 use nftnl::{
     Batch, Chain, ChainType, FinalizedBatch, Hook, MsgType, Policy, ProtoFamily, Table,
     expr::{Bitwise, Cmp, CmpOp},
     nft_expr,
 };
+use sha2::{Digest as _, Sha256};
 
 use super::{Action, Rule};
 use crate::{
     net::Namespace,
     workload::{CgroupId, Hierarchy},
 };
+
+/// What a gateway's table is called. People find it with `nft list ruleset`.
+///
+/// Two gateways with different directories on the bpf file system do not touch each other's.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct TableName(CString);
+
+impl TableName {
+    /// `holdpoint` for the usual directory, with something behind it for any other.
+    pub fn of(bpffs: &Path) -> Self {
+        let name = if bpffs == Path::new(super::DEFAULT_BPFFS) {
+            "holdpoint".to_owned()
+        } else {
+            let digest = Sha256::digest(bpffs.as_os_str().as_encoded_bytes());
+            format!("holdpoint-{:02x}{:02x}{:02x}{:02x}", digest[0], digest[1], digest[2], digest[3])
+        };
+        Self(CString::new(name).expect("the name has no zero byte"))
+    }
+}
 
 /// The cgroup in which the gateway makes its sockets.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -71,9 +86,9 @@ impl Maker {
 ///
 /// # Errors
 /// The kernel's own: without `CONFIG_NF_TABLES_INET` and `CONFIG_NFT_SOCKET` there is no such table.
-pub fn install(namespace: &Namespace, maker: Maker, rules: &[Rule]) -> io::Result<()> {
+pub fn install(namespace: &Namespace, name: &TableName, maker: Maker, rules: &[Rule]) -> io::Result<()> {
     namespace.within(|| {
-        let table = Table::new(NAME, ProtoFamily::Inet);
+        let table = Table::new(&name.0, ProtoFamily::Inet);
         let mut batch = Batch::new();
         // Deleting what is not there fails, so it is made first.
         batch.add(&table, MsgType::Add);
@@ -97,27 +112,25 @@ pub fn install(namespace: &Namespace, maker: Maker, rules: &[Rule]) -> io::Resul
 ///
 /// # Errors
 /// The kernel's own.
-pub fn is_installed(namespace: &Namespace) -> io::Result<bool> {
-    namespace.within(|| Ok(tables()?.contains(NAME)))
+pub fn is_installed(namespace: &Namespace, name: &TableName) -> io::Result<bool> {
+    namespace.within(|| Ok(tables()?.contains(&name.0)))
 }
 
-/// Removes it. Nothing happens where there is none.
+/// Removes it, and says whether it was there.
 ///
 /// # Errors
 /// The kernel's own.
-pub fn remove(namespace: &Namespace) -> io::Result<()> {
+pub fn remove(namespace: &Namespace, name: &TableName) -> io::Result<bool> {
     namespace.within(|| {
-        if !tables()?.contains(NAME) {
-            return Ok(());
+        if !tables()?.contains(&name.0) {
+            return Ok(false);
         }
         let mut batch = Batch::new();
-        batch.add(&Table::new(NAME, ProtoFamily::Inet), MsgType::Del);
-        send(&batch.finalize())
+        batch.add(&Table::new(&name.0, ProtoFamily::Inet), MsgType::Del);
+        send(&batch.finalize())?;
+        Ok(true)
     })
 }
-
-/// What the table is called, so that people find it with `nft list table inet holdpoint`.
-const NAME: &CStr = c"holdpoint";
 
 /// Accepts what the gateway's own sockets send.
 fn ours<'a>(chain: &'a Chain<'_>, maker: Maker) -> nftnl::Rule<'a> {

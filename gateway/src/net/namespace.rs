@@ -4,6 +4,7 @@
 //! and ends; the socket stays in the namespace in which it was made, whoever uses it.
 
 use std::{
+    collections::BTreeMap,
     io,
     net::{SocketAddr, TcpListener},
     os::{
@@ -78,6 +79,25 @@ impl Namespace {
             inside.join().unwrap_or_else(|_| Err(io::Error::other("the thread inside the namespace panicked")))
         })
     }
+}
+
+/// Every network namespace that a process is in.
+///
+/// # Errors
+/// The processes cannot be listed.
+pub fn all() -> io::Result<BTreeMap<NamespaceId, Namespace>> {
+    let mut found = BTreeMap::new();
+    for process in std::fs::read_dir("/proc")?.flatten() {
+        // Not every entry is a process, and a process may end at any time.
+        let path = process.path().join("ns/net");
+        if let Ok(id) = std::fs::metadata(&path).map(|file| NamespaceId(file.ino()))
+            && !found.contains_key(&id)
+            && let Ok(namespace) = Namespace::open(&path)
+        {
+            found.insert(id, namespace);
+        }
+    }
+    Ok(found)
 }
 
 /// Listens on `address` inside `namespace`. An IPv6 listener is IPv6 only, so both families can share a port.
