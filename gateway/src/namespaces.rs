@@ -9,7 +9,7 @@
 //! refused, so being late costs a bot its connection and never lets one pass.
 
 use std::{
-    collections::{BTreeMap, BTreeSet},
+    collections::{BTreeMap, BTreeSet, btree_map::Entry},
     fs,
     path::{Path, PathBuf},
     sync::{Arc, Mutex, MutexGuard, PoisonError, mpsc},
@@ -136,10 +136,10 @@ impl Namespaces {
             return Ok(None);
         }
         let mut places = locked(&self.shared.places);
-        if !places.contains_key(&id) {
-            places.insert(id, Place::new(open(pid, id).ok_or_else(gone)?));
-        }
-        let place = places.get_mut(&id).ok_or_else(gone)?;
+        let place = match places.entry(id) {
+            Entry::Occupied(known) => known.into_mut(),
+            Entry::Vacant(new) => new.insert(Place::new(open(pid, id).ok_or_else(gone)?)),
+        };
         // Counted from now: whoever asks is about to send somebody there.
         place.empty_since = Some(Instant::now());
         self.shared.see_to(id, place, &acceptor);
