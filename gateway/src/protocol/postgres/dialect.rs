@@ -95,7 +95,7 @@ pub(super) struct Bundle {
 #[derive(Debug)]
 pub(super) struct Submitted {
     pub(super) awaited: Vec<Await>,
-    /// What is executed.
+    /// What is executed, or only bound.
     pub(super) runs: Option<Arc<Portal>>,
     pub(super) kind: Submission,
 }
@@ -295,7 +295,8 @@ impl Dialect for PostgresDialect {
             Submission::Simple | Submission::Extended { .. } => {}
         }
         if let Some(portal) = &submitted.runs {
-            self.ran(portal);
+            let is_executed = |one: &Await| matches!(one.what, What::Query(_) | What::Execute(_));
+            self.ran(portal, submitted.awaited.iter().any(is_executed));
         }
         if !self.skipping {
             self.pending.extend(submitted.awaited);

@@ -16,9 +16,9 @@ use crate::operation::{Effect, Effects};
 /// What was forwarded since the backend last was ready with nothing left to answer. Only then does it report settings.
 #[derive(Debug, Default)]
 pub(super) struct Since {
-    /// Executions.
+    /// Executions, and portals bound: binding plans, and planning runs code too.
     pub(super) runs: usize,
-    /// The first of them.
+    /// The first of them, if it was executed.
     first: Option<Arc<Portal>>,
     /// One of them, or what belongs to it, failed.
     pub(super) failed: bool,
@@ -26,6 +26,8 @@ pub(super) struct Since {
     ended: bool,
     /// The client's encoding may be another than was reported.
     pub(super) encoding: bool,
+    /// A setting may be another.
+    sets: bool,
     /// One of them may take COPY data from the client.
     pub(super) copies: bool,
 }
@@ -130,15 +132,18 @@ impl PostgresDialect {
         }
         match self.since.runs {
             0 => self.settings_known.is(name, value),
-            _ => self.settings_known.may_be(name, value),
+            _ => {
+                self.since.sets = true;
+                self.settings_known.may_be(name, value);
+            }
         }
         self.show_settings();
     }
 
-    /// An execution goes to the backend.
-    pub(super) fn ran(&mut self, portal: &Arc<Portal>) {
+    /// A portal goes to the backend, to be executed or only bound.
+    pub(super) fn ran(&mut self, portal: &Arc<Portal>, is_executed: bool) {
         self.since.runs += 1;
-        if self.since.runs == 1 {
+        if self.since.runs == 1 && is_executed {
             self.since.first = Some(portal.clone());
         }
         let effects = portal.prepared.as_ref().map_or(CODE, |prepared| prepared.meaning.effects);
@@ -146,7 +151,7 @@ impl PostgresDialect {
             self.doubt_portals();
         }
         let Some(prepared) = portal.prepared.clone() else {
-            (self.since.encoding, self.since.copies) = (true, true);
+            (self.since.encoding, self.since.copies, self.since.sets) = (true, true, true);
             return;
         };
         let from_client = |statement: &Statement| matches!(statement, Statement::Copy { from_stdin: true, .. });
@@ -154,7 +159,8 @@ impl PostgresDialect {
             effects.contains(Effect::Unknown) || prepared.classified.statements.iter().any(from_client);
         self.since.ended |= effects.intersects(CODE);
         self.since.encoding |= effects.intersects(CODE);
-        if effects.contains(Effect::Session) {
+        self.since.sets |= effects.intersects(CODE.with(Effect::Session));
+        if effects.contains(Effect::Session) && is_executed {
             self.may_set(&prepared);
             self.show_settings();
         }
@@ -198,7 +204,8 @@ impl PostgresDialect {
     pub(super) fn settle(&mut self, before: u8) {
         let since = mem::take(&mut self.since);
         self.since.encoding = self.other_encoding;
-        if since.runs == 0 {
+        let in_transaction = before != b'I' || self.transaction != b'I';
+        if since.runs == 0 || !since.sets && !in_transaction {
             return;
         }
         let alone = since.first.filter(|_| since.runs == 1 && !since.failed);

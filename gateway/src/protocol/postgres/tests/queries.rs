@@ -369,6 +369,8 @@ async fn m2_a_setting_is_shown_as_set_once_it_is_set() {
     let refused = ["> Q SET search_path = approved; GRANT ALL ON orders TO bot"];
     let steps = [&prepared[..], &refused, &asked].concat();
     assert_eq!(settings_at("search_path", &steps).await, [""]);
+    let bound = ["> B - zz | S", "<< 2 | Z I"];
+    assert_eq!(settings_at("search_path", &[&prepared[..], &bound, &asked].concat()).await, [""]);
     // Executed, it may be; answered, it is.
     let executed = ["> B - zz | E - | S | Q SELECT 7", "<< 2 | C SET | Z I | C SELECT 1 | Z I"];
     let alone = ["> B - zz | E - | S", "<< 2 | C SET | Z I"];
