@@ -39,6 +39,8 @@ pub(super) struct PostgresDialect {
     /// The transaction's status as the backend last said: idle `I`, in a block `T`, failed `E`.
     pub(super) transaction: u8,
     pub(super) lexical: Lexical,
+    /// The backend's major version; 0 before it said so.
+    pub(super) server_version: u32,
     pub(super) names: Names,
     /// What SQL-level `PREPARE` and `DECLARE` made, by name: everything that a name ever stood for, since a failed or
     /// rolled-back statement would otherwise make us forget what the name still means.
@@ -155,6 +157,7 @@ impl PostgresDialect {
             state: Arc::default(),
             transaction: b'I',
             lexical: Lexical::default(),
+            server_version: 0,
             names: Names::default(),
             sql_names: HashMap::new(),
             pending: VecDeque::new(),

@@ -30,6 +30,7 @@ mod portal;
 pub mod render;
 mod replies;
 mod requests;
+mod sight;
 mod startup;
 #[cfg(test)]
 mod tests;
