@@ -21,7 +21,7 @@
 //! # Limits
 //! The classifier has no catalog. It takes an unqualified built-in's name for the built-in, an operator spelled as one
 //! of PostgreSQL's own for that one, a cast for its type's own, and `table.name` for a column, although users can
-//! define functions behind each of these (the session asks the catalog about the last, see `catalog_calls`); views, triggers, rules and column defaults run what their definitions say.
+//! define functions behind each of these (the session asks the catalog about the last, see `on_this_backend`); views, triggers, rules and column defaults run what their definitions say.
 //! A statement nested deeper than about a hundred levels of the parse tree (some fifty nested calls or chained `||`) is
 //! unknown, and so is a text beyond 256 KiB or with runs of thousands of operator characters.
 //!

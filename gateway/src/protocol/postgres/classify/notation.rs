@@ -148,7 +148,7 @@ fn source(range: &pb::RangeFunction) -> Option<Source> {
     }
     columns.extend(own.into_iter().skip(columns.len()).map(str::to_owned));
     let listed = range.functions.iter().chain(&range.coldeflist);
-    columns.extend(listed.flat_map(|node| definitions(node)));
+    columns.extend(listed.flat_map(definitions));
     Some(Source { name, columns })
 }
 
