@@ -43,6 +43,8 @@ pub(super) struct PostgresDialect {
     /// The transaction's status as the backend last said: idle `I`, in a block `T`, failed `E`.
     pub(super) transaction: u8,
     pub(super) lexical: Lexical,
+    /// The backend's major version; 0 before it said so.
+    pub(super) server_version: u32,
     pub(super) names: Names,
     pub(super) sql_names: SqlNames,
     pub(super) pending: VecDeque<Await>,
@@ -162,6 +164,7 @@ impl PostgresDialect {
             other_encoding: false,
             transaction: b'I',
             lexical: Lexical::default(),
+            server_version: 0,
             names: Names::default(),
             sql_names: SqlNames::default(),
             pending: VecDeque::new(),

@@ -33,6 +33,7 @@ pub mod render;
 mod replies;
 mod requests;
 mod session;
+mod sight;
 mod startup;
 #[cfg(test)]
 mod tests;

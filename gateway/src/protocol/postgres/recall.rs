@@ -16,6 +16,7 @@ impl PostgresDialect {
     pub(super) fn prepare(&mut self, text: Bytes, parameter_types: Vec<u32>) -> Arc<Prepared> {
         let classified = self.classify(&text);
         let meaning = self.resolve(&classified, text.len());
+        let meaning = self.on_this_backend(&classified, meaning);
         Arc::new(Prepared { text, classified, meaning, parameter_types })
     }
 

@@ -5,7 +5,7 @@
 //! what is awaited, ends the connection: an answer that is attributed to the wrong statement would be masked by the
 //! wrong plan.
 
-use std::sync::Arc;
+use std::{collections::BTreeSet, sync::Arc};
 
 use bytes::{Buf, BufMut, Bytes, BytesMut};
 
@@ -16,7 +16,7 @@ use super::{
     lookup::Lookup,
     mask::{self, Field, Plan, References, texts::Context},
     pending::{Await, What, discard_to_sync},
-    portal::Portal,
+    portal::{Portal, Prepared},
     wire,
 };
 use crate::{
@@ -178,7 +178,10 @@ impl PostgresDialect {
         let body = &message[5..];
         match message[0] {
             b'R' | b'v' if matches!(self.phase, Phase::Authentication) => Ok(Fate::Pass),
-            b'S' => self.parameter_status(body),
+            b'S' => {
+                self.parameter_status(body)?;
+                self.shown_setting(message, exchange)
+            }
             b'K' if matches!(self.phase, Phase::Authentication) => self.backend_key(body),
             b'Z' => self.ready(body, exchange),
             b'E' => self.error(message, exchange),
@@ -242,6 +245,7 @@ impl PostgresDialect {
                 self.other_encoding |= !self.lexical.utf8;
                 self.since.encoding |= self.other_encoding;
             }
+            "server_version" => self.server_version = Self::major(&value),
             _ => {}
         }
         self.reported_setting(&name, &value);
@@ -250,6 +254,14 @@ impl PostgresDialect {
             Arc::make_mut(&mut self.state).insert(name.into(), value);
         }
         Ok(Fate::Pass)
+    }
+
+    /// A setting that the backend reports may have been set to a value out of a table.
+    fn shown_setting(&self, message: &[u8], exchange: &mut Exchange) -> Result<Fate, Unmaskable> {
+        let mut out = BytesMut::new();
+        let masked = self.masker.setting(message, &mut out)?;
+        exchange.masked += masked;
+        Ok(if masked == 0 { Fate::Pass } else { Fate::Instead(out.freeze()) })
     }
 
     /// The client gets a key of the gateway's; the backend's stays here.
@@ -454,8 +466,18 @@ impl PostgresDialect {
     /// is masked by its lineage and computes nothing, unless a set operation takes the lineage away.
     fn computes(&self, portal: &Portal) -> References {
         let reads = self.reads(portal);
+        if reads.opaque {
+            // What cannot be seen may be an UPDATE that stores a masked column under another name.
+            let stores = portal.prepared.as_ref().is_none_or(|prepared| {
+                let effects = prepared.meaning.effects;
+                prepared.classified.reads.stores
+                    || effects.contains(Effect::Write)
+                    || (effects.contains(Effect::Unknown) && runs_what_is_elsewhere(prepared))
+            });
+            return References { stored: stores.then(BTreeSet::new), ..reads };
+        }
         match &portal.prepared {
-            Some(prepared) if !reads.opaque && !reads.set_operation => {
+            Some(prepared) if !reads.set_operation => {
                 References { columns: prepared.classified.reads.computed.clone(), ..reads }
             }
             _ => reads,
@@ -465,9 +487,7 @@ impl PostgresDialect {
     /// What a statement reads; everything, where the text alone does not say.
     fn reads(&self, portal: &Portal) -> References {
         let Some(prepared) = &portal.prepared else { return References::opaque() };
-        let elsewhere =
-            |statement: &Statement| matches!(statement, Statement::Execute { .. } | Statement::Fetch { .. });
-        if prepared.classified.statements.iter().any(elsewhere) || prepared.meaning.effects.contains(Effect::Unknown) {
+        if runs_what_is_elsewhere(prepared) || prepared.meaning.effects.contains(Effect::Unknown) {
             return References::opaque();
         }
         references(&prepared.classified.reads)
@@ -476,7 +496,10 @@ impl PostgresDialect {
     // ---- the gateway's own look into the catalog ----
 
     fn wants_lookup(&self) -> bool {
-        self.masker.masks.has_columns() && self.shared.catalogs.is_wanted(&self.backend, &self.masker.masks)
+        // In another encoding names would come back in other bytes than the rules have, for every connection.
+        self.lexical.utf8
+            && self.masker.masks.has_columns()
+            && self.shared.catalogs.is_wanted(&self.backend, &self.masker.masks)
     }
 
     /// Asks on the bot's connection, at a point where that changes nothing: idle, outside a transaction, and before
@@ -522,6 +545,12 @@ impl What {
     }
 }
 
+/// Whether a statement runs one whose text is not in it.
+fn runs_what_is_elsewhere(prepared: &Prepared) -> bool {
+    let elsewhere = |statement: &Statement| matches!(statement, Statement::Execute { .. } | Statement::Fetch { .. });
+    prepared.classified.statements.iter().any(elsewhere)
+}
+
 /// A run of messages that pass as they are, copied in one piece.
 struct Run {
     from: usize,
@@ -549,6 +578,7 @@ pub(super) fn references(reads: &classify::References) -> References {
         tables: reads.tables.iter().map(|table| (schema(&table.schema), table.name.clone())).collect(),
         whole_row: reads.whole_row || reads.inner_star,
         set_operation: reads.set_operation,
+        stored: reads.stores.then(|| reads.stored.clone()),
         opaque: false,
     }
 }

@@ -5,9 +5,13 @@
 //! cannot see, so it is [`Effect::Execute`] and [`Effect::Unknown`].
 //! A name without a schema is taken for the built-in. A user's function of the same name can win over it only where
 //! its argument types match better, or where `search_path` puts its schema before `pg_catalog`; seeing that needs the
-//! backend's catalog, which the classifier does not have. This is a limit.
+//! backend's catalog, which the classifier does not have. This is a limit. A name that came with a later PostgreSQL
+//! counts as the built-in only on a backend that has it.
 
-use std::{collections::HashSet, sync::LazyLock};
+use std::{
+    collections::{HashMap, HashSet},
+    sync::LazyLock,
+};
 
 use crate::operation::{Effect, Effects};
 
@@ -41,32 +45,31 @@ pub(super) fn builtin(name: &str) -> Call {
 }
 
 /// Whether `name` takes a whole row, so that `row.name` hands over every column (PostgreSQL reads it as `name(row)`).
+///
+/// A function of `pg_catalog` takes one only where its first parameter is `record`, `any` or polymorphic, and no cast
+/// leads from a row to another type; [`TAKES_ROW`] are those. What a later PostgreSQL brought counts unread.
 pub(super) fn takes_row(name: &str) -> bool {
-    matches!(
-        name,
-        "row_to_json"
-            | "to_json"
-            | "to_jsonb"
-            | "json_agg"
-            | "jsonb_agg"
-            | "array_agg"
-            | "concat"
-            | "format"
-            | "hstore"
-            | "json_build_array"
-            | "jsonb_build_array"
-            | "json_build_object"
-            | "jsonb_build_object"
-            | "record_out"
-            | "concat_ws"
-            | "min"
-            | "max"
-            | "any_value"
-            | "record_send"
-            | "hash_record"
-            | "json_agg_strict"
-            | "jsonb_agg_strict"
-    )
+    TAKES_ROW.contains(&name) || since(name) > 0
+}
+
+/// The first PostgreSQL that has the harmless built-in `name`; 0 where every backend is taken to have it.
+pub(super) fn since(name: &str) -> u32 {
+    NEWER.iter().find(|(_, names)| names.contains(&name)).map_or(0, |(version, _)| *version)
+}
+
+/// Whether the session, another session or the database keeps what is given to the built-in `name`.
+pub(super) fn keeps(name: &str) -> bool {
+    KEEPERS.contains(&name) || name.starts_with("pg_advisory_") || name.starts_with("pg_try_advisory_")
+}
+
+/// The names that a function of `pg_catalog` gives its columns when it stands in `FROM`.
+pub(super) fn columns(name: &str) -> impl Iterator<Item = &'static str> {
+    COLUMNS.get(name).into_iter().flatten().copied()
+}
+
+/// Whether an operator of `pg_catalog` is spelled so; others are somebody's own function. Words are syntax (`BETWEEN`).
+pub(super) fn is_own_operator(name: &str) -> bool {
+    name.starts_with(char::is_alphabetic) || OPERATORS.contains(&name)
 }
 
 /// Whether the first argument, if it is a literal, is the path of a file on the backend.
@@ -253,3 +256,148 @@ const PREFIXES: &[(&str, &[Effect])] = &[
 static HARMLESS: LazyLock<HashSet<&'static str>> = LazyLock::new(|| {
     include_str!("harmless.txt").lines().filter(|line| !line.starts_with('#')).flat_map(str::split_whitespace).collect()
 });
+
+/// What [`columns`] knows.
+static COLUMNS: LazyLock<HashMap<&'static str, Vec<&'static str>>> = LazyLock::new(|| {
+    let lines = include_str!("columns.txt").lines().filter(|line| !line.starts_with('#'));
+    lines.filter_map(|line| line.split_once(' ')).map(|(name, all)| (name, all.split(' ').collect())).collect()
+});
+
+/// Harmless functions that came after PostgreSQL 15: on an older backend the name is free for anybody.
+pub(super) const NEWER: [(u32, &[&str]); 3] = [
+    (
+        16,
+        &[
+            "any_value",
+            "array_sample",
+            "array_shuffle",
+            "date_add",
+            "date_subtract",
+            "erf",
+            "erfc",
+            "json_agg_strict",
+            "json_object_agg_strict",
+            "json_object_agg_unique",
+            "json_object_agg_unique_strict",
+            "jsonb_agg_strict",
+            "jsonb_object_agg_strict",
+            "jsonb_object_agg_unique",
+            "jsonb_object_agg_unique_strict",
+            "pg_input_error_info",
+            "pg_input_is_valid",
+            "pg_split_walfile_name",
+            "pg_stat_get_backend_subxact",
+            "pg_stat_get_io",
+            "pg_stat_get_lastscan",
+            "random_normal",
+            "system_user",
+        ],
+    ),
+    (
+        17,
+        &[
+            "icu_unicode_version",
+            "json_serialize",
+            "pg_available_wal_summaries",
+            "pg_basetype",
+            "pg_get_wait_events",
+            "pg_stat_get_checkpointer_buffers_written",
+            "pg_stat_get_checkpointer_num_requested",
+            "pg_stat_get_checkpointer_num_timed",
+            "pg_stat_get_checkpointer_stat_reset_time",
+            "pg_stat_get_checkpointer_sync_time",
+            "pg_stat_get_checkpointer_write_time",
+            "to_bin",
+            "to_oct",
+            "to_regtypemod",
+            "unicode_assigned",
+            "unicode_version",
+            "uuid_extract_timestamp",
+            "uuid_extract_version",
+            "xmltext",
+        ],
+    ),
+    (
+        18,
+        &[
+            "array_reverse",
+            "array_sort",
+            "casefold",
+            "crc32",
+            "crc32c",
+            "gamma",
+            "has_largeobject_privilege",
+            "lgamma",
+            "pg_get_acl",
+            "pg_stat_get_backend_io",
+            "pg_stat_get_backend_wal",
+            "pg_stat_get_checkpointer_num_performed",
+            "uuidv4",
+            "uuidv7",
+        ],
+    ),
+];
+
+/// From `pg_proc`: callable with one argument, whose type is `record`, `any` or polymorphic; less those whose result
+/// tells nothing of the row (`count`, `pg_typeof`, ranks).
+pub(super) const TAKES_ROW: [&str; 34] = [
+    "any_out",
+    "any_value",
+    "anycompatible_out",
+    "anycompatiblenonarray_out",
+    "anyelement_out",
+    "anynonarray_out",
+    "array_agg",
+    "concat",
+    "concat_ws",
+    "first_value",
+    "format",
+    "hash_record",
+    "hstore",
+    "json_agg",
+    "json_agg_strict",
+    "json_build_array",
+    "json_build_object",
+    "jsonb_agg",
+    "jsonb_agg_strict",
+    "jsonb_build_array",
+    "jsonb_build_object",
+    "lag",
+    "last_value",
+    "lead",
+    "max",
+    "min",
+    "mode",
+    "quote_literal",
+    "quote_nullable",
+    "record_out",
+    "record_send",
+    "row_to_json",
+    "to_json",
+    "to_jsonb",
+];
+
+/// See [`keeps`].
+const KEEPERS: [&str; 11] = [
+    "lo_create",
+    "lo_export",
+    "lo_from_bytea",
+    "lo_import",
+    "lo_put",
+    "lowrite",
+    "pg_logical_emit_message",
+    "pg_notify",
+    "set_config",
+    "setseed",
+    "setval",
+];
+
+/// `SELECT DISTINCT oprname FROM pg_operator` of PostgreSQL 15, with what the grammar turns into others.
+#[rustfmt::skip]
+const OPERATORS: [&str; 75] = [
+    "!!", "!~", "!~*", "!~~", "!~~*", "#", "##", "#-", "#>", "#>>", "%", "&", "&&", "&<", "&<|", "&>", "*",
+    "*<", "*<=", "*<>", "*=", "*>", "*>=", "+", "-", "->", "->>", "-|-", "/", "<", "<->", "<<", "<<=", "<<|",
+    "<=", "<>", "<@", "<^", "=", ">", ">=", ">>", ">>=", ">^", "?", "?#", "?&", "?-", "?-|", "?|", "?||", "@",
+    "@-@", "@>", "@?", "@@", "@@@", "^", "^@", "|", "|&>", "|/", "|>>", "||", "||/", "~", "~*", "~<=~", "~<~",
+    "~=", "~>=~", "~>~", "~~", "~~*", "!=",
+];

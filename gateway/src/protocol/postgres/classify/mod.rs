@@ -15,12 +15,13 @@
 //! | `functions` | list of strings | every function called, as written and folded (`pg_catalog.now`, `count`) |
 //! | `statements` | list of strings | the kind of each statement in order: `select`, `insert`, `drop_table`, `alter_table`, … |
 //! | `statement_count` | number | how many |
+//! | `computed` | list of strings | columns used other than as a result as they are: in a predicate, an expression, a sub-select |
 //! | `where_missing` | bool | an `UPDATE` or `DELETE` anywhere in the text has no `WHERE` |
 //!
 //! # Limits
-//! The classifier has no catalog. It takes an unqualified built-in's name for the built-in, an operator without a
-//! foreign schema for a harmless one, a cast for its type's own, and `row.name` for a column, although users can define
-//! functions behind each of these; views, triggers, rules and column defaults run what their definitions say.
+//! The classifier has no catalog. It takes an unqualified built-in's name for the built-in, an operator spelled as one
+//! of PostgreSQL's own for that one, a cast for its type's own, and `table.name` for a column, although users can
+//! define functions behind each of these (the session asks the catalog about the last, see `on_this_backend`); views, triggers, rules and column defaults run what their definitions say.
 //! A statement nested deeper than about a hundred levels of the parse tree (some fifty nested calls or chained `||`) is
 //! unknown, and so is a text beyond 256 KiB or with runs of thousands of operator characters.
 //!
@@ -31,6 +32,7 @@
 
 mod cache;
 mod functions;
+mod notation;
 mod settings;
 mod statements;
 mod tree;
@@ -97,6 +99,14 @@ pub struct References {
     pub set_operation: bool,
     /// The relations named.
     pub tables: BTreeSet<Table>,
+    /// Last parts of qualified column names. Where the relation has no such column they call functions.
+    pub dotted: BTreeSet<String>,
+    /// The statement stores values that it computes or copies, and could hand them out under the new column's name.
+    pub stores: bool,
+    /// The columns that such values come from.
+    pub stored: BTreeSet<String>,
+    /// The first PostgreSQL that has all the built-ins called, if that matters: on an older one they are unknown.
+    pub newest: u32,
 }
 
 impl References {
@@ -107,6 +117,10 @@ impl References {
         self.whole_row |= other.whole_row;
         self.inner_star |= other.inner_star;
         self.set_operation |= other.set_operation;
+        self.dotted.extend(other.dotted.iter().cloned());
+        self.stores |= other.stores;
+        self.stored.extend(other.stored.iter().cloned());
+        self.newest = self.newest.max(other.newest);
     }
 }
 
@@ -456,6 +470,7 @@ fn opaque(why: String) -> Classified {
         ("statements", json!(["unknown"])),
         ("statement_count", json!(1)),
         ("where_missing", json!(false)),
+        ("computed", json!([])),
     ]);
     let meaning = Arc::new(Meaning {
         effects: Effects::of(Effect::Unknown),
@@ -463,7 +478,8 @@ fn opaque(why: String) -> Classified {
         unknown: vec![format!("the statement {why}")],
         fields,
     });
-    let reads = References { whole_row: true, inner_star: true, set_operation: true, ..References::default() };
+    let reads =
+        References { whole_row: true, inner_star: true, set_operation: true, stores: true, ..References::default() };
     Classified { base: meaning.clone(), meaning, statements: vec![Statement::Other], reads }
 }
 

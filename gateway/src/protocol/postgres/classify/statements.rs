@@ -32,6 +32,7 @@ pub(super) fn outermost(statement: &pb::RawStmt, walk: &mut Walk) -> (String, St
     };
     walk.outermost = returns_rows_as_they_are(node);
     node.visit(walk);
+    walk.settle();
     let set: Vec<_> = mem::take(&mut walk.set_by_call);
     let tracked = walk.tracked.take().unwrap_or(match set.is_empty() {
         true => Statement::Other,

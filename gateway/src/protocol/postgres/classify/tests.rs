@@ -176,6 +176,153 @@ fn p3_attribute_notation_is_a_call() {
 }
 
 #[test]
+fn p3_a_column_of_a_function_that_is_none_is_a_call() {
+    // Each was tried on PostgreSQL 15: it runs the function.
+    for (text, found) in [
+        ("SELECT f.pg_read_file FROM unnest(ARRAY['/etc/hostname']) AS f", "read, transfer, admin"),
+        ("SELECT f.pg_terminate_backend FROM generate_series(1, 1) AS f", "read, admin"),
+        ("SELECT f.nextval FROM unnest(ARRAY['sq'::regclass]) AS f", "read, write"),
+        ("SELECT t.nextval FROM t", "read, write"),
+        ("SELECT f.wipe_int FROM generate_series(1, 1) f", "read, execute, unknown"),
+        ("SELECT 1 FROM generate_series(1, 1) WHERE generate_series.wipe_int", "read, execute, unknown"),
+        ("SELECT 1 FROM generate_series(1, 1) AS f(i) ORDER BY f.f", "read, execute, unknown"),
+        ("SELECT d.wipe_date FROM current_date d", "read, execute, unknown"),
+        (
+            "PREPARE p AS SELECT 1; SELECT f.x FROM ROWS FROM (unnest($1), unnest($2)) AS f(a)",
+            "read, execute, session, unknown",
+        ),
+        ("EXPLAIN SELECT f.wipe_int FROM generate_series(1, 1) f", "read, execute, unknown"),
+    ] {
+        assert_eq!(effects(text), found, "{text}");
+    }
+    for text in [
+        "SELECT f.f FROM generate_series(1, 1) f",
+        "SELECT generate_series.generate_series FROM generate_series(1, 1)",
+        "SELECT g.i, g.n FROM unnest($1) WITH ORDINALITY AS g(i, n)",
+        "SELECT g.ordinality FROM unnest($1) WITH ORDINALITY g",
+        "SELECT e.key, upper(e.value) FROM t, jsonb_each_text(t.doc) e",
+        "SELECT r.a FROM jsonb_to_recordset($1) AS r(a int, b text)",
+        "SELECT r.id FROM jsonb_populate_recordset(null::t, $1) r",
+        "SELECT a.grantee FROM aclexplode($1) a",
+        "SELECT t.wipe FROM t",
+    ] {
+        assert_eq!(effects(text), "read", "{text}");
+    }
+    assert!(look("SELECT t.wipe, s.t.x FROM t").reads.dotted.iter().eq(["wipe", "x"]), "the catalog is asked");
+}
+
+#[test]
+fn p3_a_row_is_taken_by_every_function_that_can() {
+    for name in functions::TAKES_ROW {
+        assert!(look(&format!("SELECT c.{name} FROM customers c")).reads.whole_row, "{name}");
+        assert!(look(&format!("SELECT 1 FROM customers WHERE public.customers.{name} = $1")).reads.whole_row, "{name}");
+    }
+    for name in ["name", "date", "position", "count", "rank", "id"] {
+        assert!(!look(&format!("SELECT c.{name} FROM customers c")).reads.whole_row, "{name} can take no row");
+    }
+    // PostgreSQL 18: rows before and after.
+    for text in [
+        "UPDATE t SET a = 1 RETURNING old::text",
+        "DELETE FROM t RETURNING WITH (OLD AS o) upper(o::text)",
+        "INSERT INTO t VALUES (1) ON CONFLICT (a) DO UPDATE SET b = excluded::text",
+    ] {
+        assert!(look(text).reads.whole_row, "{text}");
+    }
+}
+
+#[test]
+fn p3_operators_are_postgresqls_own_or_unknown() {
+    for text in
+        ["SELECT 1 ==> 2", "SELECT 1 ORDER BY 1 USING <<<", "SELECT 1 ==> ANY (SELECT 2)", "SELECT 1 OPERATOR(s.+) 2"]
+    {
+        assert_eq!(effects(text), "read, execute, unknown", "{text}");
+    }
+    assert_eq!(
+        effects(
+            "SELECT a <> 1 AND b != 2 AND c NOT BETWEEN SYMMETRIC 1 AND 2 AND d !~* 'x' OR e @> $1 OR f ? 'x' FROM t"
+        ),
+        "read"
+    );
+    assert_eq!(
+        effects("SELECT a LIKE 'x' OR b NOT ILIKE 'y' OR c SIMILAR TO 'z' OR d IN (1) OR e IS DISTINCT FROM 1 FROM t"),
+        "read"
+    );
+}
+
+#[test]
+fn p3_what_is_newer_than_the_backend_is_told() {
+    assert_eq!(look("SELECT uuidv7()").reads.newest, 18);
+    assert_eq!(look("PREPARE p AS SELECT erf(x) FROM t").reads.newest, 16);
+    assert_eq!(look("SELECT now()").reads.newest, 0);
+    assert!(
+        functions::NEWER
+            .iter()
+            .flat_map(|(_, names)| *names)
+            .all(|name| functions::builtin(name) == functions::Call::Harmless)
+    );
+}
+
+#[test]
+fn p3_what_keeps_a_value_out_of_a_table_is_unknown() {
+    for text in [
+        "SELECT set_config('application_name', ssn, false) FROM customers",
+        "SELECT set_config('x.y', (SELECT ssn FROM customers), false)",
+        "SELECT pg_advisory_lock(num) FROM customers",
+        "SELECT pg_try_advisory_xact_lock(1, num) FROM customers",
+        "SELECT pg_notify('a', ssn) FROM customers",
+        "SELECT setval('s', num) FROM customers",
+        "SELECT lo_from_bytea(1, ssn::bytea) FROM customers",
+    ] {
+        let found = look(text).meaning.effects;
+        assert!(found.contains(Effect::Transfer) && found.contains(Effect::Unknown), "{text}: {found}");
+    }
+    for text in [
+        "SELECT set_config('application_name', 'x', false), relname FROM pg_class",
+        "SELECT pg_advisory_lock($1::bigint) FROM t",
+        "SELECT pg_advisory_xact_lock(hashtext('job'))",
+        "SELECT setval('s', -5, true)",
+    ] {
+        assert!(!look(text).meaning.effects.contains(Effect::Unknown), "{text}");
+    }
+}
+
+#[test]
+fn p15_columns_that_shape_the_result_are_a_field() {
+    assert_eq!(field("SELECT id, name FROM customers WHERE ssn LIKE '123%'", "computed"), json!(["ssn"]));
+    assert_eq!(field("SELECT id FROM a JOIN b ON a.x = substr(b.ssn, 1)", "computed"), json!(["ssn", "x"]));
+    assert_eq!(field("SELECT ssn FROM customers", "computed"), json!([]));
+}
+
+#[test]
+fn p15_what_is_stored_is_told_from_what_is_compared() {
+    let stored = |text: &str| look(text).reads.stored.into_iter().collect::<Vec<_>>().join(" ");
+    assert_eq!(stored("UPDATE customers SET name = ssn WHERE id = 1 RETURNING name"), "ssn");
+    assert_eq!(stored("UPDATE customers SET name = $1 WHERE ssn = $2 RETURNING id"), "");
+    assert_eq!(stored("INSERT INTO notes SELECT id, ssn FROM customers RETURNING note"), "id ssn");
+    assert_eq!(
+        stored(
+            "INSERT INTO customers (ssn) VALUES ($1) ON CONFLICT (id) DO UPDATE SET ssn = excluded.ssn RETURNING id"
+        ),
+        ""
+    );
+    assert!(
+        stored(
+            "INSERT INTO t VALUES (1) ON CONFLICT (a) DO UPDATE SET b = (SELECT excluded.ssn FROM customers excluded)"
+        )
+        .contains("ssn")
+    );
+    assert!(stored("WITH s AS (SELECT ssn AS x FROM customers) UPDATE t SET a = x FROM s RETURNING a").contains("ssn"));
+    assert!(stored("WITH s AS (SELECT ssn AS x FROM customers), u AS (UPDATE t SET a = (SELECT x FROM s) RETURNING a) SELECT a FROM u").contains("ssn"));
+    assert_eq!(
+        stored("MERGE INTO t USING (SELECT ssn FROM customers) s ON true WHEN MATCHED THEN UPDATE SET a = s.ssn"),
+        "ssn"
+    );
+    assert!(
+        look("UPDATE t SET a = 1").reads.stores && !look("SELECT a FROM t").reads.stores && look("SELEC").reads.stores
+    );
+}
+
+#[test]
 fn p3_only_listed_functions_are_harmless() {
     for name in [
         "pg_read_file",

@@ -15,6 +15,7 @@ use serde_json::{Value, json};
 use super::{
     References, Statement, Table,
     functions::{self, Call},
+    notation::Source,
     settings,
     tree::{Branch, Visit},
 };
@@ -47,6 +48,16 @@ pub(super) struct Walk {
     pub(super) tracked: Option<Statement>,
     /// Settings that `set_config` was called for; `None` where the name is computed.
     pub(super) set_by_call: Vec<Option<String>>,
+    /// Columns as `qualifier.name`, until the whole statement tells what the qualifiers are.
+    pub(super) qualified: BTreeSet<(String, String)>,
+    /// The functions in `FROM`.
+    pub(super) sources: Vec<Source>,
+    /// Calls that keep what they are given, with values that are computed.
+    pub(super) kept: BTreeSet<String>,
+    /// Whether what is met now is stored by the statement.
+    pub(super) storing: bool,
+    /// Whether a name could carry what is stored past the columns that are named where it is stored.
+    renames_stored: bool,
 }
 
 impl Walk {
@@ -81,6 +92,7 @@ impl Walk {
         let table = Table { schema: schema.to_owned(), name: name.to_owned() };
         self.object("table", (!schema.is_empty()).then_some(schema), name);
         self.ranges.insert(name.to_owned());
+        self.renames_stored |= name == EXCLUDED;
         self.references.tables.insert(table.clone());
         if !self.reading {
             self.targets.insert(table.clone());
@@ -131,6 +143,19 @@ impl Walk {
         if computed {
             self.references.computed.insert(name.to_owned());
         }
+        if self.storing {
+            self.references.stored.insert(name.to_owned());
+        }
+    }
+
+    /// A name by which expressions can mean a whole row.
+    pub(super) fn row(&mut self, name: &str) {
+        self.ranges.insert(name.to_owned());
+    }
+
+    /// Whether a relation is named anywhere.
+    pub(super) fn reads_tables(&self) -> bool {
+        !self.tables.is_empty()
     }
 
     /// The items of a select list or `RETURNING`. In the outermost one, a bare column keeps its lineage.
@@ -141,22 +166,15 @@ impl Walk {
                 Some(column) => {
                     let name = last_name(column).unwrap_or_default();
                     self.column(name, !outermost);
-                    self.row_function(column);
+                    self.dotted(column);
                 }
                 None => item.visit(self),
             }
         }
     }
 
-    /// `row.to_json` is a call of `to_json(row)`.
-    fn row_function(&mut self, column: &pb::ColumnRef) {
-        if column.fields.len() > 1 && last_name(column).is_some_and(functions::takes_row) {
-            self.references.whole_row = true;
-        }
-    }
-
     /// A call of the function with these name parts.
-    fn call(&mut self, name: &[&str], arguments: &[pb::Node]) {
+    pub(super) fn call(&mut self, name: &[&str], arguments: &[pb::Node]) {
         self.functions.insert(name.join("."));
         match name {
             [name] | ["pg_catalog", name] => self.builtin(name, arguments),
@@ -169,6 +187,8 @@ impl Walk {
         // Named arguments stand in any order, so only a positional first one is known to be the setting.
         let named = arguments.iter().any(|argument| matches!(argument.node, Some(NodeEnum::NamedArgExpr(_))));
         let first = arguments.first().filter(|_| !named).and_then(literal);
+        self.keep(name, arguments);
+        self.references.newest = self.references.newest.max(functions::since(name));
         match functions::builtin(name) {
             Call::Harmless => {}
             Call::Known(effects, why) => {
@@ -204,18 +224,6 @@ impl Walk {
         self.unknown(format!("calls {}, which this gateway cannot see through", name.join(".")));
     }
 
-    /// An operator written with a schema other than `pg_catalog` is somebody's own function.
-    fn operator(&mut self, name: &[pb::Node]) {
-        let name = strings(name);
-        if let [schema, ..] = name[..]
-            && name.len() > 1
-            && schema != "pg_catalog"
-        {
-            self.add(Effect::Execute);
-            self.unknown(format!("uses the operator {}, which this gateway cannot see through", name.join(".")));
-        }
-    }
-
     /// A change of the setting `name`, by whatever way.
     pub(super) fn setting(&mut self, name: &str) {
         let (effects, why) = settings::setting(name);
@@ -231,6 +239,7 @@ impl Walk {
         let mut inner =
             Walk { outermost: self.outermost, reading: self.reading, scope: self.scope.clone(), ..Walk::default() };
         below(&mut inner);
+        inner.settle();
         inner
     }
 
@@ -272,6 +281,9 @@ impl Walk {
         let mut references = self.references.clone();
         references.whole_row |= references.columns.iter().any(|column| self.ranges.contains(column));
         references.whole_row |= self.renames && references.inner_star;
+        if self.renames_stored {
+            references.stored.extend(references.columns.iter().cloned());
+        }
         references
     }
 
@@ -288,10 +300,14 @@ impl Walk {
                 ("statements", json!(kinds)),
                 ("statement_count", json!(kinds.len())),
                 ("where_missing", json!(self.where_missing)),
+                ("computed", json!(self.references.computed)),
             ]),
         }
     }
 }
+
+/// By which `ON CONFLICT DO UPDATE` names the row that was to be inserted.
+const EXCLUDED: &str = "excluded";
 
 /// A person reads the reasons; more than this helps nobody.
 const MOST_REASONS: usize = 16;
@@ -416,7 +432,7 @@ impl Visit for pb::InsertStmt {
             walk.target(relation);
             walk.reading(|walk| {
                 assigned(cols, walk);
-                select_stmt.visit(walk);
+                walk.storing(|walk| select_stmt.visit(walk));
                 on_conflict_clause.visit(walk);
                 returning(returning_clause, outermost, walk);
             });
@@ -428,6 +444,8 @@ impl Visit for pb::OnConflictClause {
     fn visit(&self, walk: &mut Walk) {
         let pb::OnConflictClause { action: _, infer, target_list, where_clause, location: _ } = self;
         infer.visit(walk);
+        // The row that was to be inserted.
+        walk.row(EXCLUDED);
         assigned(target_list, walk);
         where_clause.visit(walk);
     }
@@ -446,7 +464,7 @@ impl Visit for pb::UpdateStmt {
         walk.within(with_clause, |walk| {
             walk.target(relation);
             walk.reading(|walk| {
-                sources(from_clause, walk);
+                walk.storing(|walk| sources(from_clause, walk));
                 assigned(target_list, walk);
                 where_clause.visit(walk);
                 returning(returning_clause, outermost, walk);
@@ -487,7 +505,7 @@ impl Visit for pb::MergeStmt {
         walk.within(with_clause, |walk| {
             walk.target(relation);
             walk.reading(|walk| {
-                source_relation.visit(walk);
+                walk.storing(|walk| source_relation.visit(walk));
                 join_condition.visit(walk);
                 merge_when_clauses.visit(walk);
                 returning(returning_clause, outermost, walk);
@@ -506,7 +524,7 @@ impl Visit for pb::MergeWhenClause {
         }
         assigned(&self.target_list, walk);
         self.condition.visit(walk);
-        self.values.visit(walk);
+        walk.storing(|walk| self.values.visit(walk));
     }
 }
 
@@ -522,9 +540,9 @@ fn sources(from: &[pb::Node], walk: &mut Walk) {
 fn assigned(targets: &[pb::Node], walk: &mut Walk) {
     for target in targets {
         if let Some(NodeEnum::ResTarget(target)) = &target.node {
-            walk.column(&target.name, false);
+            walk.not_storing(|walk| walk.column(&target.name, false));
         }
-        target.visit(walk);
+        walk.storing(|walk| target.visit(walk));
     }
 }
 
@@ -532,6 +550,9 @@ fn assigned(targets: &[pb::Node], walk: &mut Walk) {
 fn returning(clause: &Option<pb::ReturningClause>, outermost: bool, walk: &mut Walk) {
     let Some(pb::ReturningClause { options, exprs }) = clause else { return };
     walk.add(Effect::Read);
+    // The rows before and after, since PostgreSQL 18; `WITH (OLD AS o)` gives them other names.
+    walk.row("old");
+    walk.row("new");
     options.visit(walk);
     walk.items(exprs, outermost);
 }
@@ -575,6 +596,7 @@ impl Visit for pb::WithClause {
 impl Visit for pb::CommonTableExpr {
     fn visit(&self, walk: &mut Walk) {
         walk.ranges.insert(self.ctename.clone());
+        walk.renames_stored = true;
         walk.renames |= !self.aliascolnames.is_empty();
         walk.references.columns.extend(strings(&self.aliascolnames).into_iter().map(str::to_owned));
         walk.reading(|walk| self.children(walk));
@@ -602,6 +624,7 @@ impl Visit for pb::RangeVar {
 impl Visit for pb::Alias {
     fn visit(&self, walk: &mut Walk) {
         walk.ranges.insert(self.aliasname.clone());
+        walk.renames_stored |= self.aliasname == EXCLUDED;
         walk.references.columns.extend(strings(&self.colnames).into_iter().map(str::to_owned));
         self.children(walk);
     }
@@ -639,11 +662,13 @@ impl Visit for pb::RangeTableSample {
 
 impl Visit for pb::ColumnRef {
     fn visit(&self, walk: &mut Walk) {
-        match last_name(self) {
-            Some(name) => walk.column(name, true),
-            None => walk.references.whole_row = true,
+        match (last_name(self), &strings(&self.fields)[..]) {
+            // What was to be inserted is stored anyway: its sources are known where they stand.
+            (Some(name), [EXCLUDED, _]) => walk.not_storing(|walk| walk.column(name, true)),
+            (Some(name), _) => walk.column(name, true),
+            (None, _) => walk.references.whole_row = true,
         }
-        walk.row_function(self);
+        walk.dotted(self);
         self.children(walk);
     }
 }
@@ -651,6 +676,13 @@ impl Visit for pb::ColumnRef {
 impl Visit for pb::AStar {
     fn visit(&self, walk: &mut Walk) {
         walk.references.whole_row = true;
+    }
+}
+
+impl Visit for pb::ReturningOption {
+    fn visit(&self, walk: &mut Walk) {
+        walk.row(&self.value);
+        self.children(walk);
     }
 }
 
@@ -681,18 +713,6 @@ impl Visit for pb::AIndirection {
             }
         }
         self.children(walk);
-    }
-}
-
-impl Walk {
-    fn attribute(&mut self, name: &str, value: &Option<Box<pb::Node>>) {
-        if functions::builtin(name) == Call::Unseen {
-            self.add(Effect::Execute);
-            self.unknown(format!("reads the field {name} of a value, or calls a function of that name"));
-            return;
-        }
-        let argument: Vec<pb::Node> = value.iter().map(|value| (**value).clone()).collect();
-        self.call(&[name], &argument);
     }
 }
 

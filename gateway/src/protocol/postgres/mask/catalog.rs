@@ -2,7 +2,7 @@
 //!
 //! [`lookup_sql`] is one statement; its rows go through a [`CatalogReader`] and become a [`Catalog`]. A column is masked
 //! when a rule names it, when it is the same column of a partition or inheritance relative, and when it is a column of a
-//! view that shows a masked one. The planner statistics of `pg_catalog` hold samples of all columns and are masked too.
+//! view that shows a masked one, or generated from one. The planner statistics of `pg_catalog` hold samples of all columns and are masked too.
 //!
 //! # Security
 //! A relation that is not in the catalog was made since, and is masked as a whole until the catalog is read again.
@@ -89,6 +89,7 @@ pub struct Catalog {
     with_masked: HashSet<u32>,
     by_name: HashMap<String, Vec<usize>>,
     rowtypes: HashSet<u32>,
+    row_functions: HashSet<String>,
 }
 
 impl Catalog {
@@ -135,6 +136,11 @@ impl Catalog {
         certain.then(|| sent.map(Attribute::named).collect())
     }
 
+    /// Whether a function of this name that is not PostgreSQL's own takes a row, so that `row.name` may call it.
+    pub(in super::super) fn has_row_function(&self, name: &str) -> bool {
+        self.row_functions.contains(name)
+    }
+
     /// How many relations are known and how many columns are masked: for a log line.
     pub fn size(&self) -> (usize, usize) {
         (self.known.len(), self.columns.len())
@@ -174,7 +180,7 @@ pub fn lookup_sql(masks: &Masks) -> Option<String> {
 }
 
 /// `==`, `<>`, `>>`, `<=` and `~~` stand for the operators of `pg_catalog`. Fixed OIDs: 1259 is `pg_class`,
-/// 2618 `pg_rewrite`, 11 the schema `pg_catalog`.
+/// 2618 `pg_rewrite`, 2604 `pg_attrdef`, 11 the schema `pg_catalog`.
 ///
 /// `kin`: relations with a masked column by rule, and their relatives by inheritance and partitioning.
 /// `reach`: those, and views over them, and views over these.
@@ -216,7 +222,19 @@ UNION ALL SELECT 'v'::pg_catalog.text, w.ev_class::pg_catalog.text,
   JOIN reach x ON x.o == w.ev_class WHERE c.relkind == ANY ('{v,m}'::pg_catalog."char"[])
 UNION ALL SELECT 'd'::pg_catalog.text, d.v::pg_catalog.text, d.r::pg_catalog.text, d.s::pg_catalog.text,
   NULL::pg_catalog.text, NULL::pg_catalog.text, NULL::pg_catalog.text
-  FROM dep d JOIN reach x ON x.o == d.r"#;
+  FROM dep d JOIN reach x ON x.o == d.r
+UNION ALL SELECT 'g'::pg_catalog.text, a.attrelid::pg_catalog.text, a.attnum::pg_catalog.text,
+  d.refobjsubid::pg_catalog.text, NULL::pg_catalog.text, NULL::pg_catalog.text, NULL::pg_catalog.text
+  FROM kin k JOIN pg_catalog.pg_attribute a ON a.attrelid == k.o AND a.attgenerated <> ''::pg_catalog."char"
+  JOIN pg_catalog.pg_attrdef f ON f.adrelid == a.attrelid AND f.adnum == a.attnum
+  JOIN pg_catalog.pg_depend d ON d.refclassid == 1259::pg_catalog.oid AND d.refobjid == a.attrelid
+  AND d.refobjsubid <> a.attnum::pg_catalog.int4
+  AND ((d.classid == 2604::pg_catalog.oid AND d.objid == f.oid)
+  OR (d.classid == 1259::pg_catalog.oid AND d.objid == a.attrelid AND d.objsubid == a.attnum::pg_catalog.int4))
+UNION ALL SELECT 'f'::pg_catalog.text, p.oid::pg_catalog.text, p.proname::pg_catalog.text,
+  NULL::pg_catalog.text, NULL::pg_catalog.text, NULL::pg_catalog.text, NULL::pg_catalog.text
+  FROM pg_catalog.pg_proc p JOIN pg_catalog.pg_type t ON t.oid == p.proargtypes[0]
+  WHERE p.pronamespace <> 11::pg_catalog.oid AND t.typtype == ANY ('{c,d,p}'::pg_catalog."char"[])"#;
 
 fn rule_sql(schema: &str, table: &str, column: &str) -> String {
     let parts = [("n.nspname", schema), ("c.relname", table), ("a.attname", column)];
@@ -259,6 +277,9 @@ pub struct CatalogReader {
     inherits: Vec<(u32, u32)>,
     views: HashMap<u32, View>,
     depends: HashMap<u32, Vec<(u32, i16)>>,
+    /// Relation, generated column, column that it is made from.
+    generated: Vec<(u32, i16, i16)>,
+    row_functions: HashSet<String>,
 }
 
 #[derive(Debug)]
@@ -295,7 +316,11 @@ impl CatalogReader {
     }
 
     fn values(&mut self, values: &[Option<&[u8]>; 7]) -> Result<(), Unmaskable> {
-        let text = |at: usize| values[at].map(|value| String::from_utf8_lossy(value).into_owned()).ok_or(ODD);
+        // A name that is not UTF-8 could not be compared with the rules.
+        let text = |at: usize| {
+            let value = values[at].and_then(|value| str::from_utf8(value).ok());
+            value.map(str::to_owned).ok_or(ODD)
+        };
         let number = |at: usize| text(at)?.parse::<u32>().map_err(|_| ODD);
         let attnum = |at: usize| text(at)?.parse::<i16>().map_err(|_| ODD);
         let oid = number(1)?;
@@ -312,10 +337,14 @@ impl CatalogReader {
             }
             "i" => self.inherits.push((oid, number(2)?)),
             "v" => {
-                let view = values[2].map_or_else(View::unread, |tree| View::read(&String::from_utf8_lossy(tree)));
+                let view = values[2].map_or(Ok(View::unread()), |_| text(2).map(|tree| View::read(&tree)))?;
                 self.views.insert(oid, view);
             }
             "d" => self.depends.entry(oid).or_default().push((number(2)?, attnum(3)?)),
+            "g" => self.generated.push((oid, attnum(2)?, attnum(3)?)),
+            "f" => {
+                self.row_functions.insert(text(2)?);
+            }
             _ => return Err(ODD),
         }
         Ok(())
@@ -324,6 +353,8 @@ impl CatalogReader {
     /// The catalog for these masks, which must be those that [`lookup_sql`] was asked with.
     pub fn finish(mut self, masks: &Masks) -> Catalog {
         self.by_rule(masks);
+        self.by_inheritance();
+        self.by_generation();
         self.by_inheritance();
         while self.by_view() {}
         self.catalog()
@@ -362,6 +393,17 @@ impl CatalogReader {
             let family = families.of(*oid);
             for attribute in attributes {
                 attribute.method = shared.get(&(family, attribute.name.clone())).copied();
+            }
+        }
+    }
+
+    /// A generated column shows what it is made from, and no generated column is made from another.
+    fn by_generation(&mut self) {
+        for (oid, column, from) in std::mem::take(&mut self.generated) {
+            let made_of_masked = self.method(oid, from).is_some();
+            let attributes = self.attributes.get_mut(&oid).into_iter().flatten();
+            for attribute in attributes.filter(|attribute| made_of_masked && attribute.attnum == column) {
+                attribute.method = attribute.method.max(Some(Method::Redact));
             }
         }
     }
@@ -413,7 +455,7 @@ impl CatalogReader {
     }
 
     fn catalog(self) -> Catalog {
-        let mut catalog = Catalog::default();
+        let mut catalog = Catalog { row_functions: self.row_functions, ..Catalog::default() };
         for row in self.relations.values() {
             *catalog.names.entry(row.name.clone()).or_default() += 1;
         }

@@ -6,8 +6,10 @@
 //! # Security
 //! By lineage first: RowDescription names table and column by OID and number, so an alias hides nothing.
 //! What the catalog does not know is treated as masked, and what cannot be parsed is withheld ([`Unmaskable`]).
-//! *Limits*: a function's result has no lineage, and a table made from masked columns is a new table once it is known;
-//! policy must hold `execute` and `schema` where that matters.
+//! *Limits*: a function's result has no lineage, and a table made from masked columns, or a column that one statement
+//! wrote them to and another reads, is not masked; policy must hold `execute`, `schema` and such writes where that
+//! matters. A predicate on a masked column tells of it by which rows come: `computed` in `when` names such columns.
+//! A session in an encoding other than UTF-8 does not look into the catalog; without another one's look all is masked.
 
 use std::sync::Arc;
 

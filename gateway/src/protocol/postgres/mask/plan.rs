@@ -66,6 +66,9 @@ pub struct References {
     pub whole_row: bool,
     /// Whether it has UNION, INTERSECT or EXCEPT.
     pub set_operation: bool,
+    /// Where it stores values and may hand them out again (`UPDATE … RETURNING`): the columns that these come from. A
+    /// stored column then says nothing of where its value comes from.
+    pub stored: Option<BTreeSet<String>>,
     /// Whether what it reads cannot be seen: an unknown prepared statement or cursor, dynamic SQL, no parse tree.
     pub opaque: bool,
 }
@@ -94,6 +97,13 @@ impl References {
             || self.columns.iter().any(is_masked)
             || self.tables().any(is_unknown)
             || (self.whole_row && self.reads_masked_table(Some(catalog)))
+    }
+
+    /// Whether a stored column may hold what the statement itself put there from a masked one.
+    fn may_store_masked(&self, masks: &Masks, catalog: Option<&Catalog>) -> bool {
+        self.stored.as_ref().is_some_and(|stored| {
+            Self { columns: stored.clone(), stored: None, ..self.clone() }.may_show_masked(masks, catalog)
+        })
     }
 
     fn reads_masked_table(&self, catalog: Option<&Catalog>) -> bool {
@@ -139,18 +149,23 @@ impl Plan {
     /// For rows of `fields`. Without a catalog every stored column may be masked, as far as rules name columns at all.
     pub fn new(fields: &[Field<'_>], references: &References, masks: &Masks, catalog: Option<&Catalog>) -> Self {
         let computed = masks.has_columns() && references.may_show_masked(masks, catalog);
+        let rewritten = (references.set_operation && computed) || references.may_store_masked(masks, catalog);
         let mut unknown_relation = false;
         let columns = fields.iter().map(|field| {
             let by_lineage = match lineage(field, masks, catalog) {
                 Some(Origin::Masked(method)) => Some(method),
-                Some(Origin::Open) if !references.set_operation => None,
+                Some(Origin::Open) => rewritten.then_some(Method::Redact),
                 Some(Origin::Unknown) => {
                     unknown_relation = true;
                     Some(Method::Redact)
                 }
-                Some(Origin::Open) | None => computed.then_some(Method::Redact),
+                None => computed.then_some(Method::Redact),
             };
-            let by_name = masks.for_name(&String::from_utf8_lossy(field.name));
+            // A name in another encoding is not the rule's, whatever it says.
+            let by_name = match str::from_utf8(field.name) {
+                Ok(name) => masks.for_name(name),
+                Err(_) => masks.has_columns().then_some(Method::Redact),
+            };
             let is_row = catalog.is_some_and(|catalog| catalog.is_masked_rowtype(field.type_oid));
             let method = by_lineage.max(by_name).max(is_row.then_some(Method::Redact));
             Column {

@@ -2,8 +2,9 @@
 //!
 //! Detectors look into every text. Where the resource masks columns, three things more:
 //! - text that a function raised (`RAISE NOTICE '%', ssn`) is replaced whole: nothing says what is in it;
-//! - a DETAIL that lists keys or a failing row loses its values;
-//! - quoted values in messages that have to do with a masked column are replaced.
+//! - messages that have to do with a masked column are replaced whole, unless they are of a kind that holds no values
+//!   but in quotes ([`Report::is_plain`]): of these the quoted values are;
+//! - a DETAIL that lists keys or a failing row loses its values.
 //!
 //! # Security
 //! When in doubt the whole DETAIL goes. Names that PostgreSQL itself puts in quotes stay only where they are known to be names:
@@ -30,6 +31,21 @@ const QUOTES: [(&str, &str); 8] =
     [("\"", "\""), ("'", "'"), ("«", "»"), ("»", "«"), ("„", "“"), ("“", "”"), ("‘", "’"), ("「", "」")];
 /// Error fields that hold text for people: message, detail, hint, context, internal query.
 const TEXTS: [u8; 5] = *b"MDHWq";
+
+/// SQLSTATEs, or the classes that they begin with, of messages without values.
+const PLAIN_CODES: [&[u8]; 12] =
+    [b"08", b"23", b"25", b"26", b"28", b"34", b"3B", b"40", b"42501", b"55P03", b"57014", b"57P"];
+/// Messages without values whose SQLSTATE others share.
+const PLAIN_WORDS: [&[u8]; 8] = [
+    b"division by zero",
+    b"integer out of range",
+    b"bigint out of range",
+    b"smallint out of range",
+    b"numeric field overflow",
+    b"cached plan must not change result type",
+    b"more than one row returned by a subquery used as an expression",
+    b"extra data after last expected column",
+];
 
 impl Masker {
     /// Appends one whole ErrorResponse or NoticeResponse message to `out`, masked, and says how many things were.
@@ -67,7 +83,22 @@ impl Masker {
         let mut cursor = body(message, b'A')?;
         cursor.take(4)?;
         cursor.string()?;
-        let payload = cursor.at;
+        self.last_string(message, cursor, out)
+    }
+
+    /// Appends one whole ParameterStatus message to `out`, its value gone through the detectors.
+    ///
+    /// # Errors
+    /// When the bytes are not such a message.
+    pub fn setting(&self, message: &[u8], out: &mut BytesMut) -> Result<u32, Unmaskable> {
+        let mut cursor = body(message, b'S')?;
+        cursor.string()?;
+        self.last_string(message, cursor, out)
+    }
+
+    /// Appends `message` to `out`, the string that is left in it gone through the detectors.
+    fn last_string(&self, message: &[u8], mut cursor: Cursor<'_>, out: &mut BytesMut) -> Result<u32, Unmaskable> {
+        let before = message.len() - cursor.bytes.len() + cursor.at;
         let text = cursor.string()?;
         cursor.done()?;
         let Some(shown) = self.detected(text) else {
@@ -75,7 +106,7 @@ impl Masker {
             return Ok(0);
         };
         let start = out.len();
-        out.extend_from_slice(&message[..payload]);
+        out.extend_from_slice(&message[..before]);
         out.extend_from_slice(&shown);
         out.extend_from_slice(&[0]);
         close(out, start)?;
@@ -179,13 +210,28 @@ impl<'a> Report<'a> {
             _ if text.is_empty() => None,
             b'M' | b'D' | b'H' if self.raised => masked(),
             b'D' if self.concerned => self.detail(text),
-            b'M' | b'H' if self.concerned => self.unquoted(text),
-            // Dynamic SQL with its literals, and the lines of a COPY.
-            b'W' | b'q' if self.concerned || self.raised => self.unquoted(text),
+            b'M' | b'H' if self.concerned && self.is_plain() => self.unquoted(text),
+            // Dynamic SQL with its literals, the lines of a COPY, and what an input function was reading.
+            b'M' | b'H' | b'W' | b'q' if self.concerned => masked(),
+            b'W' | b'q' if self.raised => self.unquoted(text),
             _ => None,
         };
         let detected = self.masker.detected(by_rule.as_deref().unwrap_or(text));
         detected.or(by_rule)
+    }
+
+    /// Whether the message is of a kind whose words are PostgreSQL's own but for what stands in quotes.
+    ///
+    /// A position in the statement comes with what is found before anything runs: all that it can quote is the text
+    /// that the client sent. The rest goes by SQLSTATE: errors of the connection, of integrity, of transactions, of
+    /// privileges and of an operator's doing; and by words, for what arithmetic says without naming a number.
+    fn is_plain(&self) -> bool {
+        let before_running = !self.field(b'P').is_empty() && self.field(b'q').is_empty() && self.field(b'W').is_empty();
+        let (code, words) = (self.field(b'C'), self.field(b'M'));
+        before_running
+            || PLAIN_CODES.iter().any(|plain| code.starts_with(plain))
+            || PLAIN_WORDS.contains(&words)
+            || words.starts_with(b"value too long for type ")
     }
 
     /// `Key (a, b)=(1, 2) …` keeps its names, and its values when no name is a masked column's; everything else goes.

@@ -191,14 +191,126 @@ fn a_lookup_that_fails_masks_what_is_not_known_and_ends_nothing() {
     );
 }
 
+const CUSTOMERS: &str = "D r,16400,r,public,customers,16402,16401 | D a,16400,1,id,23,,~ | D a,16400,2,email,25,,~ | \
+                         D a,16400,3,name,25,,~";
+
+/// How the policy refuses what is unknown.
+fn unseen(why: &str) -> String {
+    format!(
+        "< E 42501 holdpoint: what this does cannot be seen through ({why}), and no policy that matches allows `unknown`; rule \"default of orders-db\" | Z I"
+    )
+}
+
+#[test]
+fn p15_what_a_statement_stores_and_returns_is_masked() {
+    with_catalog(
+        &format!("{CUSTOMERS} | C SELECT 4"),
+        "
+        > Q UPDATE customers SET name = email WHERE id = 1 RETURNING id, name
+        >> Q UPDATE customers SET name = email WHERE id = 1 RETURNING id, name
+        << T id@16400.1,name@16400.3 | D 1,ada@example.org | C UPDATE 1 | Z I
+        < T id@16400.1,name@16400.3 | D [masked],[masked] | C UPDATE 1 | Z I
+        > Q UPDATE customers SET name = 'Ada' WHERE email = 'ada@example.org' RETURNING id, name
+        >> Q UPDATE customers SET name = 'Ada' WHERE email = 'ada@example.org' RETURNING id, name
+        << T id@16400.1,name@16400.3 | D 1,Ada | C UPDATE 1 | Z I
+        < T id@16400.1,name@16400.3 | D 1,Ada | C UPDATE 1 | Z I
+        > Q PREPARE p AS UPDATE customers SET name = email RETURNING name
+        >> Q PREPARE p AS UPDATE customers SET name = email RETURNING name
+        << C PREPARE | Z I
+        < C PREPARE | Z I
+        > Q EXECUTE p
+        >> Q EXECUTE p
+        << T name@16400.3 | D ada@example.org | C UPDATE 1 | Z I
+        < T name@16400.3 | D [masked] | C UPDATE 1 | Z I
+        ",
+    );
+}
+
+#[test]
+fn p3_a_function_that_takes_rows_is_called_as_a_column() {
+    with_catalog(
+        &format!("{CUSTOMERS} | D f,20000,wipe,~,~,~,~ | C SELECT 5"),
+        &format!(
+            "
+            > Q SELECT c.name FROM customers c
+            >> Q SELECT c.name FROM customers c
+            << T name@16400.3 | D ada | C SELECT 1 | Z I
+            < T name@16400.3 | D ada | C SELECT 1 | Z I
+            > Q SELECT c.wipe FROM customers c
+            {}
+            ",
+            unseen("reads the column wipe, or calls the function of that name")
+        ),
+    );
+}
+
+#[test]
+fn p3_a_built_in_counts_only_where_the_backend_has_it() {
+    let why = "calls a function that PostgreSQL has since version 18 only";
+    for (version, answer) in [("15.20 (Debian)", unseen(why)), ("18.1", ">> Q SELECT uuidv7()".into())] {
+        check_from_start(
+            POLICY,
+            &format!(
+                "
+                > startup user=bot database=shop
+                >> startup user=bot database=shop
+                << R | S server_version={version} | K | Z I
+                < R | S server_version={version} | K | Z I
+                > Q SELECT uuidv7()
+                {answer}
+                "
+            ),
+        );
+    }
+}
+
+#[test]
+fn v16_the_catalog_is_asked_in_utf8_only() {
+    check_from_start(
+        &by_column(),
+        "
+        > startup user=bot database=shop
+        >> startup user=bot database=shop
+        << R | S client_encoding=LATIN1 | K | Z I
+        < R | S client_encoding=LATIN1 | K | Z I
+        > Q SELECT id FROM customers
+        >> Q SELECT id FROM customers
+        << T id@16400.1 | D 1 | C SELECT 1 | Z I
+        < T id@16400.1 | D [masked] | C SELECT 1 | Z I
+        > Q SET client_encoding = 'UTF8'
+        >> Q SET client_encoding = 'UTF8'
+        << C SET | S client_encoding=UTF8 | Z I
+        >> Q (the catalog lookup)
+        < C SET | S client_encoding=UTF8
+        << E 42501 permission denied | Z I
+        < Z I
+        ",
+    );
+}
+
+#[test]
+fn v16_settings_that_the_backend_reports_are_searched() {
+    check(
+        &by_content(),
+        &format!(
+            "
+            > Q SET application_name = 'x'
+            >> Q SET application_name = 'x'
+            << C SET | S application_name={CARD} | Z I
+            < C SET | S application_name={STARS} | Z I
+            "
+        ),
+    );
+}
+
 /// A catalog with `customers (id, email)`.
-const CUSTOMERS: &str =
+const SHOPPERS: &str =
     "D r,16400,r,public,customers,16402,16401 | D a,16400,1,id,23,,~ | D a,16400,2,email,25,,~ | C SELECT 3";
 
 #[test]
 fn c5_a_cursor_that_took_a_portals_name_is_masked_as_a_cursor() {
     with_catalog(
-        CUSTOMERS,
+        SHOPPERS,
         "
         > Q BEGIN
         >> Q BEGIN
@@ -227,7 +339,7 @@ fn c5_a_cursor_that_took_a_portals_name_is_masked_as_a_cursor() {
 #[test]
 fn c5_a_portal_is_described_for_each_bundle_that_executes_it() {
     with_catalog(
-        CUSTOMERS,
+        SHOPPERS,
         "
         > Q BEGIN
         >> Q BEGIN
@@ -248,7 +360,7 @@ fn c5_a_portal_is_described_for_each_bundle_that_executes_it() {
 #[test]
 fn c4_what_either_reading_of_a_text_reads_is_masked() {
     with_catalog(
-        CUSTOMERS,
+        SHOPPERS,
         "
         > Q SET standard_conforming_strings=off | Q SELECT 'x\\', ', email||'' FROM customers --'
         >> Q SET standard_conforming_strings=off | Q SELECT 'x\\', ', email||'' FROM customers --'

@@ -28,6 +28,49 @@ fn p15_knows_columns_by_rule_partition_and_view() {
     }
 }
 
+/// Rows of the lookup, written `r|16384|…`.
+fn read(lines: &[&str]) -> Catalog {
+    let mut reader = CatalogReader::default();
+    for line in lines {
+        let values: Vec<Option<&[u8]>> = line.splitn(7, '|').map(|value| Some(value.as_bytes())).collect();
+        reader.row(&data_row(&values)).expect("a row of the lookup");
+    }
+    reader.finish(&masker(&column_rules()).masks)
+}
+
+#[test]
+fn p15_a_generated_column_shows_what_it_is_made_from() {
+    let catalog = read(&[
+        "r|20000|r|public|customers|20002|20001",
+        "a|20000|1|id|23||",
+        "a|20000|2|ssn|25||",
+        "a|20000|3|lower_ssn|25|s|",
+        "a|20000|4|next_id|23|s|",
+        "g|20000|3|2|||",
+        "g|20000|4|1|||",
+        "r|20010|v|public|v|20012|20011",
+        "a|20010|1|x|25||",
+        "v|20010|({QUERY :targetList ({TARGETENTRY :resno 1 :resorigtbl 20000 :resorigcol 3 :resjunk false})})||||",
+        "d|20010|20000|3|||",
+    ]);
+    let masked =
+        |oid| (1..=4).filter(|attnum| matches!(catalog.origin(oid, *attnum), Origin::Masked(_))).collect::<Vec<_>>();
+    assert_eq!(masked(20000), [2, 3]);
+    assert_eq!(masked(20010), [1], "through a view");
+}
+
+#[test]
+fn functions_that_take_rows_are_known() {
+    let catalog = read(&["f|20000|wipe||||"]);
+    assert!(catalog.has_row_function("wipe") && !catalog.has_row_function("name"));
+}
+
+#[test]
+fn v16_a_name_that_is_not_utf8_fails_the_look() {
+    let row = [&b"r"[..], b"20000", b"r", b"public", b"clientes\xfa", b"1", b"2"].map(Some);
+    assert!(CatalogReader::default().row(&data_row(&row)).is_err());
+}
+
 #[test]
 fn the_method_of_a_rule_stays() {
     assert_eq!(catalog().origin(CUSTOMERS, 3), Origin::Masked(Method::Partial));

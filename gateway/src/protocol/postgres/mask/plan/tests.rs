@@ -48,6 +48,29 @@ fn p15_a_computed_column_is_judged_by_what_the_statement_mentions() {
 }
 
 #[test]
+fn p15_a_stored_column_may_hold_what_the_statement_put_there() {
+    let catalog = catalog();
+    let check = |stored: &[&str], whole_row: bool, expected: Treatment| {
+        let stored = Some(stored.iter().map(|name| (*name).to_owned()).collect());
+        let references = References { stored, whole_row, ..references(&["customers", "orders"], &["ssn"]) };
+        assert_eq!(treatments(&[field("note", ORDERS, 3, 25)], &references, Some(&catalog)), [expected]);
+    };
+    check(&["ssn"], false, Mask(Method::Redact));
+    check(&["id"], true, Mask(Method::Redact));
+    check(&["id"], false, Pass);
+    check(&[], false, Pass);
+    let unseen = References { stored: Some(BTreeSet::new()), ..References::opaque() };
+    assert_eq!(treatments(&[field("note", ORDERS, 3, 25)], &unseen, Some(&catalog)), [Mask(Method::Redact)]);
+}
+
+#[test]
+fn v16_a_name_in_another_encoding_is_masked() {
+    let catalog = catalog();
+    let latin = Field { name: b"n\xfamero", ..field("", ORDERS, 1, 23) };
+    assert_eq!(treatments(&[latin], &references(&["orders"], &[]), Some(&catalog)), [Mask(Method::Redact)]);
+}
+
+#[test]
 fn without_a_catalog_every_stored_column_is_masked() {
     let fields = [field("id", ORDERS, 1, 23), field("one", 0, 0, 23)];
     let redact = Mask(Method::Redact);

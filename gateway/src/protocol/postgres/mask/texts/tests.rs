@@ -36,6 +36,7 @@ fn v16_errors() {
             ('s', "public"),
             ('t', "customers"),
             ('n', name),
+            ('C', "23505"),
             ('F', "nbtinsert.c"),
         ];
         shown(&fields, references)[..2].to_vec()
@@ -54,6 +55,7 @@ fn v16_errors() {
             ('s', "public"),
             ('t', "customers"),
             ('c', "id"),
+            ('C', "23502"),
             ('F', "execMain.c"),
         ],
         &none,
@@ -63,8 +65,9 @@ fn v16_errors() {
 
 #[test]
 fn v16_errors_with_a_value_in_the_message() {
-    let cast =
-        |message: &str, references: &References| shown(&[('M', message), ('F', "numutils.c")], references)[0].clone();
+    let cast = |message: &str, references: &References| {
+        shown(&[('M', message), ('P', "8"), ('F', "numutils.c")], references)[0].clone()
+    };
     let ssn = references(&["customers"], &["ssn"]);
     assert_eq!(
         cast("invalid input syntax for type integer: \"123-45-6789\"", &ssn),
@@ -80,6 +83,51 @@ fn v16_errors_with_a_value_in_the_message() {
     let note = references(&["orders"], &["note"]);
     assert_eq!(cast("invalid input syntax: \"abc\"", &note), "invalid input syntax: \"abc\"");
     assert_eq!(cast("invalid input syntax: \"a@b.de\"", &note), "invalid input syntax: \"[masked]\"");
+}
+
+#[test]
+fn v16_errors_with_a_value_without_quotes() {
+    // Each but the last two as PostgreSQL 15 says it.
+    let ssn = references(&["customers"], &["ssn"]);
+    for (code, message, rest) in [
+        ("54000", "requested character too large for encoding: 123456789", ""),
+        ("22008", "date field value out of range: 123456789-01-01", ""),
+        ("2202E", "index 123456789 out of valid range, 0..0", ""),
+        ("22P02", "invalid input syntax for type json", "JSON data, line 1: 123-45-6789"),
+        ("42883", "operator does not exist: 123-45-6789", ""),
+        ("42601", "something else about geheim", ""),
+    ] {
+        let seen = shown(&[('C', code), ('M', message), ('W', rest), ('R', "f"), ('F', "oracle_compat.c")], &ssn);
+        let context = if rest.is_empty() { "" } else { MASKED };
+        assert_eq!(seen[1..3], [MASKED, context], "{message}");
+        assert_eq!(seen[0], code);
+    }
+    for (code, message, position) in [
+        ("42703", "column \"ssn\" does not exist", "8"),
+        ("42883", "operator does not exist: text = integer", "30"),
+        ("22012", "division by zero", ""),
+        ("22003", "integer out of range", ""),
+        ("57014", "canceling statement due to statement timeout", ""),
+        ("40P01", "deadlock detected", ""),
+        ("42501", "permission denied for table customers", ""),
+        ("23505", "duplicate key value violates unique constraint \"customers\"", ""),
+        ("22001", "value too long for type character varying(10)", ""),
+    ] {
+        let seen = shown(&[('C', code), ('M', message), ('P', position), ('R', "f"), ('F', "int.c")], &ssn);
+        assert_eq!(seen[1], message);
+    }
+}
+
+#[test]
+fn v16_settings_go_through_the_detectors() {
+    let masker = masker(&[detect_rule()]);
+    let setting = |value: &str| message(b'S', format!("application_name\0{value}\0").as_bytes());
+    let mut out = BytesMut::new();
+    assert_eq!(masker.setting(&setting("jane@example.com"), &mut out), Ok(1));
+    assert_eq!(out, setting("[masked]"));
+    out.clear();
+    assert_eq!(masker.setting(&setting("psql"), &mut out), Ok(0));
+    assert_eq!(out, setting("psql"));
 }
 
 #[test]

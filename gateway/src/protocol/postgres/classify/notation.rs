@@ -1,0 +1,162 @@
+//! What a text means without saying it in the usual form: calls written as columns, operators that are somebody's
+//! function, and values that a statement puts somewhere and could hand out from there.
+//!
+//! # Security
+//! PostgreSQL reads `a.b` as `b(a)` where `a` has no column `b`. Of a function in `FROM` the columns are known, so any
+//! other name is a call. Of a table they are not: there a built-in counts as called, and the names go to the session,
+//! which asks the backend's catalog for functions that take a row ([`super::References::dotted`]).
+
+use std::mem;
+
+use pg_query::{NodeEnum, protobuf as pb};
+
+use super::{
+    functions::{self, Call},
+    tree::{Branch, Visit},
+    walk::{Walk, strings},
+};
+use crate::operation::Effect;
+
+/// A function in `FROM`, under the name that its columns are qualified with.
+#[derive(Debug, Clone)]
+pub(super) struct Source {
+    name: String,
+    columns: Vec<String>,
+}
+
+impl Walk {
+    /// A column as a text names it; `row.to_json` is a call of `to_json(row)`.
+    pub(super) fn dotted(&mut self, column: &pb::ColumnRef) {
+        let parts = strings(&column.fields);
+        let [.., qualifier, name] = parts[..] else { return };
+        if column.fields.len() != parts.len() {
+            return;
+        }
+        self.references.whole_row |= functions::takes_row(name);
+        self.references.dotted.insert(name.to_owned());
+        if matches!(functions::builtin(name), Call::Known(..) | Call::SetsSetting) {
+            self.attribute(name, &None);
+        } else if parts.len() == 2 {
+            self.qualified.insert((qualifier.to_owned(), name.to_owned()));
+        }
+    }
+
+    /// What only the whole statement tells. To be called once at its end.
+    pub(super) fn settle(&mut self) {
+        for (qualifier, name) in mem::take(&mut self.qualified) {
+            let of_it = |source: &&Source| source.name == qualifier;
+            if self.sources.iter().filter(of_it).any(|source| !source.columns.contains(&name)) {
+                self.attribute(&name, &None);
+            }
+        }
+        if !self.kept.is_empty() && self.reads_tables() {
+            self.add(Effect::Transfer);
+            for name in mem::take(&mut self.kept) {
+                self.unknown(format!("gives {name} values that it computes, which can be read from there unmasked"));
+            }
+        }
+    }
+
+    /// Walks `below`, whose values the statement stores and may hand out again.
+    pub(super) fn storing(&mut self, below: impl FnOnce(&mut Self)) {
+        self.references.stores = true;
+        let storing = mem::replace(&mut self.storing, true);
+        below(self);
+        self.storing = storing;
+    }
+
+    /// Walks `below`, whose values are not stored even where what is around it is.
+    pub(super) fn not_storing(&mut self, below: impl FnOnce(&mut Self)) {
+        let storing = mem::replace(&mut self.storing, false);
+        below(self);
+        self.storing = storing;
+    }
+
+    /// A call that hands its arguments on, unless they stand in the text or come with it.
+    pub(super) fn keep(&mut self, name: &str, arguments: &[pb::Node]) {
+        if functions::keeps(name) && !arguments.iter().all(is_given) {
+            self.kept.insert(name.to_owned());
+        }
+    }
+
+    /// An operator with a schema other than `pg_catalog`, or with a spelling that PostgreSQL has not, is a function.
+    pub(super) fn operator(&mut self, name: &[pb::Node]) {
+        let name = strings(name);
+        let Some((spelling, schema)) = name.split_last() else { return };
+        if !matches!(schema, [] | ["pg_catalog"]) || !functions::is_own_operator(spelling) {
+            self.add(Effect::Execute);
+            self.unknown(format!("uses the operator {}, which this gateway cannot see through", name.join(".")));
+        }
+    }
+
+    /// `(value).name`, which is a field or a call.
+    pub(super) fn attribute(&mut self, name: &str, value: &Option<Box<pb::Node>>) {
+        if functions::builtin(name) == Call::Unseen {
+            self.add(Effect::Execute);
+            self.unknown(format!("reads the field {name} of a value, or calls a function of that name"));
+            return;
+        }
+        let argument: Vec<pb::Node> = value.iter().map(|value| (**value).clone()).collect();
+        self.call(&[name], &argument);
+        if value.is_none() && functions::keeps(name) {
+            self.kept.insert(name.to_owned());
+        }
+    }
+}
+
+/// A literal or a parameter, through casts.
+fn is_given(node: &pb::Node) -> bool {
+    match &node.node {
+        Some(NodeEnum::AConst(_) | NodeEnum::ParamRef(_)) => true,
+        Some(NodeEnum::TypeCast(cast)) => cast.arg.as_deref().is_some_and(is_given),
+        Some(NodeEnum::NamedArgExpr(argument)) => argument.arg.as_deref().is_some_and(is_given),
+        _ => false,
+    }
+}
+
+impl Visit for pb::RangeFunction {
+    fn visit(&self, walk: &mut Walk) {
+        walk.sources.extend(source(self));
+        self.children(walk);
+    }
+}
+
+/// The name and columns of a function in `FROM`; `None` where it gives a row of a table's type, as a table does.
+fn source(range: &pb::RangeFunction) -> Option<Source> {
+    let function = range.functions.first().and_then(|item| match &item.node {
+        Some(NodeEnum::List(list)) => list.items.first(),
+        _ => None,
+    });
+    let function = match function.and_then(|node| node.node.as_ref()) {
+        Some(NodeEnum::FuncCall(call)) => strings(&call.funcname).last().copied().unwrap_or_default(),
+        _ => "",
+    };
+    if function.starts_with("json") && function.contains("_populate_record") {
+        return None;
+    }
+    let alias = range.alias.as_ref();
+    let name = alias.map_or(function, |alias| &alias.aliasname).to_owned();
+    let mut columns: Vec<String> =
+        alias.map_or_else(Vec::new, |alias| strings(&alias.colnames).into_iter().map(str::to_owned).collect());
+    let mut own: Vec<&str> = functions::columns(function).collect();
+    if own.is_empty() {
+        // What gives one value gives it under its own name, or the alias.
+        own.push(&name);
+    }
+    if range.ordinality {
+        own.push("ordinality");
+    }
+    columns.extend(own.into_iter().skip(columns.len()).map(str::to_owned));
+    let listed = range.functions.iter().chain(&range.coldeflist);
+    columns.extend(listed.flat_map(definitions));
+    Some(Source { name, columns })
+}
+
+/// The names in a column definition list (`AS x(a int)`), wherever the grammar put it.
+fn definitions(node: &pb::Node) -> Vec<String> {
+    match &node.node {
+        Some(NodeEnum::ColumnDef(column)) => vec![column.colname.clone()],
+        Some(NodeEnum::List(list)) => list.items.iter().flat_map(definitions).collect(),
+        _ => Vec::new(),
+    }
+}
