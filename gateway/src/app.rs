@@ -1,6 +1,6 @@
 //! Wiring: from settings to a gateway that serves, and back down in order.
 //!
-//! *Order:* record, policies, desk, listeners, kernel programs, rules, administration. Whatever fails before the
+//! *Order:* policies, record, desk, listeners, kernel programs, rules, administration. Whatever fails before the
 //! kernel is told leaves guarded connections as they were: refused, if a gateway ever ran here.
 
 use std::{path::PathBuf, sync::Arc, time::Duration};
@@ -57,8 +57,13 @@ fn take_every_descriptor() {
 
 async fn serve(config: Config) -> Result<()> {
     let node = config.node.clone().unwrap_or_else(host_name);
-    let recorder = Recorder::open(&config.record(), &crate::record::Options::default())?;
+    if config.guard.is_empty() {
+        anyhow::bail!(
+            "`guard:` names no cgroup, so nothing would be guarded; name at least one, or leave the key out for `holdpoint`"
+        );
+    }
     let policies = Arc::new(Policies::open(&config.policies, inspector())?);
+    let recorder = Recorder::open(&config.record(), &crate::record::Options::default())?;
     note(&recorder, Body::Started { version: env!("CARGO_PKG_VERSION").into(), node: node.clone() })?;
     note_policies(&recorder, &policies)?;
     let desk = Desk::open_on(recorder.clone())?;

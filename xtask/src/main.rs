@@ -50,6 +50,13 @@ enum Task {
 }
 
 fn main() -> std::process::ExitCode {
+    // Debian's users have no sbin on their PATH, and `sudo -E` with that PATH finds neither runuser nor haproxy.
+    let path = std::env::var_os("PATH").unwrap_or_default();
+    let path = std::env::split_paths(&path).chain(["/usr/sbin", "/sbin"].map(Into::into));
+    if let Ok(path) = std::env::join_paths(path) {
+        // SAFETY: there is no other thread yet.
+        unsafe { std::env::set_var("PATH", path) };
+    }
     let done = match Arguments::parse().task {
         task @ (Task::Tidy(_) | Task::Setup(_)) => perform(task),
         task => paths::claim_target().and_then(|()| perform(task)),

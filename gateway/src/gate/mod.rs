@@ -540,8 +540,10 @@ impl Held {
 
     /// What the client is told while it waits.
     pub fn notice(&self) -> String {
+        let needs_reason = self.judged.verdict.approval.as_ref().is_some_and(|approval| approval.reason_required);
+        let reason = if needs_reason { " --reason \"…\"" } else { "" };
         format!(
-            "held for approval: request {}, rule \"{}\"; {} left; approve with: holdpoint approvals approve {}",
+            "held for approval: request {}, rule \"{}\"; {} left; approve with: holdpoint approvals approve {}{reason}",
             self.request().short(),
             self.judged.verdict.rule,
             humantime::format_duration(self.waiting.left()),

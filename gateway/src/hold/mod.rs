@@ -209,6 +209,13 @@ impl Desk {
         let _ = self.0.recorder.append(entry, Durability::Synced).await?;
         let opened = Instant::now();
         let deadline = opened + requested.approval.timeout;
+        tracing::info!(
+            request = %request.short(),
+            workload = requested.workload,
+            resource = requested.resource,
+            rule = requested.asked.rule,
+            "held for approval"
+        );
         let open = Open { requested, requester, opened, deadline, approvals: Vec::new(), waiter };
         let stopped = {
             let mut state = self.state();
@@ -280,6 +287,7 @@ impl Desk {
     /// The end of a request: recorded under the lock, told to its waiter once it is on disk.
     fn finish(&self, mut state: MutexGuard<'_, State>, request: RequestId, outcome: Outcome, ended: Ended) -> bool {
         let Some(open) = state.open.remove(&request) else { return false };
+        tracing::info!(request = %request.short(), %ended, "a request ended");
         let body = Body::Closed { request, outcome };
         let entry = Entry { at: Timestamp::now(), session: Some(open.requester.session), body };
         // Appended now, in order; only the wait for the disk comes later.
