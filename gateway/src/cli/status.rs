@@ -5,13 +5,16 @@ use std::process::ExitCode;
 use hyper::Method;
 use serde_json::Value;
 
-use super::client::Socket;
+use super::{Output, client::Socket};
 
 /// Its arguments.
 #[derive(Debug, clap::Args)]
 pub struct Args {
     #[command(flatten)]
     socket: Socket,
+    /// How it is printed
+    #[arg(short, long, value_enum, default_value = "table")]
+    output: Output,
 }
 
 /// Prints it; exits with 1 when the gateway is not whole.
@@ -20,6 +23,66 @@ pub struct Args {
 /// No gateway answers.
 pub fn run(args: &Args) -> anyhow::Result<ExitCode> {
     let status: Value = args.socket.ask(&Method::GET, "/api/v1/status", None)?;
-    println!("{}", serde_json::to_string_pretty(&status)?);
+    match args.output {
+        Output::Json => println!("{}", serde_json::to_string_pretty(&status)?),
+        Output::Table => print!("{}", lines(&status)),
+    }
     Ok(if status["healthy"] == true { ExitCode::SUCCESS } else { ExitCode::FAILURE })
+}
+
+fn lines(status: &Value) -> String {
+    let mut lines = Vec::new();
+    let healthy = if status["healthy"] == true { "healthy" } else { "NOT HEALTHY" };
+    lines.push(format!("node {}, version {}: {healthy}", text(&status["node"]), text(&status["version"])));
+    lines.push(format!("open requests: {}", status["open_requests"]));
+    match &status["record"]["Err"] {
+        Value::Null => lines.push(format!("record: {}", text(&status["record"]["Ok"]))),
+        error => lines.push(format!("record: FAILS: {}", text(error))),
+    }
+    if let Some(error) = status["kernel"]["Err"].as_str() {
+        lines.push(format!("kernel: FAILS: {error}"));
+    }
+    for guard in list(&status["kernel"]["Ok"]) {
+        let path = guard["path"].as_str().unwrap_or("(a cgroup that is gone)");
+        let missing: Vec<_> = list(&guard["missing"]).iter().map(text).collect();
+        let state =
+            if missing.is_empty() { "every program".to_owned() } else { format!("LACKS {}", missing.join(", ")) };
+        lines.push(format!("guarded: {path}: {state}"));
+        refused(&mut lines, path, &guard["refused"]);
+    }
+    refused(&mut lines, "guarded cgroups", &status["refused"]);
+    if let Some(reason) = status["unix_sockets"]["Err"].as_str() {
+        lines.push(format!("not guarded: UNIX sockets: {reason}"));
+    }
+    let unseen: Vec<_> = list(&status["unseen"]).iter().map(text).collect();
+    lines.push(format!("not seen by any hook: {}: take CAP_NET_RAW from guarded workloads", unseen.join(", ")));
+    lines.join("\n") + "\n"
+}
+
+fn refused(lines: &mut Vec<String>, path: &str, counts: &Value) {
+    for (reason, count) in counts.as_object().into_iter().flatten() {
+        lines.push(format!("refused in {path}: {count} {}", words(reason)));
+    }
+}
+
+/// What a reason of the kernel programs refuses.
+fn words(reason: &str) -> &str {
+    match reason {
+        "rule" => "towards a destination that a rule refuses",
+        "not_tcp" => "of UDP or the like towards an intercepted destination",
+        "full" => "connections for which there was no room",
+        "gateway_port" => "binds of the gateway's own port",
+        "socket" => "raw, SCTP or other sockets",
+        "unix" => "towards a UNIX socket on the refuse list",
+        "unanswered" => "intercepted connections that no gateway answered",
+        other => other,
+    }
+}
+
+fn list(value: &Value) -> &[Value] {
+    value.as_array().map_or(&[], Vec::as_slice)
+}
+
+fn text(value: &Value) -> &str {
+    value.as_str().unwrap_or("?")
 }

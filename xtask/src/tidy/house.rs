@@ -49,6 +49,7 @@ const HOMES: &[(&str, &[&str])] = &[
     ("minicbor", &["record"]),
     ("aya", &["intercept"]),
     ("aya_log", &["intercept"]),
+    ("aya_obj", &["intercept"]),
     ("gateway_ebpf", &["intercept"]),
     ("pg_query", &["protocol::postgres"]),
     ("cel", &["policy"]),
