@@ -13,7 +13,7 @@ use crate::{
     admin::{self, Admin},
     config::Config,
     drain,
-    gate::{MaskCache, Services, compile_masks},
+    gate::Services,
     hold::{Desk, Directory},
     intercept::{Interceptor, Options},
     net::Namespace,
@@ -78,7 +78,7 @@ async fn serve(config: Config) -> Result<()> {
         recorder: recorder.clone(),
         desk: desk.clone(),
         policies: policies.clone(),
-        masks: MaskCache::new(salt(&config)?),
+        salt: salt(&config)?,
         durability: config.durability,
     };
     let acceptor = Acceptor {
@@ -230,25 +230,22 @@ fn port(listener: &TcpListener) -> Result<u16> {
     Ok(listener.local_addr().context("a listener without an address")?.port())
 }
 
-/// Lets protocols and masks look at each resource while policies are loaded.
+/// Lets protocols look at each resource while policies are loaded.
 pub fn inspector() -> Box<Inspector> {
     Box::new(|resource: &Resource| {
         let mut objections = Vec::new();
         match protocol::named(&resource.protocol) {
             Some(protocol) => {
                 if let Err(message) = protocol.check(&resource.extra) {
-                    objections.push(Objection { key: "tls".into(), index: None, message });
+                    objections.push(Objection { key: "tls".into(), message });
                 }
             }
             None => {
                 let known: Vec<_> = protocol::all().iter().map(|protocol| protocol.name().to_string()).collect();
                 let message =
                     format!("unknown protocol `{}`; expected one of: {}", resource.protocol, known.join(", "));
-                objections.push(Objection { key: "protocol".into(), index: None, message });
+                objections.push(Objection { key: "protocol".into(), message });
             }
-        }
-        if let Err((index, message)) = compile_masks(resource) {
-            objections.push(Objection { key: "mask".into(), index, message });
         }
         objections
     })

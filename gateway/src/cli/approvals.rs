@@ -152,6 +152,7 @@ fn card(request: &Value) -> String {
     line("rule", &format!("{}: {}", word(&request["rule"]), word(&request["why"])));
     line("statement", &word(&request["statement"]));
     line("", &size(request));
+    line("beware", &beware(request));
     line("parameters", &words(&request["parameters"]));
     line("state", &state(&request["state"]));
     line("approvers", &words(&request["approvers"]));
@@ -181,6 +182,12 @@ fn size(request: &Value) -> String {
         Some(bytes) if bytes > 2000 => format!("({bytes} bytes: read all of it)"),
         _ => String::new(),
     }
+}
+
+/// What the statement's letters could hide from an eye.
+fn beware(request: &Value) -> String {
+    let cautions = words(&request["cautions"]);
+    if cautions.is_empty() { cautions } else { format!("the statement {cautions}") }
 }
 
 fn state(state: &Value) -> String {

@@ -17,6 +17,7 @@ pub mod run;
 pub mod sessions;
 pub mod status;
 mod store;
+pub mod uninstall;
 pub mod verify;
 
 /// Human approval in front of bots.
@@ -45,6 +46,8 @@ enum Command {
     Policy(policy::Args),
     /// Say how the gateway is, as the kernel has it
     Status(status::Args),
+    /// Take the guard off this machine, once the gateway is stopped
+    Uninstall(uninstall::Args),
 }
 
 /// Where the settings are.
@@ -98,6 +101,7 @@ pub fn main() -> ExitCode {
             policy::run(args, &|name, statement| protocol::named(name).map(|protocol| protocol.operation(statement)))
         }
         Command::Status(args) => status::run(&args),
+        Command::Uninstall(args) => uninstall::run(&args),
     };
     done.unwrap_or_else(|error| {
         eprintln!("holdpoint: {error:#}");

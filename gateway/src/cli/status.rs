@@ -86,3 +86,42 @@ fn list(value: &Value) -> &[Value] {
 fn text(value: &Value) -> &str {
     value.as_str().unwrap_or("?")
 }
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    #[test]
+    fn says_what_is_attached_what_was_refused_and_what_is_not_seen() {
+        let guard = |path: &str, missing: &[&str], refused: Value| json!({ "cgroup": 7, "path": path, "programs": [], "missing": missing, "refused": refused });
+        let status = json!({
+            "node": "db-7",
+            "version": "0.1.0",
+            "healthy": false,
+            "open_requests": 2,
+            "record": { "Ok": "a1b2" },
+            "kernel": { "Ok": [
+                guard("/holdpoint", &[], json!({ "not_tcp": 3, "gateway_port": 1 })),
+                guard("/ci", &["bind4", "bind6"], json!({})),
+            ] },
+            "refused": { "unanswered": 20 },
+            "unix_sockets": { "Err": "Linux 6.7 or newer is needed" },
+            "unseen": ["AF_PACKET", "AF_VSOCK"],
+        });
+        assert_eq!(
+            lines(&status),
+            "node db-7, version 0.1.0: NOT HEALTHY\n\
+             open requests: 2\n\
+             record: a1b2\n\
+             guarded: /holdpoint: every program\n\
+             refused in /holdpoint: 1 binds of the gateway's own port\n\
+             refused in /holdpoint: 3 of UDP or the like towards an intercepted destination\n\
+             guarded: /ci: LACKS bind4, bind6\n\
+             refused in guarded cgroups: 20 intercepted connections that no gateway answered\n\
+             not guarded: UNIX sockets: Linux 6.7 or newer is needed\n\
+             not seen by any hook: AF_PACKET, AF_VSOCK: take CAP_NET_RAW from guarded workloads\n"
+        );
+    }
+}

@@ -2,10 +2,10 @@
 
 use std::{io, sync::Arc};
 
-use super::MaskCache;
 use crate::{
     config::ReadDurability,
     hold::Desk,
+    mask::Salt,
     net::{ClientAddr, OriginalDst},
     operation::{ProtocolName, SessionId},
     policy::{Policies, Resource},
@@ -41,8 +41,8 @@ pub struct Services {
     pub desk: Desk,
     /// What is allowed.
     pub policies: Arc<Policies>,
-    /// The resources' masks, compiled.
-    pub masks: MaskCache,
+    /// The key of the node's masking hashes.
+    pub salt: Salt,
     /// How durable a read must be before it is forwarded.
     pub durability: ReadDurability,
 }

@@ -11,6 +11,10 @@ use crate::{
 
 /// A protocol's side of the road back. Synchronous, no I/O.
 pub trait Language {
+    /// The masks in force from here on: what a request must ask of the backend so that its answer can be masked
+    /// depends on them.
+    fn masks(&mut self, masks: &Arc<Masks>);
+
     /// Takes the whole frames at the front of `reply`, puts every value in them through `masks`, and appends what the
     /// client may see to `out`. Bytes of a frame that is not whole yet stay in `reply`.
     ///

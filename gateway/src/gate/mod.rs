@@ -32,14 +32,14 @@ use crate::{
 mod connection;
 mod digest;
 mod language;
-mod masks;
+#[cfg(test)]
+pub(crate) mod samples;
 #[cfg(test)]
 mod tests;
 
 pub use crate::{hold::Ended, record::RecordError};
 pub use connection::{Broken, Connection, Services};
 pub use language::{Exchange, Language, Refusal, Unmaskable};
-pub use masks::{MaskCache, compile_masks};
 
 /// An operation with policy's verdict. Made by [`Gate::judge`].
 #[derive(Debug)]
@@ -146,7 +146,7 @@ impl Gate {
     ) -> Result<Self, RecordError> {
         let policies = services.policies.current();
         let scope = policies.scope(&connection.workload, &connection.process, connection.resource.as_ref());
-        let masks = services.masks.of(connection.resource.as_ref());
+        let masks = connection.resource.as_ref().map_or_else(Arc::default, |resource| resource.masks.clone());
         let gate = Self {
             connection,
             services,
@@ -175,10 +175,19 @@ impl Gate {
 
     /// The key of the node's masking hashes.
     pub fn salt(&self) -> &Salt {
-        self.services.masks.salt()
+        &self.services.salt
     }
 
     // ---- towards the backend ----
+
+    /// Notices that policies were reloaded, and tells `language` which masks are in force now. Not while answers are
+    /// under way: they are masked by the rules under which they were asked for.
+    pub fn renew<L: Language>(&mut self, language: &mut L) {
+        if self.outstanding.is_empty() {
+            self.refresh();
+            language.masks(&self.masks);
+        }
+    }
 
     /// Asks policy. Pure but for noticing that policies were reloaded.
     pub fn judge(&mut self, operation: Operation, frame: Frame) -> Judged {
@@ -240,15 +249,8 @@ impl Gate {
         if let Some(request) = self.services.desk.spend(digest) {
             return Settling::settled(Settled::yes(judged, Some(request)));
         }
-        let request = match self.services.desk.asked_already(digest) {
-            Some(request) => Ok(request),
-            None => {
-                let request = RequestId::now();
-                let requested = self.requested(&judged, request, digest, approval, false);
-                self.services.desk.open_for_retry(requested).await.map(|()| request)
-            }
-        };
-        Settling::settled(match request {
+        let requested = self.requested(&judged, RequestId::now(), digest, approval, false);
+        Settling::settled(match self.services.desk.open_for_retry(requested).await {
             Ok(request) => {
                 let again = "send the identical operation again once it is approved";
                 Settled::no(judged, Some(request), format!("held for approval as request {}; {again}", request.short()))
@@ -442,7 +444,10 @@ impl Gate {
             return;
         }
         self.scope = self.scope.renew(&self.services.policies.current());
-        self.masks = self.services.masks.of(self.scope.resource());
+        if let Some(resource) = self.scope.resource() {
+            // A resource that is gone leaves its masks: answers may still be under way.
+            self.masks = resource.masks.clone();
+        }
     }
 
     fn durability(&self, judged: &Judged, refused: bool) -> Durability {

@@ -12,11 +12,14 @@ use std::{
     collections::{BTreeMap, HashMap},
     fmt,
     sync::{Arc, Mutex, MutexGuard},
-    time::{Duration, Instant},
+    time::Duration,
 };
 
 use serde::Serialize;
-use tokio::sync::{Notify, oneshot, watch};
+use tokio::{
+    sync::{Notify, oneshot, watch},
+    time::Instant,
+};
 
 use crate::{
     operation::{Digest, RequestId},
@@ -53,6 +56,8 @@ struct Inner {
 #[derive(Default)]
 struct State {
     open: HashMap<RequestId, Open>,
+    /// Digests of `retry` operations whose request is on its way to the disk.
+    opening: HashMap<Digest, RequestId>,
     /// Approved `retry` operations that wait to be sent again, by digest.
     approved: HashMap<Digest, (RequestId, Instant)>,
     /// How requests ended lately, so that a late decision can be told what happened.
@@ -164,12 +169,32 @@ impl Desk {
         Ok(Waiting { desk: self.clone(), request, deadline, ended, over: false })
     }
 
-    /// Opens a request whose client will come back with the identical operation.
+    /// Opens a request whose client will come back with the identical operation. Where one for it is open, or about
+    /// to be, this one joins it and pages nobody.
     ///
     /// # Errors
     /// It cannot be recorded: the operation must be refused.
-    pub async fn open_for_retry(&self, (requested, requester): (Requested, Requester)) -> Result<(), RecordError> {
-        self.enter(requested, requester, None).await.map(drop)
+    pub async fn open_for_retry(
+        &self,
+        (requested, requester): (Requested, Requester),
+    ) -> Result<RequestId, RecordError> {
+        match self.claim(requested.digest, requested.request) {
+            Ok(_opening) => self.enter(requested, requester, None).await.map(|(request, _)| request),
+            Err(already) => Ok(already),
+        }
+    }
+
+    /// Takes the right to open a request for this digest, or says which there is.
+    fn claim(&self, digest: Digest, request: RequestId) -> Result<Opening<'_>, RequestId> {
+        let mut state = self.state();
+        let open = state.open.values().find(|open| open.requested.digest == digest).map(|open| open.requested.request);
+        match open.or_else(|| state.opening.get(&digest).copied()) {
+            Some(already) => Err(already),
+            None => {
+                state.opening.insert(digest, request);
+                Ok(Opening { desk: self, digest })
+            }
+        }
     }
 
     async fn enter(
@@ -215,6 +240,11 @@ impl Desk {
         let mut state = self.state();
         let request = state.named(typed).map_err(|error| self.remembered(error))?;
         let open = state.open.get_mut(&request).ok_or_else(|| DecideError::Unknown(typed.to_owned()))?;
+        if open.deadline <= Instant::now() {
+            // However late the timer is, nobody decides after the deadline.
+            self.finish(state, request, Outcome::Expired, Ended::Expired);
+            return Err(DecideError::Ended(request.short(), words(Outcome::Expired)));
+        }
         open.may_decide(person, approve, reason.as_deref(), digest)?;
         let decision = Body::Decided {
             request,
@@ -287,12 +317,6 @@ impl Desk {
     pub fn spend(&self, digest: Digest) -> Option<RequestId> {
         let (request, until) = self.state().approved.remove(&digest)?;
         (Instant::now() < until).then_some(request)
-    }
-
-    /// The open request for the identical operation, if one is open: it joins that one and pages nobody.
-    pub fn asked_already(&self, digest: Digest) -> Option<RequestId> {
-        let state = self.state();
-        state.open.values().find(|open| open.requested.digest == digest).map(|open| open.requested.request)
     }
 
     /// Every open request, oldest first.
@@ -379,6 +403,18 @@ impl Desk {
     }
 }
 
+/// The right to open a request for a digest, for as long as that takes.
+struct Opening<'a> {
+    desk: &'a Desk,
+    digest: Digest,
+}
+
+impl Drop for Opening<'_> {
+    fn drop(&mut self) {
+        self.desk.state().opening.remove(&self.digest);
+    }
+}
+
 impl State {
     /// The one request that `typed` names, open or lately ended.
     fn named(&self, typed: &str) -> Result<RequestId, DecideError> {
@@ -440,7 +476,9 @@ impl Open {
         };
         let waited = self.opened.elapsed();
         if waited < after {
-            let left = Duration::from_secs((after - waited).as_secs() + 1);
+            let left = after - waited;
+            // Rounded up: who comes back then may decide.
+            let left = Duration::from_secs(left.as_secs() + u64::from(left.subsec_nanos() > 0));
             return Err(DecideError::NotYet(person.name.clone(), short, humantime::format_duration(left)));
         }
         Ok(())

@@ -1,15 +1,16 @@
 //! An open request, as people see it: everything that could deceive an eye is made visible.
 
-use std::{collections::BTreeMap, time::Instant};
+use std::collections::BTreeMap;
 
 use serde::Serialize;
+use tokio::time::Instant;
 
 use super::{Open, Person};
 use crate::{
     operation::{Digest, Effects, RequestId, SessionId},
     policy::Who,
     record::entry::Requested,
-    visible::visible,
+    visible::{cautions, visible},
 };
 
 /// An open request, as people see it.
@@ -31,6 +32,8 @@ pub struct View {
     pub statement: String,
     /// Its length as sent, in bytes.
     pub bytes: usize,
+    /// What to know before trusting one's eyes.
+    pub cautions: Vec<String>,
     /// Parameters, made visible.
     pub parameters: Vec<String>,
     /// What it would do.
@@ -97,6 +100,7 @@ impl Open {
             kind: asked.kind.clone(),
             statement: visible(&asked.text),
             bytes: asked.text.len(),
+            cautions: cautions(&asked.text),
             parameters: asked
                 .parameters
                 .iter()

@@ -10,6 +10,14 @@ pub enum InterceptError {
     /// The binary was built without the kernel programs.
     #[error("this build carries no eBPF programs: build it with `cargo xtask build`")]
     NotBuilt,
+    /// The binary carries kernel programs of another version of the sources.
+    #[error(
+        "the eBPF programs in this build are not its own ({why}), so nothing was attached: build it again with `cargo xtask build`"
+    )]
+    OtherObject {
+        /// What tells.
+        why: String,
+    },
     /// The process may not load programs.
     #[error(
         "not allowed to load eBPF programs: {missing} missing; \
@@ -100,7 +108,14 @@ impl InterceptError {
         move |error| Self::Refused { what, reason: words(&error), hint: KERNEL }
     }
 
+    pub(super) fn other_object(missing: &str) -> Self {
+        Self::OtherObject { why: format!("they have no `{missing}`") }
+    }
+
     pub(super) fn load(error: &aya::EbpfError) -> Self {
+        if let aya::EbpfError::ParseError(_) = error {
+            return Self::OtherObject { why: words(error) };
+        }
         Self::Refused { what: "the object with the programs".to_owned(), reason: words(error), hint: KERNEL }
     }
 

@@ -37,6 +37,8 @@ mod refusals;
 mod rights;
 mod rules;
 mod status;
+#[cfg(test)]
+mod tests;
 mod unix;
 
 pub use arrival::{Arrival, Intercepted, NoEntry};
@@ -374,17 +376,31 @@ impl Interceptor {
     }
 }
 
+/// What [`uninstall`] took away.
+#[derive(Debug, Default, PartialEq, Eq)]
+pub struct Uninstalled {
+    /// The cgroups that were guarded, with their paths where they are still there.
+    pub guards: Vec<(CgroupId, Option<String>)>,
+    /// Whether there were programs and maps at all.
+    pub was_there: bool,
+}
+
 /// Ends every guard that a gateway using `bpffs` has set up, and removes what it left there. Guarded workloads'
 /// connections are direct from then on.
 ///
 /// # Errors
 /// A gateway is running there, or a pin cannot be removed.
-pub fn uninstall(bpffs: &Path) -> Result<(), InterceptError> {
-    if !bpffs.exists() {
-        return Ok(());
+pub fn uninstall(bpffs: &Path) -> Result<Uninstalled, InterceptError> {
+    if !bpffs.try_exists().map_err(InterceptError::io("look at", bpffs))? {
+        return Ok(Uninstalled::default());
     }
-    let _locked = Pins::open(bpffs)?;
-    pins::remove_all(bpffs)
+    let locked = Pins::open(bpffs)?;
+    let hierarchy = Hierarchy::find().ok();
+    let mut cgroups: Vec<CgroupId> = locked.links()?.iter().map(|link| link.cgroup).collect();
+    cgroups.dedup();
+    pins::remove_all(bpffs)?;
+    let path = |cgroup| hierarchy.as_ref().and_then(|hierarchy| hierarchy.path(cgroup));
+    Ok(Uninstalled { guards: cgroups.into_iter().map(|cgroup| (cgroup, path(cgroup))).collect(), was_there: true })
 }
 
 /// Whether `directory`, a cgroup, is guarded right now, itself or by one above it, with or without a running gateway.
@@ -416,13 +432,13 @@ fn forget<K: aya::Pod>(mut map: FactsBy<K>, unwanted: impl Fn(&Facts) -> bool) -
 }
 
 fn table(object: &mut Ebpf) -> Result<rules::Table, InterceptError> {
-    let map = object.take_map(maps::RULES).expect("the programs declare it");
+    let map = object.take_map(maps::RULES).ok_or_else(|| InterceptError::other_object(maps::RULES))?;
     rules::Table::open(ArrayOfMaps::try_from(map).map_err(InterceptError::map(maps::RULES))?)
 }
 
 fn load(object: &mut Ebpf, name: &'static str, attach_type: u32) -> Result<Loaded, InterceptError> {
     let refused = |error: aya::programs::ProgramError| InterceptError::program(name, &error);
-    let program = object.program_mut(name).expect("the object has it");
+    let program = object.program_mut(name).ok_or_else(|| InterceptError::other_object(name))?;
     match program {
         Program::CgroupSockAddr(program) => program.load(),
         Program::CgroupSock(program) => program.load(),
@@ -441,7 +457,7 @@ fn load_unix(
     automaton: &unix::Automaton,
     pins: &Pins,
 ) -> Result<Result<Vec<Loaded>, String>, InterceptError> {
-    let map = object.take_map(maps::UNIX_PATHS).expect("the programs declare it");
+    let map = object.take_map(maps::UNIX_PATHS).ok_or_else(|| InterceptError::other_object(maps::UNIX_PATHS))?;
     let paths = automaton.fill(map)?;
     if !btf::unix_context_is_known(Path::new(btf::VMLINUX)) {
         return Ok(Err(format!("the kernel's types in {} do not show how it names them", btf::VMLINUX)));

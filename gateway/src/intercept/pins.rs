@@ -138,10 +138,20 @@ pub(super) fn links(directory: &Path) -> Result<Vec<PinnedLink>, InterceptError>
     Ok(links)
 }
 
-/// Removes every link, and with the links the guard; then the maps and the directory.
+/// Removes every link, and with the links the guard; then the maps, and the directory where nobody else uses it.
 pub(super) fn remove_all(directory: &Path) -> Result<(), InterceptError> {
     links(directory)?.iter().for_each(PinnedLink::detach);
-    remove_tree(directory)
+    let ours = |entry: &&PathBuf| {
+        let name = entry.file_name().unwrap_or_default().to_string_lossy();
+        name == LINKS || name.starts_with(MAPS)
+    };
+    entries(directory).iter().filter(ours).try_for_each(|entry| remove_tree(entry))?;
+    match fs::remove_dir(directory) {
+        Err(error) if error.raw_os_error() == Some(Errno::ENOTEMPTY as i32) => Ok(()),
+        // The bpf file system itself.
+        Err(error) if error.raw_os_error() == Some(Errno::EBUSY as i32) => Ok(()),
+        removed => removed.map_err(InterceptError::io("remove", directory)),
+    }
 }
 
 const LINKS: &str = "links";

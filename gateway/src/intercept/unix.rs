@@ -312,7 +312,7 @@ mod tests {
                 "/run//docker.sock",
                 "docker.sock",
                 "../run/docker.sock",
-                "/proc/self/root/run/docker.sock",
+                "/proc/self/cwd/docker.sock",
                 "/run/user/1000/podman/podman.sock",
                 "/run/containerd/s/0a1b",
                 "\0/containerd-shim/0a1b.sock",
@@ -341,7 +341,7 @@ mod tests {
                 "\0broker",
             ],
             &[
-                "/home/bot/agent.sock",
+                "/var/bot/agent.sock",
                 "/srv/agent/agent.sockets",
                 "/run/user/1000/a/bus",
                 "/srv/all/below/this",

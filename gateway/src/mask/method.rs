@@ -5,8 +5,6 @@
 
 use std::borrow::Cow;
 
-use serde::{Deserialize, Serialize};
-
 use super::Salt;
 
 /// What stands where a value was.
@@ -18,8 +16,7 @@ const PARTIAL_FROM: usize = 8;
 const PARTIAL_KEEPS: usize = 4;
 
 /// How a value is masked; later ones reveal less, so `max` of two methods is the safe choice.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
-#[serde(rename_all = "lowercase")]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum Method {
     /// A few characters stay: the last four of at least eight; an address keeps its first character and domain.
     Partial,
@@ -29,6 +26,21 @@ pub enum Method {
     Redact,
     /// NULL.
     Null,
+}
+
+impl Method {
+    /// All methods.
+    pub const ALL: [Method; 4] = [Method::Redact, Method::Partial, Method::Hash, Method::Null];
+
+    /// The method's word in a resource file.
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Method::Partial => "partial",
+            Method::Hash => "hash",
+            Method::Redact => "redact",
+            Method::Null => "null",
+        }
+    }
 }
 
 /// What kind of value it is: whether a replacement text is valid in its place.

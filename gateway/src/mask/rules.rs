@@ -3,13 +3,11 @@
 //! Names match without regard to ASCII case, so that `"SSN"` and `ssn` are both caught.
 
 use globset::{GlobBuilder, GlobMatcher};
-use serde::{Deserialize, Serialize};
 
 use super::{Detector, Detectors, Method};
 
-/// One entry of a resource's `mask:` list, as written: `{ column: "public.customers.email", with: partial }`.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(try_from = "Written", into = "Written")]
+/// One entry of a resource's `mask:` list: `{ column: "public.customers.email", with: partial }`.
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub struct MaskRule {
     /// What is masked.
     pub select: Select,
@@ -38,9 +36,6 @@ pub enum Select {
 /// A mask rule that cannot be used, and what would be right.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum RuleError {
-    /// None, or more than one, of the three selectors.
-    #[error("a mask rule has exactly one of `column`, `name` and `detect`; this one has {0}")]
-    Selectors(usize),
     /// Not `schema.table.column` or `table.column`.
     #[error(
         "`{0}` is not a column; write schema.table.column or table.column (quote a part that has a dot in it), or use `name:` for a column of that name in any table"
@@ -57,57 +52,6 @@ pub enum RuleError {
     /// `detect:` without a detector.
     #[error("`detect` names no detector; expected some of {}", Detector::names())]
     NoDetector,
-}
-
-/// The entry's keys, as a person writes them.
-#[derive(Clone, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
-struct Written {
-    #[serde(skip_serializing_if = "Option::is_none", default)]
-    column: Option<String>,
-    #[serde(skip_serializing_if = "Option::is_none", default)]
-    name: Option<String>,
-    #[serde(skip_serializing_if = "Option::is_none", default)]
-    detect: Option<Vec<Detector>>,
-    with: Method,
-}
-
-impl TryFrom<Written> for MaskRule {
-    type Error = RuleError;
-
-    fn try_from(written: Written) -> Result<Self, RuleError> {
-        let Written { column, name, detect, with } = written;
-        let select = match (column, name, detect) {
-            (Some(column), None, None) => Select::column(&column)?,
-            (None, Some(name), None) => Select::Name(name),
-            (None, None, Some(detectors)) => Select::Detect(detectors),
-            (column, name, detect) => {
-                let count = usize::from(column.is_some()) + usize::from(name.is_some()) + usize::from(detect.is_some());
-                return Err(RuleError::Selectors(count));
-            }
-        };
-        let rule = MaskRule { select, with };
-        Masks::compile([&rule])?;
-        Ok(rule)
-    }
-}
-
-impl From<MaskRule> for Written {
-    fn from(rule: MaskRule) -> Self {
-        let mut written = Written { column: None, name: None, detect: None, with: rule.with };
-        match rule.select {
-            Select::Column { schema, table, column } => {
-                written.column = Some([schema, table, column].map(|part| quoted(&part)).join("."));
-            }
-            Select::Name(name) => written.name = Some(name),
-            Select::Detect(detectors) => written.detect = Some(detectors),
-        }
-        written
-    }
-}
-
-fn quoted(part: &str) -> String {
-    if part.contains(['.', '"']) { format!("\"{}\"", part.replace('"', "\"\"")) } else { part.to_owned() }
 }
 
 impl Select {
@@ -190,7 +134,11 @@ impl Masks {
         Ok(masks)
     }
 
-    fn add(&mut self, rule: &MaskRule) -> Result<(), RuleError> {
+    /// Compiles `rule` and adds it.
+    ///
+    /// # Errors
+    /// When a pattern is not a glob or the `detect` list is empty; nothing is added then.
+    pub fn add(&mut self, rule: &MaskRule) -> Result<(), RuleError> {
         match &rule.select {
             Select::Column { schema, table, column } => self.columns.push(ColumnRule {
                 schema: Pattern::compile(schema)?,

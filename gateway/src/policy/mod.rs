@@ -43,7 +43,7 @@ mod yaml;
 
 pub use error::{Origin, PolicyError, PolicyErrors};
 pub use reload::{Policies, Report, Watch};
-pub use resource::{Endpoint, Inspector, MaskRule, MaskTarget, MaskWith, Objection, Resource};
+pub use resource::{Endpoint, Inspector, Objection, Resource};
 pub use scope::{Considered, Explanation, NO_RESOURCE, Scope};
 pub use set::PolicySet;
 pub use subject::Caller;

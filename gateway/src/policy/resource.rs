@@ -6,7 +6,6 @@ use std::{
     sync::Arc,
 };
 
-use serde::Serialize;
 use serde_json::{Map, Value};
 
 use super::{
@@ -17,7 +16,10 @@ use super::{
     trial::{self, Trial},
     yaml::{Node, Place, Tree, brief},
 };
-use crate::operation::ProtocolName;
+use crate::{
+    mask::{Detector, MaskRule, Masks, Method, RuleError, Select},
+    operation::ProtocolName,
+};
 
 /// What is protected: a backend that guarded workloads reach only through the gateway.
 #[derive(Debug)]
@@ -34,8 +36,8 @@ pub struct Resource {
     pub approval: Option<Arc<Approval>>,
     /// What the client of an operation held by the default sees.
     pub on_hold: OnHold,
-    /// What is masked in its replies, in the order in which it is written.
-    pub masks: Vec<MaskRule>,
+    /// What is masked in its replies.
+    pub masks: Arc<Masks>,
     /// `tls`, `credential` and the section named like the protocol, as written: the protocol reads them itself.
     pub extra: Map<String, Value>,
     /// Where it is written.
@@ -108,73 +110,23 @@ fn is_host_name(host: &str) -> bool {
     host.len() <= 253 && host.split('.').all(label) && !host.bytes().all(|b| b.is_ascii_digit() || b == b'.')
 }
 
-/// One thing to mask in replies, as plain data: the mask compiles it, and an [`Inspector`] has it checked at load.
-///
-/// Serialises as it is written in the file: `{"column": "public.customers.email", "with": "partial"}`.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
-pub struct MaskRule {
-    /// What it speaks of.
-    #[serde(flatten)]
-    pub target: MaskTarget,
-    /// What stands in place of a value.
-    pub with: MaskWith,
-    /// Where it is written.
-    #[serde(skip)]
-    pub origin: Origin,
-}
-
-/// What a [`MaskRule`] speaks of, as written.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
-#[serde(rename_all = "lowercase")]
-pub enum MaskTarget {
-    /// A column by lineage, whatever the reply calls it: a glob over `schema.table.column`.
-    Column(String),
-    /// A column by the name that the reply gives it: a glob.
-    Name(String),
-    /// Values that look like something: the detectors' names.
-    Detect(Vec<String>),
-}
-
-/// What stands in place of a masked value.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize)]
-#[serde(rename_all = "lowercase")]
-pub enum MaskWith {
-    /// A fixed mark.
-    Redact,
-    /// A part of the value, the rest hidden.
-    Partial,
-    /// A digest: equal values stay equal.
-    Hash,
-    /// Nothing at all (SQL's NULL).
-    Null,
-}
-
-const MASK_WITH: [(&str, MaskWith); 4] =
-    [("redact", MaskWith::Redact), ("partial", MaskWith::Partial), ("hash", MaskWith::Hash), ("null", MaskWith::Null)];
-
-/// What somebody who knows more than policy has against a resource: its protocol about a section, the mask about a rule.
+/// What somebody who knows more than policy has against a resource: its protocol about a section.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Objection {
-    /// The resource's key that it is about (`tls`, `postgres`, `mask`, …).
+    /// The resource's key that it is about (`tls`, `postgres`, …).
     pub key: String,
-    /// Which entry, where the key holds a list.
-    pub index: Option<usize>,
     /// What is wrong and what was expected.
     pub message: String,
 }
 
-/// Looks at each resource while a set is loaded, so that what only a protocol or the mask understands is refused with
-/// file and line as well. An objection refuses the whole set.
+/// Looks at each resource while a set is loaded, so that what only a protocol understands is refused with file and line
+/// as well. An objection refuses the whole set.
 pub type Inspector = dyn Fn(&Resource) -> Vec<Objection> + Send + Sync;
 
 /// Where in its document an objection belongs.
 pub(super) fn place_of(node: &Node, objection: &Objection) -> Place {
     let Tree::Map(entries) = &node.tree else { return node.at };
-    let Some((_, value)) = entries.iter().find(|(key, _)| key.name == objection.key) else { return node.at };
-    match (objection.index, &value.tree) {
-        (Some(index), Tree::List(nodes)) => nodes.get(index).map_or(value.at, |node| node.at),
-        _ => value.at,
-    }
+    entries.iter().find(|(key, _)| key.name == objection.key).map_or(node.at, |(_, value)| value.at)
 }
 
 const KEYS: [&str; 9] =
@@ -213,7 +165,7 @@ pub(super) fn read(node: &Node, notes: &mut Notes) -> Option<Resource> {
         default: default?,
         approval: approval.map(Arc::new),
         on_hold: fields.word("on_hold", &ON_HOLD, notes).unwrap_or_default(),
-        masks,
+        masks: Arc::new(masks),
         extra,
         origin: notes.origin(node.at),
         terms,
@@ -272,8 +224,9 @@ fn read_endpoints(fields: &Fields<'_>, notes: &mut Notes) -> Vec<Endpoint> {
     endpoints
 }
 
-fn read_masks(fields: &Fields<'_>, notes: &mut Notes) -> Vec<MaskRule> {
-    let Some(node) = fields.find("mask") else { return Vec::new() };
+fn read_masks(fields: &Fields<'_>, notes: &mut Notes) -> Masks {
+    let mut masks = Masks::default();
+    let Some(node) = fields.find("mask") else { return masks };
     let Tree::List(nodes) = &node.tree else {
         notes.note(
             node.at,
@@ -282,16 +235,19 @@ fn read_masks(fields: &Fields<'_>, notes: &mut Notes) -> Vec<MaskRule> {
                 node.noun()
             ),
         );
-        return Vec::new();
+        return masks;
     };
-    nodes.iter().filter_map(|node| read_mask(node, notes)).collect()
+    for node in nodes {
+        read_mask(node, &mut masks, notes);
+    }
+    masks
 }
 
-fn read_mask(node: &Node, notes: &mut Notes) -> Option<MaskRule> {
+fn read_mask(node: &Node, masks: &mut Masks, notes: &mut Notes) -> Option<()> {
     let fields = Fields::read(node, "mask", &["column", "name", "detect", "with"], notes)?;
     let with = fields
         .need("with", "`with: redact`, `partial`, `hash` or `null`", notes)
-        .and_then(|node| read_mask_with(node, notes));
+        .and_then(|node| read_method(node, notes));
     let targets: Vec<&str> =
         ["column", "name", "detect"].into_iter().filter(|key| fields.find(key).is_some()).collect();
     let [kind] = targets[..] else {
@@ -299,23 +255,28 @@ fn read_mask(node: &Node, notes: &mut Notes) -> Option<MaskRule> {
         return None;
     };
     let value = fields.find(kind)?;
-    let target = match kind {
-        "column" => MaskTarget::Column(fields::text(value, kind, notes)?.to_owned()),
-        "name" => MaskTarget::Name(fields::pattern(value, kind, notes)?.as_str().to_owned()),
-        _ => MaskTarget::Detect(read_detectors(value, notes)),
+    let select = match kind {
+        "column" => Select::column(fields::text(value, kind, notes)?),
+        "name" => Ok(Select::Name(fields::text(value, kind, notes)?.to_owned())),
+        _ => Ok(Select::Detect(read_detectors(value, notes)?)),
     };
-    Some(MaskRule { target, with: with?, origin: notes.origin(node.at) })
+    let mut wrong = |error: RuleError| notes.note(value.at, error.to_string());
+    let rule = MaskRule { select: select.map_err(&mut wrong).ok()?, with: with? };
+    masks.add(&rule).map_err(wrong).ok()
 }
 
 /// `with: null` is YAML's own null, and is meant.
-fn read_mask_with(node: &Node, notes: &mut Notes) -> Option<MaskWith> {
+fn read_method(node: &Node, notes: &mut Notes) -> Option<Method> {
     match node.tree {
-        Tree::Null => Some(MaskWith::Null),
-        _ => fields::word(node, "with", &MASK_WITH, notes),
+        Tree::Null => Some(Method::Null),
+        _ => fields::word(node, "with", &Method::ALL.map(|method| (method.as_str(), method)), notes),
     }
 }
 
-fn read_detectors(node: &Node, notes: &mut Notes) -> Vec<String> {
+/// `None` where none is left.
+fn read_detectors(node: &Node, notes: &mut Notes) -> Option<Vec<Detector>> {
+    let words = Detector::ALL.map(|detector| (detector.as_str(), detector));
     let nodes = fields::some(node, "detect", notes);
-    nodes.iter().filter_map(|node| fields::name(node, "detect", notes)).map(str::to_owned).collect()
+    let detectors: Vec<_> = nodes.iter().filter_map(|node| fields::word(node, "detect", &words, notes)).collect();
+    (!detectors.is_empty()).then_some(detectors)
 }

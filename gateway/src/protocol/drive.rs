@@ -109,7 +109,7 @@ enum Event {
 
 impl<D: Dialect> Driver<D> {
     async fn run(&mut self, mut drain: Drain) -> End {
-        let handshake = Instant::now() + HANDSHAKE;
+        let mut handshake = Instant::now() + HANDSHAKE;
         let mut remind_at = Instant::now();
         loop {
             if let Err(end) = self.requests().await {
@@ -130,7 +130,11 @@ impl<D: Dialect> Driver<D> {
                 Event::Replied => self.replied().await,
                 Event::BackendClosed => Err(End::Ordered("the backend closed the connection")),
                 Event::ClientClosed => Err(End::Ordered("the client closed the connection")),
-                Event::Ended(ended) => self.hold_ended(&ended).await,
+                Event::Ended(ended) => {
+                    // How long people took to let a connection through is not the client's delay.
+                    handshake = Instant::now() + HANDSHAKE;
+                    self.hold_ended(&ended).await
+                }
                 Event::Interrupted => self.interrupted().await,
                 Event::Remind => {
                     remind_at = Instant::now() + self.remind;
@@ -178,6 +182,7 @@ impl<D: Dialect> Driver<D> {
     /// Takes requests from the client's bytes for as long as nothing is held.
     async fn requests(&mut self) -> Result<(), End> {
         while self.held.is_none() && self.gate.queued().1 < HIGH_WATER {
+            self.gate.renew(&mut self.dialect);
             match self.dialect.request(&mut self.input)? {
                 Step::More | Step::Wait => break,
                 Step::Submit(operation, frame) => {

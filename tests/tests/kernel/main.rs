@@ -184,7 +184,9 @@ fn n7_dead_gateway_refuses() {
     assert_eq!(answer.field("direct"), "0", "{answer:?}");
     assert_eq!(backend.connections(), 0);
     // Only taking the guard away makes them direct.
-    uninstall(&lab.bpffs).expect("nobody uses it");
+    let removed = uninstall(&lab.bpffs).expect("nobody uses it");
+    assert!(removed.was_there && removed.guards.len() == 1, "{removed:?}");
+    assert!(!uninstall(&lab.bpffs).expect("nothing is left").was_there);
     assert!(!is_guarded(&lab.bpffs, &lab.inner).expect("the pins can be read"));
     assert_eq!(client.ask(&ask).field("said"), "direct");
 }

@@ -20,8 +20,8 @@ const MODULES: &[(&str, &[&str])] = &[
     ("config", &["operation"]),
     ("net", &["clock"]),
     ("workload", &["operation"]),
-    ("policy", &["operation", "workload"]),
-    ("mask", &["operation", "policy"]),
+    ("mask", &["operation"]),
+    ("policy", &["operation", "workload", "mask"]),
     ("record", &["operation", "workload", "policy", "clock"]),
     ("hold", &["operation", "workload", "policy", "record", "clock"]),
     (

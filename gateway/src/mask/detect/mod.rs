@@ -9,8 +9,6 @@
 
 use std::ops::Range;
 
-use serde::{Deserialize, Serialize};
-
 use super::{MASKED, Method, Salt, method::partial};
 
 mod card;
@@ -21,8 +19,7 @@ mod token;
 use hints::Hints;
 
 /// Something that is found by content.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
-#[serde(rename_all = "kebab-case")]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 #[repr(u8)]
 pub enum Detector {
     /// A payment card's number: 13–19 digits, single spaces or dashes between, a known issuer range, Luhn's checksum.

@@ -160,7 +160,7 @@ fn sections_of_a_resource() {
     check(
         "sections_of_a_resource_1",
         &format!(
-            "{ORDERS}tsl: required\nmysql: {{}}\nmask:\n- {{ name: a }}\n- {{ name: a, column: a.b.c, with: partial }}\n- {{ name: a, with: partly }}\n- {{ detect: [], with: hash }}\n"
+            "{ORDERS}tsl: required\nmysql: {{}}\nmask:\n- {{ name: a }}\n- {{ name: a, column: a.b.c, with: partial }}\n- {{ name: a, with: partly }}\n- {{ detect: [], with: hash }}\n- {{ detect: [card, cards], with: hash }}\n- {{ column: email, with: hash }}\n- {{ name: '[a', with: hash }}\n- {{ name: a, with: null, when: now }}\n"
         ),
     );
 }

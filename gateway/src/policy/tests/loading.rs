@@ -1,6 +1,7 @@
 //! What a set knows of its resources, and the tests beside the rules.
 
 use super::*;
+use crate::mask::Method;
 
 const RESOURCE: &str = r#"
 resource: orders-db
@@ -27,14 +28,9 @@ fn a_resource_is_read_whole() {
         serde_json::to_value(&resource.extra).expect("plain"),
         serde_json::json!({ "tls": "required", "credential": "orders-db/app", "postgres": { "lookup": "catalog" } })
     );
-    assert_eq!(
-        serde_json::to_value(&resource.masks).expect("plain"),
-        serde_json::json!([
-            { "column": "public.customers.email", "with": "partial" },
-            { "name": "*ssn*", "with": "null" },
-            { "detect": ["card", "iban"], "with": "redact" },
-        ])
-    );
+    assert_eq!(resource.masks.for_column("public", "customers", "email"), Some(Method::Partial));
+    assert_eq!(resource.masks.for_name("old_ssn"), Some(Method::Null));
+    assert!(resource.masks.detectors().is_some());
     let approval = resource.approval.as_deref().expect("stated");
     assert_eq!(approval.from[1].after.as_secs(), 300);
     assert_eq!((approval.quorum, approval.timeout.as_secs(), approval.reason_required), (1, 600, true));
@@ -77,13 +73,13 @@ fn an_inspector_s_objection_has_file_and_line() {
     let directory = tempfile::tempdir().expect("a directory");
     std::fs::write(directory.path().join("a.yaml"), RESOURCE).expect("written");
     let errors = PolicySet::load_inspected(directory.path(), &|resource| {
-        let about = |key: &str, index, message: &str| Objection { key: key.into(), index, message: message.into() };
+        let about = |key: &str, message: &str| Objection { key: key.into(), message: message.into() };
         assert_eq!(&*resource.name, "orders-db");
-        vec![about("tls", None, "no such mode"), about("mask", Some(2), "no such detector")]
+        vec![about("tls", "no such mode"), about("postgres", "no such lookup")]
     })
     .expect_err("it objects");
     let said: Vec<_> = errors.iter().map(|error| (error.at.line, error.message.as_str())).collect();
-    assert_eq!(said, [(6, "no such mode"), (14, "no such detector")]);
+    assert_eq!(said, [(6, "no such mode"), (8, "no such lookup")]);
 }
 
 #[test]

@@ -3,10 +3,8 @@
 
 use std::{
     collections::HashMap,
-    sync::{
-        Arc, Mutex,
-        atomic::{AtomicBool, Ordering},
-    },
+    pin::pin,
+    sync::{Arc, Mutex, MutexGuard},
 };
 
 use bytes::Bytes;
@@ -26,7 +24,7 @@ pub(super) struct Cancellable {
     pub(super) owner: String,
     /// The backend's own key, process id first.
     pub(super) real: Bytes,
-    pub(super) is_held: AtomicBool,
+    pub(super) is_held: Mutex<bool>,
     pub(super) interrupt: Arc<Notify>,
 }
 
@@ -56,19 +54,32 @@ impl Cancels {
         self.sessions().get(key).filter(|session| session.owner == owner).cloned()
     }
 
-    fn sessions(&self) -> std::sync::MutexGuard<'_, HashMap<Bytes, Arc<Cancellable>>> {
+    fn sessions(&self) -> MutexGuard<'_, HashMap<Bytes, Arc<Cancellable>>> {
         self.0.lock().expect("nothing panics while it holds this lock")
     }
 }
 
 impl Cancellable {
+    /// Says whether an operation is held. A cancel that came too late for the one before is forgotten.
+    pub(super) fn set_held(&self, held: bool) {
+        let mut is_held = self.held();
+        *is_held = held;
+        if !held {
+            pin!(self.interrupt.notified()).enable();
+        }
+    }
+
     /// Withdraws what the session holds, if it holds something; says whether it did.
     pub(super) fn withdraw(&self) -> bool {
-        let was_held = self.is_held.load(Ordering::Acquire);
-        if was_held {
+        let is_held = self.held();
+        if *is_held {
             self.interrupt.notify_one();
         }
-        was_held
+        *is_held
+    }
+
+    fn held(&self) -> MutexGuard<'_, bool> {
+        self.is_held.lock().expect("nothing panics while it holds this lock")
     }
 }
 

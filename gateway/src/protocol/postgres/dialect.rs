@@ -2,7 +2,7 @@
 
 use std::{
     collections::{HashMap, VecDeque},
-    sync::{Arc, atomic::Ordering},
+    sync::Arc,
 };
 
 use bytes::{Bytes, BytesMut};
@@ -48,6 +48,8 @@ pub(super) struct PostgresDialect {
     pub(super) submitted: Option<Submitted>,
     /// After an error in the extended protocol, everything up to the client's next `Sync` is discarded.
     pub(super) skipping: bool,
+    /// How many forwarded operations the backend discards, which nobody has counted as finished yet.
+    pub(super) discarded: usize,
     /// Whether the backend takes COPY data from the client now.
     pub(super) copying_in: bool,
     pub(super) rows: Rows,
@@ -159,6 +161,7 @@ impl PostgresDialect {
             bundle: Bundle::default(),
             submitted: None,
             skipping: false,
+            discarded: 0,
             copying_in: false,
             rows: Rows::Undescribed,
             answers: BytesMut::new(),
@@ -179,7 +182,7 @@ impl PostgresDialect {
 
     fn set_held(&self, held: bool) {
         if let Some(cancel) = &self.cancel {
-            cancel.session.is_held.store(held, Ordering::Release);
+            cancel.session.set_held(held);
         }
     }
 
@@ -205,6 +208,10 @@ impl PostgresDialect {
     /// A refused simple query: said at once when the backend need not know, else in place of an error that the
     /// backend is made to raise, which also fails its transaction.
     fn refuse_simple(&mut self, mut error: BytesMut) -> Option<(&'static str, Frame)> {
+        if self.skipping {
+            // While it was held the backend failed what came before: it discards up to `Sync`, and says nothing.
+            return None;
+        }
         if self.pending.is_empty() && self.transaction != b'T' {
             wire::ready(&mut error, self.transaction);
             self.answers.extend_from_slice(&error);
@@ -241,11 +248,15 @@ impl PostgresDialect {
 }
 
 impl Language for PostgresDialect {
-    fn mask(&mut self, reply: &mut BytesMut, masks: &Arc<Masks>, out: &mut BytesMut) -> Result<Exchange, Unmaskable> {
+    fn masks(&mut self, masks: &Arc<Masks>) {
         if !Arc::ptr_eq(masks, &self.masker.masks) {
-            // Policies were reloaded. Results described from here on are masked by the new rules.
             self.masker.masks = masks.clone();
         }
+    }
+
+    fn mask(&mut self, reply: &mut BytesMut, masks: &Arc<Masks>, out: &mut BytesMut) -> Result<Exchange, Unmaskable> {
+        // Results described from here on are masked by these rules, which may be newer than the request.
+        self.masks(masks);
         self.replies(reply, out)
     }
 
@@ -282,7 +293,7 @@ impl Dialect for PostgresDialect {
         // The backend failed something meanwhile and discards this too, up to the `Sync` that may be in it.
         let mut awaited = VecDeque::from(submitted.awaited);
         let (discarded, found) = discard_to_sync(&mut awaited);
-        self.names.undo_all(discarded.into_iter());
+        self.discarded += self.names.undo_all(discarded.into_iter());
         self.pending.extend(awaited);
         self.skipping = !found;
     }
@@ -315,6 +326,10 @@ impl Dialect for PostgresDialect {
 
     fn holding(&mut self, notice: &str) {
         self.set_held(true);
+        if !self.is_established() {
+            // Before authentication a client takes no notice: libpq gives up when one comes.
+            return;
+        }
         wire::report(&mut self.answers, b'N', "NOTICE", wire::NOTICE, &format!("holdpoint: {notice}"), None);
     }
 

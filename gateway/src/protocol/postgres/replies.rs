@@ -38,7 +38,7 @@ pub(super) enum Fate {
 impl PostgresDialect {
     /// Takes every whole message at the front of `reply`; appends what the client may see to `out`.
     pub(super) fn replies(&mut self, reply: &mut BytesMut, out: &mut BytesMut) -> Result<Exchange, Unmaskable> {
-        let mut exchange = Exchange::default();
+        let mut exchange = Exchange { finished: std::mem::take(&mut self.discarded), ..Exchange::default() };
         let mut run = Run { from: 0, at: 0 };
         loop {
             if let Some(passed) = self.pass_along(&reply[run.at..]) {
@@ -77,6 +77,8 @@ impl PostgresDialect {
         exchange: &mut Exchange,
     ) -> Result<(), Unmaskable> {
         let message = &reply[run.at..run.at + length];
+        // The client may have ended COPY data after the backend had given up on it.
+        self.drop_marks();
         if matches!(message[0], b'D' | b'd') && !matches!(self.phase, Phase::LookingUp(_)) {
             if self.masker.masks.is_empty() {
                 run.at += length;
@@ -274,7 +276,8 @@ impl PostgresDialect {
         self.transaction = status;
         self.rows = Rows::Undescribed;
         match &mut self.phase {
-            Phase::Authentication => {}
+            // What was asked for with the startup message is answered.
+            Phase::Authentication => exchange.finished += 1,
             Phase::LookingUp(lookup) => {
                 self.shared.catalogs.learn(&self.backend, lookup);
                 self.phase = Phase::Ready;

@@ -52,7 +52,11 @@ impl Store {
 
     /// Opens for reading, beside a running gateway or without one. Writes nothing into the directory.
     pub(in crate::record) fn open_to_read(dir: &Path) -> Result<Self, RecordError> {
-        let store = Self { dir: dir.to_owned(), engine: Engine::Rocks(Rocks::open_secondary(dir)?) };
+        Self::open_to_read_with(dir, &std::env::temp_dir())
+    }
+
+    fn open_to_read_with(dir: &Path, temporary: &Path) -> Result<Self, RecordError> {
+        let store = Self { dir: dir.to_owned(), engine: Engine::Rocks(Rocks::open_secondary(dir, temporary)?) };
         match format::found(&store)? {
             Some(found) => format::check(&store, found).map(|()| store),
             None => Err(RecordError::NotAStore { dir: dir.to_owned(), why: "it has no format version".to_owned() }),

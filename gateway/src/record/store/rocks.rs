@@ -22,8 +22,8 @@ use crate::record::{Options, RecordError};
 pub(super) struct Rocks {
     db: DB,
     dir: PathBuf,
-    /// Where a follower keeps its own log; present exactly when this follows another process.
-    scratch: Option<Scratch>,
+    /// Whether this follows another process.
+    follows: bool,
 }
 
 impl Rocks {
@@ -41,18 +41,19 @@ impl Rocks {
         let columns = descriptors(options.memtable_bytes);
         let db =
             DB::open_cf_descriptors(&global, dir, columns).map_err(|error| explain(dir, Doing::Opening, &error))?;
-        Ok(Self { db, dir: dir.to_owned(), scratch: None })
+        Ok(Self { db, dir: dir.to_owned(), follows: false })
     }
 
-    /// Opens for reading, as a follower of whichever process writes.
-    pub(super) fn open_secondary(dir: &Path) -> Result<Self, RecordError> {
+    /// Opens for reading, as a follower of whichever process writes. RocksDB wants a directory for a follower's own
+    /// log: it is in `temporary`, and gone when this returns, so that a reader that is killed leaves nothing behind.
+    pub(super) fn open_secondary(dir: &Path, temporary: &Path) -> Result<Self, RecordError> {
         if !is_store(dir)? {
             return Err(RecordError::Missing { dir: dir.to_owned() });
         }
         refuse_foreign(dir)?;
-        let scratch = Scratch::new().map_err(|error| RecordError::Read {
+        let scratch = Scratch::within(temporary).map_err(|error| RecordError::Read {
             dir: dir.to_owned(),
-            why: format!("no place for the reader's own log in {}: {error}", std::env::temp_dir().display()),
+            why: format!("no place for the reader's own log in {}: {error}", temporary.display()),
         })?;
         let mut global = global_options();
         // A follower must keep the files open that the writer may delete.
@@ -62,7 +63,7 @@ impl Rocks {
         // The writer may replace files between our listing and our opening them: look again.
         let db = (0..3).fold(open(), |db, _| db.or_else(|_| open()));
         let followed = db.map_err(|error| explain(dir, Doing::Reading, &error)).and_then(|db| {
-            let rocks = Self { db, dir: dir.to_owned(), scratch: Some(scratch) };
+            let rocks = Self { db, dir: dir.to_owned(), follows: true };
             rocks.catch_up().map(|()| rocks)
         });
         match followed {
@@ -79,7 +80,7 @@ impl Rocks {
     ) -> Result<Self, RecordError> {
         let db = DB::open_cf_descriptors_read_only(global, dir, columns, false);
         let db = db.map_err(|error| explain(dir, Doing::Reading, &error))?;
-        Ok(Self { db, dir: dir.to_owned(), scratch: None })
+        Ok(Self { db, dir: dir.to_owned(), follows: false })
     }
 
     pub(super) fn fetch(&self, column: &str, key: &[u8]) -> Result<Option<Vec<u8>>, RecordError> {
@@ -118,10 +119,10 @@ impl Rocks {
     }
 
     pub(super) fn catch_up(&self) -> Result<(), RecordError> {
-        match self.scratch {
-            Some(_) => self.db.try_catch_up_with_primary().map_err(|error| explain(&self.dir, Doing::Reading, &error)),
-            None => Ok(()),
+        if !self.follows {
+            return Ok(());
         }
+        self.db.try_catch_up_with_primary().map_err(|error| explain(&self.dir, Doing::Reading, &error))
     }
 
     fn column(&self, name: &str) -> &ColumnFamily {
@@ -302,14 +303,14 @@ fn explain(dir: &Path, doing: Doing, error: &rocksdb::Error) -> RecordError {
     }
 }
 
-/// A reader's own directory, gone when the reader is.
+/// A directory of our own, gone with this. Nobody else can have made it: that would be an error.
 struct Scratch(PathBuf);
 
 impl Scratch {
-    fn new() -> io::Result<Self> {
+    fn within(temporary: &Path) -> io::Result<Self> {
         use std::os::unix::fs::DirBuilderExt;
         let name = format!("holdpoint-reader-{}", uuid::Uuid::now_v7().simple());
-        let path = std::env::temp_dir().join(name);
+        let path = temporary.join(name);
         fs::DirBuilder::new().mode(0o700).create(&path)?;
         Ok(Self(path))
     }

@@ -55,6 +55,25 @@ fn a_store_in_use_says_so_and_can_be_read() {
 }
 
 #[test]
+fn a_reader_leaves_nothing_behind_even_if_it_is_killed() {
+    let (dir, temporary) = (made(), TempDir::new().expect("a temporary directory"));
+    let writer = Store::open(dir.path(), &Options::default()).expect("opens");
+    let reader = Store::open_to_read_with(dir.path(), temporary.path()).expect("opens");
+    // Here it may be killed. And it reads on: what is written later, and moved to other files meanwhile.
+    assert_eq!(fs::read_dir(temporary.path()).expect("listed").count(), 0);
+    for turn in 0..3_u32 {
+        let mut batch = writer.batch();
+        batch.put::<Meta>(&Fact::Format, &turn.to_be_bytes().to_vec());
+        writer.write(batch).expect("written");
+        reader.catch_up().expect("catches up");
+        assert_eq!(reader.fetch::<Meta>(&Fact::Format).expect("readable"), Some(turn.to_be_bytes().to_vec()));
+    }
+    drop(reader);
+    let odd = Store::open_to_read_with(dir.path(), &temporary.path().join("absent")).err().expect("no place");
+    assert!(odd.to_string().contains("no place for the reader's own log"), "{odd}");
+}
+
+#[test]
 fn what_is_no_record_is_left_alone() {
     let dir = TempDir::new().expect("a temporary directory");
     let file = dir.path().join("file");

@@ -1,0 +1,192 @@
+//! What the client sees is masked on every channel, and what it sees is what the record has.
+
+use super::{
+    POLICY,
+    stage::{Stage, check, check_from_start, check_in_pieces},
+};
+
+/// A test card number with a valid checksum.
+const CARD: &str = "4111111111111111";
+/// What stands in its place.
+const STARS: &str = "****************";
+
+pub(super) fn by_content() -> String {
+    POLICY.replacen("default: refuse", "mask: [{ detect: [card], with: redact }]\ndefault: refuse", 1)
+}
+
+fn by_column() -> String {
+    POLICY.replacen("default: refuse", "mask: [{ column: public.customers.email, with: redact }]\ndefault: refuse", 1)
+}
+
+#[tokio::test(start_paused = true)]
+async fn v16_masked_bytes_are_delivered_and_recorded_and_the_raw_ones_nowhere() {
+    let mut stage = Stage::new(&by_content());
+    stage.log_in().await;
+    for (step, seen) in [
+        ("> Q SELECT card FROM payments", ">> Q SELECT card FROM payments".to_owned()),
+        (
+            &format!("<< T card,name | D {CARD},ada | C SELECT 1 | Z I"),
+            format!("< T card,name | D {STARS},ada | C SELECT 1 | Z I"),
+        ),
+    ] {
+        stage.step(step).await;
+        assert_eq!(stage.look().await, [seen]);
+    }
+    let ground = stage.leave().await;
+    assert!(!ground.has_on_record(CARD.as_bytes()));
+    assert!(ground.has_on_record(STARS.as_bytes()));
+}
+
+#[test]
+fn v16_errors_notices_and_copy_are_masked_too() {
+    check(
+        &by_content(),
+        &format!(
+            "
+            > Q SELECT 1 FROM payments
+            >> Q SELECT 1 FROM payments
+            << N 00000 {CARD} is odd | E 22P02 invalid input syntax: {CARD}; Key (card)=({CARD}) exists | Z I
+            < N 00000 {STARS} is odd | E 22P02 invalid input syntax: {STARS}; Key (card)=({STARS}) exists | Z I
+            > Q COPY payments TO STDOUT
+            >> Q COPY payments TO STDOUT
+            << H 2 | d {CARD}\\tada\\n | c | C COPY 1 | Z I
+            < H 2 | d \\N\\tada\\n | c | C COPY 1 | Z I
+            "
+        ),
+    );
+}
+
+#[test]
+fn v16_a_description_is_asked_for_where_the_client_asks_for_none() {
+    check(
+        &by_content(),
+        &format!(
+            "
+            > P - SELECT card FROM payments | B - - | E - | S
+            >> P - SELECT card FROM payments | B - - | D P - | E - | S
+            << 1 | 2 | T card | D {CARD} | C SELECT 1 | Z I
+            < 1 | 2 | D {STARS} | C SELECT 1 | Z I
+            > P - SELECT card FROM payments | B - - | D P - | E - | S
+            >> P - SELECT card FROM payments | B - - | D P - | E - | S
+            << 1 | 2 | T card | D {CARD} | C SELECT 1 | Z I
+            < 1 | 2 | T card | D {STARS} | C SELECT 1 | Z I
+            "
+        ),
+    );
+}
+
+#[test]
+fn v16_masked_rows_look_the_same_wherever_their_bytes_are_cut() {
+    check_in_pieces(
+        &by_content(),
+        &format!(
+            "
+            > Q SELECT card FROM payments
+            >> Q SELECT card FROM payments
+            << T card | D {CARD} | D ~ | C SELECT 2 | Z I
+            < T card | D {STARS} | D ~ | C SELECT 2 | Z I
+            > Q COPY payments TO STDOUT
+            >> Q COPY payments TO STDOUT
+            << H | d {CARD}\\n | c | C COPY 1 | Z I
+            < H | d \\N\\n | c | C COPY 1 | Z I
+            "
+        ),
+        true,
+    );
+}
+
+#[test]
+fn masks_that_are_loaded_hold_for_a_portal_that_is_open_already() {
+    check(
+        POLICY,
+        &format!(
+            "
+            > Q BEGIN
+            >> Q BEGIN
+            << C BEGIN | Z T
+            < C BEGIN | Z T
+            > P - SELECT card FROM payments | B c - | E c | H
+            >> P - SELECT card FROM payments | B c - | E c | H
+            << 1 | 2 | D {CARD} | s
+            < 1 | 2 | D {CARD} | s
+            ! policies mask cards
+            > E c | S
+            >> D P c | E c | S
+            << T card | D {CARD} | C SELECT 1 | Z T
+            < D {STARS} | C SELECT 1 | Z T
+            "
+        ),
+    );
+}
+
+#[test]
+fn v16_rows_under_way_stay_masked_when_their_resource_is_gone() {
+    check(
+        &by_content(),
+        &format!(
+            "
+            > Q SELECT card FROM payments
+            >> Q SELECT card FROM payments
+            << T card | D {CARD}
+            < T card | D {STARS}
+            ! policies forget
+            > Q SELECT 1
+            >> Q holdpoint: operation refused
+            << D {CARD} | C SELECT 2 | Z I | E 42601 syntax error | Z I
+            < D {STARS} | C SELECT 2 | Z I | E 42501 holdpoint: no resource names this destination, so nothing may go there; rule \"no resource\" | Z I
+            "
+        ),
+    );
+}
+
+#[test]
+fn v16_rows_that_nobody_described_are_withheld() {
+    let why = "a reply was withheld because it cannot be masked: rows that were not described";
+    check(
+        &by_content(),
+        &format!(
+            "> Q SELECT 1\n>> Q SELECT 1\n<< D {CARD} | C SELECT 1 | Z I\n>> (end)\n< E 08P01 holdpoint: {why}\n< (end)\n= incident: {why}\n= ended: {why}"
+        ),
+    );
+}
+
+/// The gateway asks for the catalog before the client hears that the backend is ready.
+fn with_catalog(rows: &str, then: &str) {
+    let start = "
+        > startup user=bot database=shop
+        >> startup user=bot database=shop
+        << R | K | Z I
+        >> Q (the catalog lookup)
+        < R | K
+        ";
+    check_from_start(&by_column(), &format!("{start}\n<< T a,b,c,d,e,f,g | {rows} | Z I\n< Z I\n{then}"));
+}
+
+#[test]
+fn p15_a_column_is_masked_by_where_it_comes_from() {
+    with_catalog(
+        "D r,16400,r,public,customers,16402,16401 | D a,16400,1,id,23,,~ | D a,16400,2,email,25,,~ | C SELECT 3",
+        "
+        > Q SELECT id, email AS x FROM customers
+        >> Q SELECT id, email AS x FROM customers
+        << T id@16400.1,x@16400.2 | D 1,ada@example.org | C SELECT 1 | Z I
+        < T id@16400.1,x@16400.2 | D 1,[masked] | C SELECT 1 | Z I
+        ",
+    );
+}
+
+#[test]
+fn a_lookup_that_fails_masks_what_is_not_known_and_ends_nothing() {
+    with_catalog(
+        "E 42501 permission denied",
+        "
+        > Q SELECT id, email FROM customers
+        >> Q SELECT id, email FROM customers
+        << T id@16400.1,email@16400.2 | D 1,ada@example.org | C SELECT 1 | Z I
+        >> Q (the catalog lookup)
+        < T id@16400.1,email@16400.2 | D [masked],[masked] | C SELECT 1
+        << T a,b,c,d,e,f,g | C SELECT 0 | Z I
+        < Z I
+        ",
+    );
+}
