@@ -1,4 +1,6 @@
 //! What was refused, counted: by guarded cgroup and by reason, for `holdpoint status`.
+//!
+//! Where a guarded cgroup is inside another, the programs of both run, and both count.
 
 use aya_ebpf::helpers::bpf_get_current_ancestor_cgroup_id;
 use gateway_ebpf::{Reason, Refusals};

@@ -3,8 +3,9 @@
 //! # Security
 //!
 //! While the gateway is away its port is free. The kernel programs keep guarded processes from binding it, but they do not
-//! see a port that the kernel picks by itself, as `listen` without `bind` makes it do. So the gateway listens outside the
-//! range from which the kernel picks.
+//! see a port that the kernel picks by itself, as `listen` without `bind` makes it do, nor one that was bound before and
+//! waits to be listened on. So the gateway picks one outside the range from which the kernel picks, and one that nobody
+//! has bound.
 
 use std::{
     io,
@@ -14,7 +15,7 @@ use std::{
 use anyhow::{Context as _, Result, bail};
 use tokio::net::TcpListener;
 
-use crate::net::{Namespace, listen};
+use crate::net::{Namespace, is_nobodys, listen};
 
 /// Listens on both loopback addresses; without the second where the machine has no IPv6.
 pub(super) fn open(namespace: &Namespace, port: u16) -> Result<(TcpListener, Option<TcpListener>)> {
@@ -39,7 +40,7 @@ pub(super) fn open(namespace: &Namespace, port: u16) -> Result<(TcpListener, Opt
 
 fn one(namespace: &Namespace, mut address: SocketAddr, automatic: Option<(u16, u16)>) -> Result<TcpListener> {
     if address.port() == 0 {
-        for port in candidates(automatic)? {
+        for port in candidates(automatic)?.into_iter().filter(|port| is_nobodys(namespace, *port)) {
             address.set_port(port);
             match listen(namespace, address) {
                 Err(error) if matches!(error.kind(), io::ErrorKind::AddrInUse | io::ErrorKind::PermissionDenied) => {}
@@ -91,3 +92,29 @@ const BELOW: u16 = 8192;
 const FIRST: u16 = 1024;
 /// Far more than can be taken by chance.
 const TRIES: usize = 64;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_port_is_outside_what_the_kernel_picks_and_nobodys() {
+        for port in candidates(Some((32768, 60999))).expect("there is chance") {
+            assert!((32768 - BELOW..32768).contains(&port), "{port}");
+        }
+        assert!(candidates(Some((1024, 65535))).expect("there is chance").is_empty());
+        // Bound by somebody who would let it be shared, and who does not listen yet.
+        use nix::sys::socket::{
+            AddressFamily, SockFlag, SockType, SockaddrStorage, bind, getsockname, setsockopt, socket,
+        };
+        let made = socket(AddressFamily::Inet, SockType::Stream, SockFlag::empty(), None).expect("a socket");
+        setsockopt(&made, nix::sys::socket::sockopt::ReuseAddr, &true).expect("a socket");
+        let at = std::os::fd::AsRawFd::as_raw_fd(&made);
+        bind(at, &SockaddrStorage::from(SocketAddr::from((Ipv4Addr::LOCALHOST, 0)))).expect("loopback");
+        let bound: SockaddrStorage = getsockname(at).expect("it is bound");
+        let port = bound.as_sockaddr_in().expect("IPv4").port();
+        assert!(!is_nobodys(&Namespace::Own, port));
+        drop(made);
+        assert!(is_nobodys(&Namespace::Own, port));
+    }
+}

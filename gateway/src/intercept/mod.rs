@@ -213,6 +213,11 @@ impl Interceptor {
             let found = links.iter().find(|link| link.cgroup == cgroup && link.program == program.name);
             found.map_or(Ok(()), |link| self.pins.unpin(link))?;
         }
+        // What another version has attached here besides.
+        let known = |link: &&PinnedLink| self.programs.iter().any(|program| program.name == link.program);
+        for link in links.iter().filter(|link| link.cgroup == cgroup && !known(link)) {
+            self.pins.unpin(link)?;
+        }
         let others: Vec<_> = links.iter().map(|link| link.cgroup).filter(|other| *other != cgroup).collect();
         self.counts.lock().expect("no holder panics").keep(&others);
         Ok(())

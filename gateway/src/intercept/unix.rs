@@ -184,10 +184,13 @@ fn closed(nodes: &[Node], mut set: Vec<usize>) -> Vec<usize> {
 /// Every way in which what `pattern` means may be dialled.
 fn readings(pattern: &str) -> Result<Vec<Vec<Node>>, InterceptError> {
     let wrong = || InterceptError::UnixPattern { pattern: pattern.to_owned() };
-    if pattern.starts_with('@') && pattern.len() > 1 {
+    if pattern.is_empty() || pattern == "@" {
+        return Err(wrong());
+    }
+    if pattern.starts_with('@') {
         return Ok(vec![nodes(pattern)]);
     }
-    if !pattern.contains('/') && !pattern.is_empty() {
+    if !pattern.contains('/') {
         return Ok(vec![below("", pattern)]);
     }
     let (directory, name) = pattern.strip_prefix('/').and_then(|_| pattern.rsplit_once('/')).ok_or_else(wrong)?;
