@@ -155,6 +155,9 @@ struct Progress {
     began: Instant,
     said: std::cell::Cell<(u64, u64)>,
     last: std::cell::RefCell<String>,
+    /// Messages at the last beat: where none came since, what was begun before is still going on.
+    at_last_beat: std::cell::Cell<u64>,
+    rocksdb: std::cell::Cell<bool>,
 }
 
 impl Progress {
@@ -167,12 +170,21 @@ impl Progress {
         if bar.is_hidden() {
             println!("  {what} …");
         }
-        Self { bar, what: what.to_owned(), began: Instant::now(), said: Default::default(), last: Default::default() }
+        Self {
+            bar,
+            what: what.to_owned(),
+            began: Instant::now(),
+            said: Default::default(),
+            last: Default::default(),
+            at_last_beat: Default::default(),
+            rocksdb: Default::default(),
+        }
     }
 
     fn say(&self, message: &str) {
         let (minute, count) = self.said.get();
         self.said.set((minute, count + 1));
+        self.rocksdb.set(self.rocksdb.get() || message.starts_with("RocksDB"));
         *self.last.borrow_mut() = format!("{message} ({})", count + 1);
         self.bar.set_message(self.last.borrow().clone());
     }
@@ -182,7 +194,10 @@ impl Progress {
         let (said, count) = self.said.get();
         if minute > said {
             self.said.set((minute, count));
-            if self.bar.is_hidden() {
+            let quiet = self.at_last_beat.replace(count) == count;
+            if self.bar.is_hidden() && quiet && self.rocksdb.get() {
+                println!("  {} … {minute} min, RocksDB (C++) is still compiling", self.what);
+            } else if self.bar.is_hidden() {
                 println!("  {} … {minute} min, {}", self.what, self.last.borrow());
             }
         }
