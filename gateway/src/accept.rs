@@ -4,7 +4,11 @@
 //! A socket that the kernel programs know nothing of is closed: somebody dialled the gateway's port by hand, and what
 //! it wants and who it is cannot be known.
 
-use std::{sync::Arc, time::Duration};
+use std::{
+    collections::{HashMap, hash_map::Entry},
+    sync::{Arc, Mutex, PoisonError},
+    time::Duration,
+};
 
 use tokio::net::{TcpListener, TcpStream};
 
@@ -16,7 +20,7 @@ use crate::{
     operation::{ProtocolName, SessionId},
     protocol::Protocol,
     resources::Destinations,
-    workload::{Processes, Workloads},
+    workload::{CgroupId, Processes, Workloads},
 };
 
 /// Everything that accepting needs. A cheap handle.
@@ -38,8 +42,41 @@ pub struct Acceptor {
     pub namespace: Namespace,
     /// How often a waiting client is told that it still waits.
     pub remind: Duration,
+    /// How many connections each workload has.
+    pub crowd: Crowd,
     /// Hears that the gateway stops.
     pub drain: Drain,
+}
+
+/// Cgroup → open connections, so that one workload cannot take the descriptors of all.
+#[derive(Debug, Clone, Default)]
+pub struct Crowd(Arc<Mutex<HashMap<CgroupId, usize>>>);
+
+/// One connection's place in the crowd, given back when it ends.
+struct Place(Crowd, CgroupId);
+
+impl Crowd {
+    fn enter(&self, cgroup: CgroupId) -> Option<Place> {
+        let mut open = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let count = open.entry(cgroup).or_default();
+        if *count >= PER_WORKLOAD {
+            return None;
+        }
+        *count += 1;
+        Some(Place(self.clone(), cgroup))
+    }
+}
+
+impl Drop for Place {
+    fn drop(&mut self) {
+        let mut open = self.0.0.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Entry::Occupied(mut count) = open.entry(self.1) {
+            *count.get_mut() -= 1;
+            if *count.get() == 0 {
+                count.remove();
+            }
+        }
+    }
 }
 
 impl Acceptor {
@@ -74,6 +111,10 @@ impl Acceptor {
     }
 
     async fn serve(self, stream: TcpStream, client: ClientAddr, intercepted: Intercepted) {
+        let Some(_place) = self.crowd.enter(intercepted.caller.cgroup) else {
+            let cgroup = intercepted.caller.cgroup.0;
+            return tracing::warn!(cgroup, PER_WORKLOAD, "closed a connection: its workload has too many open");
+        };
         let destination = OriginalDst(intercepted.dialled);
         let resource = self.destinations.resource(destination);
         let protocol =
@@ -110,5 +151,23 @@ impl Acceptor {
 /// What a connection speaks when no resource says.
 const UNRECOGNISED: ProtocolName = ProtocolName::from_static("unrecognised");
 
+/// Connections that one workload may have open. Each takes two descriptors once it moves, of the 20,000 that are usual.
+const PER_WORKLOAD: usize = 4096;
+
 /// How long accepting pauses when it fails.
 const PAUSE: Duration = Duration::from_millis(50);
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_crowded_workload_leaves_room_for_others_and_gets_its_own_back() {
+        let crowd = Crowd::default();
+        let mut places: Vec<_> = (0..PER_WORKLOAD).map_while(|_| crowd.enter(CgroupId(1))).collect();
+        assert_eq!(places.len(), PER_WORKLOAD);
+        assert!(crowd.enter(CgroupId(1)).is_none() && crowd.enter(CgroupId(2)).is_some());
+        places.pop();
+        assert!(crowd.enter(CgroupId(1)).is_some());
+    }
+}

@@ -9,13 +9,17 @@ use anyhow::{Context as _, Result};
 use tokio::{net::TcpListener, signal::unix::SignalKind};
 
 use crate::{
-    accept::Acceptor,
+    accept::{Acceptor, Crowd},
     admin::{self, Admin},
     config::Config,
     drain,
     gate::Services,
     hold::{Desk, Directory},
-    intercept::{Interceptor, Options},
+    intercept::{
+        Interceptor, Options,
+        deny::{Maker, TableName},
+    },
+    namespaces::Namespaces,
     net::Namespace,
     policy::{Inspector, Objection, Policies, Resource},
     protocol,
@@ -34,12 +38,23 @@ mod listeners;
 /// # Errors
 /// What is missing or wrong, with what to do about it.
 pub fn run(config: Config) -> Result<()> {
+    take_every_descriptor();
     let runtime =
         tokio::runtime::Builder::new_multi_thread().enable_all().build().context("cannot start the runtime")?;
     let done = runtime.block_on(serve(config));
     // What is still running has had its time; nothing here may keep the process alive.
     runtime.shutdown_timeout(Duration::from_millis(200));
     done
+}
+
+/// As many open files as this process may have. Fewer are no reason not to start.
+fn take_every_descriptor() {
+    use nix::sys::resource::{Resource, getrlimit, setrlimit};
+    let raised =
+        getrlimit(Resource::RLIMIT_NOFILE).and_then(|(_, most)| setrlimit(Resource::RLIMIT_NOFILE, most, most));
+    if let Err(error) = raised {
+        tracing::warn!(%error, "the limit on open files stays as it is");
+    }
 }
 
 async fn serve(config: Config) -> Result<()> {
@@ -81,22 +96,33 @@ async fn serve(config: Config) -> Result<()> {
         salt: salt(&config)?,
         durability: config.durability,
     };
+    let workloads = Workloads::new(hierarchy.clone(), &guard);
     let acceptor = Acceptor {
         interceptor: interceptor.clone(),
-        workloads: Workloads::new(hierarchy, &guard),
+        workloads: workloads.clone(),
         processes: Processes::default(),
         destinations: destinations.clone(),
         services,
         protocols: Arc::new(protocol::all()),
         namespace,
         remind: config.remind,
+        crowd: Crowd::default(),
         drain,
     };
-    let connections = Connections::start(acceptor, [Some(v4), v6]);
+    let connections = Connections::start(acceptor.clone(), [Some(v4), v6]);
+    let maker =
+        Maker::own(&hierarchy).inspect_err(|error| tracing::warn!(%error, "no default deny in network namespaces"));
+    let ports = [options.port_v4, options.port_v6];
+    let namespaces =
+        Namespaces::start(acceptor, guard.clone(), ports, TableName::of(&config.bpffs), maker, resolved.rules)
+            .context("cannot look after network namespaces")?;
+    let namespaces = Arc::new(namespaces);
     let admin = Admin {
         desk: desk.clone(),
         directory: Directory::with_groups(config.groups.clone()),
         interceptor: interceptor.clone(),
+        namespaces: namespaces.clone(),
+        workloads,
         recorder: recorder.clone(),
         policies: policies.clone(),
         node,
@@ -105,6 +131,7 @@ async fn serve(config: Config) -> Result<()> {
     start_desk(desk.clone(), admin, socket)?;
     let follow = Follow {
         interceptor,
+        namespaces: namespaces.clone(),
         destinations,
         policies: policies.clone(),
         recorder: recorder.clone(),
@@ -118,6 +145,7 @@ async fn serve(config: Config) -> Result<()> {
     stop_signal().await?;
     tracing::info!("stopping");
     desk.stop();
+    namespaces.stop();
     stop.stop();
     connections.finish(config.drain).await;
     note(&recorder, Body::Stopped)?;
@@ -159,6 +187,7 @@ impl Connections {
 /// Keeps the kernel's rules in step with the policies and with what their hosts resolve to.
 struct Follow {
     interceptor: Arc<Interceptor>,
+    namespaces: Arc<Namespaces>,
     destinations: Arc<Destinations>,
     policies: Arc<Policies>,
     recorder: Recorder,
@@ -201,6 +230,7 @@ impl Follow {
         if let Err(error) = self.interceptor.replace_rules(&resolved.rules) {
             tracing::error!(%error, "cannot put new rules in force; the old ones stay");
         }
+        self.namespaces.replace_rules(resolved.rules.clone());
     }
 }
 

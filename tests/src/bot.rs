@@ -2,18 +2,25 @@
 
 use nix::{sys::signal::Signal, unistd::Pid};
 
-use crate::{Lab, Outcome, Raw, Running, child, lab::COMMAND_LIMIT, python};
+use crate::{Lab, Net, Outcome, Raw, Running, child, lab::COMMAND_LIMIT, python};
 
 /// A named bot in a lab. Everything it runs goes through `holdpoint exec`, as user `nobody`.
 #[derive(Debug)]
 pub struct Bot<'lab> {
     lab: &'lab Lab,
     name: String,
+    net: Option<&'lab Net>,
 }
 
 impl<'lab> Bot<'lab> {
     pub(crate) fn new(lab: &'lab Lab, name: &str) -> Self {
-        Self { lab, name: name.to_owned() }
+        Self { lab, name: name.to_owned(), net: None }
+    }
+
+    /// The bot inside `net`.
+    #[must_use]
+    pub fn inside(self, net: &'lab Net) -> Self {
+        Self { net: Some(net), ..self }
     }
 
     /// Starts `argv` guarded.
@@ -23,6 +30,9 @@ impl<'lab> Bot<'lab> {
         let guarded = [holdpoint.as_str(), "exec", "--as", &self.name, "--config", &config, "--"];
         let nobody = ["setpriv", "--reuid=nobody", "--regid=nogroup", "--clear-groups", "--"];
         let mut command = self.lab.command(&[&guarded[..], &nobody, argv].concat());
+        if let Some(net) = self.net {
+            net.enter(&mut command);
+        }
         // A bot knows nothing of Holdpoint.
         command.env_remove("HOLDPOINT_SOCKET").env_remove("HOLDPOINT_STATE").env("HOME", "/nonexistent");
         Running::start(&mut command)

@@ -27,6 +27,8 @@ impl Gateway {
         let config = lab.config().display().to_string();
         let mut command = lab.command(&[&lab.tool("holdpoint"), "run", "--config", &config]);
         command.env("HOLDPOINT_LOG", std::env::var("HOLDPOINT_LOG").unwrap_or_else(|_| "info".to_owned()));
+        // In a cgroup of its own, as a unit or a container is: by it nftables knows the gateway's sockets.
+        lab.enter_cgroup("gateway", &mut command);
         Running::start(&mut command)
     }
 

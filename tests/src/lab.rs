@@ -4,6 +4,7 @@ use std::{
     collections::BTreeMap,
     env, fs,
     os::unix::fs::PermissionsExt,
+    os::unix::process::CommandExt,
     path::{Path, PathBuf},
     process::Command,
     sync::{
@@ -158,6 +159,17 @@ impl Lab {
             .current_dir("/");
         self.space.enter(&mut command);
         command
+    }
+
+    /// Makes `command` run in the cgroup `name` beside the guarded one.
+    pub fn enter_cgroup(&self, name: &str, command: &mut Command) {
+        let directory = self.cgroup.path().join(name);
+        fs::create_dir_all(&directory).expect("the cgroup above is ours");
+        let processes = directory.join("cgroup.procs");
+        // SAFETY: between fork and exec one file is opened and written; nothing is shared with other threads.
+        unsafe {
+            command.pre_exec(move || fs::write(&processes, "0"));
+        }
     }
 
     /// What the record holds now.

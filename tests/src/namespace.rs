@@ -1,4 +1,4 @@
-//! A mount namespace that lives as long as its lab, longer than any gateway in it.
+//! Namespaces of a lab's own: the mounts that live as long as the lab, and network namespaces for its workloads.
 //!
 //! Pinned programs must survive a killed gateway, so the bpffs cannot be in a namespace of the gateway's own. A small
 //! process holds the namespace; it dies with the test's thread, and then the kernel takes mounts and pins away.
@@ -73,5 +73,61 @@ impl MountSpace {
 impl Drop for MountSpace {
     fn drop(&mut self) {
         self.close();
+    }
+}
+
+/// A network namespace of its own with nothing but a loopback, held by a small process.
+#[derive(Debug)]
+pub struct Net {
+    holder: Child,
+    file: Arc<File>,
+}
+
+impl Net {
+    /// A new one.
+    ///
+    /// # Panics
+    /// Without root or network namespaces.
+    pub fn make() -> Self {
+        let mut command = Command::new("/bin/sleep");
+        command.arg("infinity").stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null());
+        // SAFETY: between fork and exec only system calls are made.
+        unsafe {
+            command.pre_exec(|| {
+                set_pdeathsig(Signal::SIGKILL)?;
+                unshare(CloneFlags::CLONE_NEWNET)?;
+                Ok(())
+            });
+        }
+        let holder = command.spawn().expect("the kernel has network namespaces (CONFIG_NET_NS)");
+        let path = format!("/proc/{}/ns/net", holder.id());
+        let file = File::open(&path).expect("the holder lives");
+        let up = Command::new("nsenter").args([&format!("--net={path}"), "ip", "link", "set", "lo", "up"]).status();
+        assert!(up.expect("nsenter and ip are installed").success(), "the loopback does not come up");
+        Self { holder, file: Arc::new(file) }
+    }
+
+    /// Where it can be opened.
+    pub fn path(&self) -> PathBuf {
+        format!("/proc/{}/ns/net", self.holder.id()).into()
+    }
+
+    /// Makes `command` run inside.
+    pub fn enter(&self, command: &mut Command) {
+        let file = Arc::clone(&self.file);
+        // SAFETY: between fork and exec only one system call is made.
+        unsafe {
+            command.pre_exec(move || {
+                setns(&*file, CloneFlags::CLONE_NEWNET)?;
+                Ok(())
+            });
+        }
+    }
+}
+
+impl Drop for Net {
+    fn drop(&mut self) {
+        let _gone = self.holder.kill();
+        let _reaped = self.holder.wait();
     }
 }

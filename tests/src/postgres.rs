@@ -11,7 +11,7 @@ use std::{
 
 use nix::{sys::signal::Signal, unistd::Pid};
 
-use crate::{Lab, eventually, python};
+use crate::{Lab, Net, eventually, python};
 
 /// How a role of the shop database must prove who it is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -78,13 +78,25 @@ impl Postgres {
     /// # Panics
     /// When PostgreSQL is not installed or does not start; the message says why.
     pub fn start(lab: &Lab) -> Self {
+        Self::start_at(lab, None)
+    }
+
+    /// The same, listening inside `net`.
+    ///
+    /// # Panics
+    /// As [`Postgres::start`].
+    pub fn start_inside(lab: &Lab, net: &Net) -> Self {
+        Self::start_at(lab, Some(net))
+    }
+
+    fn start_at(lab: &Lab, net: Option<&Net>) -> Self {
         let template = template();
         let dir = lab.path("pg");
         python::must_run(&["cp", "-a", &template.display().to_string(), &dir.display().to_string()]);
         for _ in 0..3 {
             let port = free_port();
             // Between finding the port and taking it somebody else may have taken it; then the next one will do.
-            if let Some(child) = launch(&dir, port) {
+            if let Some(child) = launch(&dir, port, net) {
                 return Self { child, port, dir };
             }
         }
@@ -232,7 +244,7 @@ fn programs() -> PathBuf {
     versions.pop().expect("PostgreSQL's server is not installed; run: cargo xtask setup")
 }
 
-fn server(dir: &Path, port: u16, log: File) -> Child {
+fn server(dir: &Path, port: u16, net: Option<&Net>, log: File) -> Child {
     let program = programs().join("postgres");
     let mut command = Command::new("setpriv");
     command.args(["--reuid=postgres", "--regid=postgres", "--init-groups", "--pdeathsig=SIGQUIT", "--"]);
@@ -243,13 +255,16 @@ fn server(dir: &Path, port: u16, log: File) -> Child {
         command.args(["-c", setting]);
     }
     let errors = log.try_clone().expect("a file can be opened twice");
+    if let Some(net) = net {
+        net.enter(&mut command);
+    }
     command.env("TZ", "UTC").current_dir("/").stdin(Stdio::null()).stdout(log).stderr(errors);
     command.spawn().expect("setpriv (util-linux) is installed")
 }
 
-fn launch(dir: &Path, port: u16) -> Option<Child> {
+fn launch(dir: &Path, port: u16, net: Option<&Net>) -> Option<Child> {
     let log = File::create(dir.join(LOG)).expect("the data directory is the lab's");
-    let mut child = server(dir, port, log);
+    let mut child = server(dir, port, net, log);
     let ready = eventually("PostgreSQL starts or gives up", Duration::from_secs(30), || {
         let gave_up = child.try_wait().expect("the child is ours").is_some();
         let said = fs::read_to_string(dir.join(LOG)).unwrap_or_default();
@@ -296,7 +311,7 @@ fn make_template(template: &Path) {
     ];
     python::must_run(&[&as_postgres[..], &init].concat());
     fs::write(dir.join("pg_hba.conf"), HBA).expect("initdb made the directory");
-    let child = launch(&dir, free_port()).expect("a fresh PostgreSQL starts");
+    let child = launch(&dir, free_port(), None).expect("a fresh PostgreSQL starts");
     let port = fs::read_to_string(dir.join("postmaster.pid")).expect("it runs");
     let port = port.lines().nth(3).expect("the fourth line is the port").parse().expect("a port");
     let mut pg = Postgres { child, port, dir: dir.clone() };

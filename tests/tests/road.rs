@@ -51,6 +51,21 @@ fn allowed_select_is_masked_and_recorded() {
 }
 
 #[test]
+fn a_guarded_process_decides_nothing_whatever_user_it_is() {
+    let (lab, pg) = Lab::with_shop("self-made", &schema_held());
+    let psql = lab.bot("ci").start_psql(&pg.url(), "DROP TABLE orders");
+    let request = lab.held();
+    let (holdpoint, config) = (lab.tool("holdpoint"), lab.config().display().to_string());
+    let guarded = [holdpoint.as_str(), "exec", "--as", "ci", "--config", &config, "--"];
+    let approve = [holdpoint.as_str(), "approvals", "approve", &request.id];
+    // Root, whom the rule names: but from inside.
+    lab.run(&[&guarded[..], &approve].concat()).failed().says(&["outside guarded workloads"]);
+    assert!(exists(&pg, "orders"));
+    lab.approve(&request).ok();
+    psql.finish(Duration::from_secs(10)).ok();
+}
+
+#[test]
 fn held_statement_waits_says_so_and_runs_after_approval() {
     let (lab, pg) = Lab::with_shop("approve", &schema_held());
     let bot = lab.bot("ci");

@@ -25,10 +25,15 @@ struct Need {
     testing: bool,
 }
 
-const NEEDS: [Need; 5] = [
+const NEEDS: [Need; 6] = [
     Need {
         packages: &["build-essential", "pkg-config", "clang", "libclang-dev", "ca-certificates"],
         reason: "RocksDB and PostgreSQL's parser are C and C++, and their bindings are made with libclang",
+        testing: false,
+    },
+    Need {
+        packages: &["libnftnl-dev", "libmnl-dev"],
+        reason: "the default deny in workloads' network namespaces is nftables, over its C libraries",
         testing: false,
     },
     Need {

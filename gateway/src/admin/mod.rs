@@ -4,6 +4,8 @@
 //! The person is the socket's peer as the kernel names it; nothing that the client says counts. This module can
 //! approve and inspect; it holds nothing with which it could forward a byte.
 
+mod limits;
+
 use std::{path::Path, sync::Arc, time::Duration};
 
 use axum::{
@@ -20,9 +22,12 @@ use tokio::net::{UnixListener, unix::UCred};
 use crate::{
     hold::{DecideError, Decided, Desk, Directory, Person, View},
     intercept::Interceptor,
+    namespaces::{Namespaces, Standing},
     policy::Policies,
     record::Recorder,
+    workload::Workloads,
 };
+use limits::Limited;
 
 /// What the API looks at.
 pub struct Admin {
@@ -32,6 +37,10 @@ pub struct Admin {
     pub directory: Directory,
     /// The kernel's side.
     pub interceptor: Arc<Interceptor>,
+    /// The workloads' network namespaces.
+    pub namespaces: Arc<Namespaces>,
+    /// Who is guarded.
+    pub workloads: Workloads,
     /// The record.
     pub recorder: Recorder,
     /// The policies in force.
@@ -52,11 +61,12 @@ pub async fn serve(admin: Admin, listener: UnixListener) -> std::io::Result<()> 
         .route("/readyz", get(health))
         .route("/healthz", get(health))
         .route("/api/v1/status", get(status))
+        .route("/api/v1/namespaces", post(prepare))
         .route("/api/v1/approvals", get(approvals))
         .route("/api/v1/approvals/{request}", get(approval))
         .route("/api/v1/approvals/{request}/decision", post(decision))
         .with_state(Arc::new(admin));
-    axum::serve(listener, routes.into_make_service_with_connect_info::<Peer>()).await
+    axum::serve(Limited::new(listener), routes.into_make_service_with_connect_info::<Peer>()).await
 }
 
 /// Makes the socket, in place of one that a dead gateway left. Everybody may connect; who they are is the kernel's to say.
@@ -104,9 +114,9 @@ pub enum SocketError {
 #[derive(Debug, Clone)]
 struct Peer(Option<UCred>);
 
-impl Connected<IncomingStream<'_, UnixListener>> for Peer {
-    fn connect_info(stream: IncomingStream<'_, UnixListener>) -> Self {
-        Self(stream.io().peer_cred().ok())
+impl Connected<IncomingStream<'_, Limited>> for Peer {
+    fn connect_info(stream: IncomingStream<'_, Limited>) -> Self {
+        Self(stream.io().peer())
     }
 }
 
@@ -149,6 +159,18 @@ fn person(admin: &Admin, peer: &Peer) -> Result<Person, Response> {
         Problem::response(StatusCode::UNAUTHORIZED, "unknown peer", "the kernel does not say who you are")
     })?;
     Ok(admin.directory.person(credentials.uid()))
+}
+
+/// A guarded process decides nothing, whatever user it runs as: a bot that can change its user would approve itself.
+fn refuse_the_guarded(admin: &Admin, peer: &Peer) -> Result<(), Response> {
+    let pid = peer.0.and_then(|peer| peer.pid());
+    let outside = pid.is_some_and(|pid| admin.workloads.guards_process(pid).is_ok_and(|guarded| !guarded));
+    if outside {
+        return Ok(());
+    }
+    let detail =
+        "decisions are made outside guarded workloads, and the process that asks must live until it has its answer";
+    Err(Problem::response(StatusCode::FORBIDDEN, "not allowed", detail))
 }
 
 /// People see the requests that they may decide on; the superuser, who can read the record, sees all.
@@ -219,6 +241,7 @@ async fn decision(
     Json(decision): Json<Decision>,
 ) -> Result<Json<Decided>, Response> {
     let person = person(&admin, &peer)?;
+    refuse_the_guarded(&admin, &peer)?;
     let Decision { approve, reason, digest } = decision;
     let decided = admin.desk.decide(&request, &person, approve, reason, digest.as_deref());
     decided.map(Json).map_err(IntoResponse::into_response)
@@ -238,6 +261,7 @@ struct Status {
     unix_sockets: Result<(), String>,
     /// Kinds of sockets that no hook sees.
     unseen: [&'static str; 2],
+    namespaces: Vec<Standing>,
     rules_generation: u32,
     policy_generation: u64,
     open_requests: usize,
@@ -251,15 +275,18 @@ impl Status {
         let whole = kernel
             .as_ref()
             .is_ok_and(|guards| !guards.is_empty() && guards.iter().all(crate::intercept::Guard::is_whole));
+        let namespaces = admin.namespaces.standing();
+        let nobody_goes_round = namespaces.iter().all(Standing::is_whole);
         Self {
             node: admin.node.clone(),
             version: env!("CARGO_PKG_VERSION"),
-            healthy: whole && record.is_ok(),
+            healthy: whole && nobody_goes_round && record.is_ok(),
             guard: admin.guard.clone(),
             kernel,
             refused: admin.interceptor.refused_somewhere(),
             unix_sockets: admin.interceptor.unix_guarded().map_err(str::to_owned),
             unseen: crate::intercept::UNSEEN,
+            namespaces,
             rules_generation: admin.interceptor.generation(),
             policy_generation: admin.policies.generation(),
             open_requests: admin.desk.list().len(),
@@ -270,6 +297,33 @@ impl Status {
 
 async fn status(State(admin): State<Arc<Admin>>) -> Json<Status> {
     Json(Status::of(&admin))
+}
+
+/// How the namespace stands; nothing where it is the gateway's own.
+#[derive(Debug, Serialize)]
+struct Prepared {
+    namespace: Option<Standing>,
+}
+
+/// Guards the network namespace of the process that asks, which is about to run a guarded one there.
+async fn prepare(
+    State(admin): State<Arc<Admin>>,
+    ConnectInfo(peer): ConnectInfo<Peer>,
+) -> Result<Json<Prepared>, Response> {
+    let person = person(&admin, &peer)?;
+    let pid = peer.0.and_then(|peer| peer.pid()).and_then(|pid| u32::try_from(pid).ok());
+    let (0, Some(pid)) = (person.uid, pid) else {
+        return Err(Problem::response(StatusCode::FORBIDDEN, "not allowed", "only root runs guarded commands"));
+    };
+    // A transaction of nftables waits: not on the thread that people need.
+    let prepared = tokio::task::spawn_blocking(move || admin.namespaces.prepare(pid)).await;
+    let failed =
+        |why: &dyn std::fmt::Display| Problem::response(StatusCode::CONFLICT, "cannot guard it", why.to_string());
+    match prepared {
+        Ok(Ok(namespace)) => Ok(Json(Prepared { namespace })),
+        Ok(Err(error)) => Err(failed(&error)),
+        Err(error) => Err(failed(&error)),
+    }
 }
 
 async fn health(State(admin): State<Arc<Admin>>) -> Response {

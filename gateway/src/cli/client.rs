@@ -24,6 +24,11 @@ pub(super) struct Socket {
 }
 
 impl Socket {
+    /// The one at `socket`.
+    pub(super) fn at(socket: PathBuf) -> Self {
+        Self { socket }
+    }
+
     /// Asks, and reads the answer.
     ///
     /// # Errors

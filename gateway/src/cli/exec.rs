@@ -2,7 +2,10 @@
 
 use std::{ffi::OsString, path::PathBuf, process::ExitCode};
 
-use super::Settings;
+use hyper::Method;
+use serde_json::Value;
+
+use super::{Settings, client::Socket};
 use crate::{
     intercept,
     workload::{Hierarchy, exec},
@@ -48,6 +51,9 @@ pub fn run(args: &Args) -> anyhow::Result<ExitCode> {
             guard.display()
         );
     }
+    // So that the command's first connection finds the gateway in its network namespace. Without a running gateway it
+    // is refused there, as everywhere.
+    let _ = Socket::at(config.socket()).ask::<Value>(&Method::POST, "/api/v1/namespaces", None);
     let (command, arguments) = args.command.split_first().expect("the parser requires one");
     let named =
         || PathBuf::from(command).file_name().map_or_else(|| "exec".into(), |name| name.to_string_lossy().into_owned());

@@ -54,6 +54,15 @@ fn lines(status: &Value) -> String {
     if let Some(reason) = status["unix_sockets"]["Err"].as_str() {
         lines.push(format!("not guarded: UNIX sockets: {reason}"));
     }
+    for namespace in list(&status["namespaces"]) {
+        let of = |part: &str| namespace[part].as_str();
+        let state = match (of("deaf"), of("open")) {
+            (None, None) => "served, and denied what goes round".to_owned(),
+            (Some(reason), _) => format!("NOT SERVED: {reason}"),
+            (None, Some(reason)) => format!("OPEN to sockets that the hooks do not see: {reason}"),
+        };
+        lines.push(format!("network namespace {}: {state}", words_of(&namespace["id"])));
+    }
     let unseen: Vec<_> = list(&status["unseen"]).iter().map(text).collect();
     lines.push(format!("not seen by any hook: {}: take CAP_NET_RAW from guarded workloads", unseen.join(", ")));
     lines.join("\n") + "\n"
@@ -83,6 +92,11 @@ fn list(value: &Value) -> &[Value] {
     value.as_array().map_or(&[], Vec::as_slice)
 }
 
+/// A text without its quotes, or any other value as it is.
+fn words_of(value: &Value) -> String {
+    value.as_str().map_or_else(|| value.to_string(), str::to_owned)
+}
+
 fn text(value: &Value) -> &str {
     value.as_str().unwrap_or("?")
 }
@@ -108,6 +122,7 @@ mod tests {
             ] },
             "refused": { "unanswered": 20 },
             "unix_sockets": { "Err": "Linux 6.7 or newer is needed" },
+            "namespaces": [{ "id": 4026532, "deaf": null, "open": "nftables is missing" }],
             "unseen": ["AF_PACKET", "AF_VSOCK"],
         });
         assert_eq!(
@@ -121,6 +136,7 @@ mod tests {
              guarded: /ci: LACKS bind4, bind6\n\
              refused in guarded cgroups: 20 intercepted connections that no gateway answered\n\
              not guarded: UNIX sockets: Linux 6.7 or newer is needed\n\
+             network namespace 4026532: OPEN to sockets that the hooks do not see: nftables is missing\n\
              not seen by any hook: AF_PACKET, AF_VSOCK: take CAP_NET_RAW from guarded workloads\n"
         );
     }

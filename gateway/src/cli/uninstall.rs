@@ -46,6 +46,9 @@ fn report(removed: &Uninstalled, config: &Config) -> String {
         let _ =
             writeln!(out, "no longer guarded: {path} (cgroup {}); its connections are direct from now on", cgroup.0);
     }
+    if removed.namespaces > 0 {
+        let _ = writeln!(out, "removed the deny from {} network namespaces", removed.namespaces);
+    }
     let _ = writeln!(out, "removed the programs and maps in {}", shown(&config.bpffs));
     let _ = writeln!(out, "the record stays in {}", shown(&config.record()));
     out
@@ -60,12 +63,14 @@ mod tests {
     fn says_what_it_removed_and_what_stays() {
         let removed = Uninstalled {
             guards: vec![(CgroupId(7), Some("/holdpoint".to_owned())), (CgroupId(9), None)],
+            namespaces: 2,
             was_there: true,
         };
         assert_eq!(
             report(&removed, &Config::default()),
             "no longer guarded: /holdpoint (cgroup 7); its connections are direct from now on\n\
              no longer guarded: a cgroup that is gone (cgroup 9); its connections are direct from now on\n\
+             removed the deny from 2 network namespaces\n\
              removed the programs and maps in /sys/fs/bpf/holdpoint\n\
              the record stays in /var/lib/holdpoint/record\n"
         );

@@ -25,11 +25,15 @@ use aya::{
 use gateway_ebpf::{Facts, Listener, Tuple, maps, settings};
 use nix::libc;
 
-use crate::workload::{CgroupId, Hierarchy};
+use crate::{
+    net,
+    workload::{CgroupId, Hierarchy},
+};
 
 mod arrival;
 mod bpf;
 mod btf;
+pub mod deny;
 mod error;
 mod kernel_log;
 mod pins;
@@ -48,7 +52,11 @@ pub use refusals::Refused;
 pub use rules::{Action, Network, NoNetwork, Rule};
 pub use status::{Cost, Guard, ProgramState};
 
+use deny::TableName;
 use pins::{PinnedLink, Pins};
+
+/// Where programs and maps are pinned unless told otherwise.
+pub const DEFAULT_BPFFS: &str = "/sys/fs/bpf/holdpoint";
 
 /// How to intercept.
 #[derive(Debug, Clone)]
@@ -70,7 +78,7 @@ impl Options {
     /// The usual place and size, for listeners on these ports.
     pub fn new(port_v4: u16, port_v6: u16) -> Self {
         Self {
-            bpffs: "/sys/fs/bpf/holdpoint".into(),
+            bpffs: DEFAULT_BPFFS.into(),
             port_v4,
             port_v6,
             connections: gateway_ebpf::DEFAULT_CONNECTIONS,
@@ -386,6 +394,8 @@ impl Interceptor {
 pub struct Uninstalled {
     /// The cgroups that were guarded, with their paths where they are still there.
     pub guards: Vec<(CgroupId, Option<String>)>,
+    /// From how many network namespaces the deny was taken.
+    pub namespaces: usize,
     /// Whether there were programs and maps at all.
     pub was_there: bool,
 }
@@ -404,8 +414,19 @@ pub fn uninstall(bpffs: &Path) -> Result<Uninstalled, InterceptError> {
     let mut cgroups: Vec<CgroupId> = locked.links()?.iter().map(|link| link.cgroup).collect();
     cgroups.dedup();
     pins::remove_all(bpffs)?;
+    let name = TableName::of(bpffs);
+    let namespaces = net::namespace::all().map_err(InterceptError::io("list the processes in", Path::new("/proc")))?;
+    let mut denied = 0;
+    for namespace in namespaces.values() {
+        match deny::remove(namespace, &name) {
+            Ok(was_there) => denied += usize::from(was_there),
+            // A kernel without nftables has no table to remove.
+            Err(error) => tracing::warn!(%error, "cannot look for a deny in a network namespace"),
+        }
+    }
     let path = |cgroup| hierarchy.as_ref().and_then(|hierarchy| hierarchy.path(cgroup));
-    Ok(Uninstalled { guards: cgroups.into_iter().map(|cgroup| (cgroup, path(cgroup))).collect(), was_there: true })
+    let guards = cgroups.into_iter().map(|cgroup| (cgroup, path(cgroup))).collect();
+    Ok(Uninstalled { guards, namespaces: denied, was_there: true })
 }
 
 /// Whether `directory`, a cgroup, is guarded right now, itself or by one above it, with or without a running gateway.

@@ -57,6 +57,18 @@ impl Network {
     }
 }
 
+impl Network {
+    /// Its address, whose bits behind the prefix count for nothing.
+    pub fn addr(&self) -> IpAddr {
+        self.addr
+    }
+
+    /// How many bits count.
+    pub fn prefix(&self) -> u8 {
+        self.prefix
+    }
+}
+
 impl From<IpAddr> for Network {
     fn from(addr: IpAddr) -> Self {
         let addr = addr.to_canonical();

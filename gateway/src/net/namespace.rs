@@ -4,15 +4,20 @@
 //! and ends; the socket stays in the namespace in which it was made, whoever uses it.
 
 use std::{
+    collections::BTreeMap,
     io,
     net::{SocketAddr, TcpListener},
-    os::fd::OwnedFd,
+    os::{
+        fd::{AsFd, OwnedFd},
+        unix::fs::MetadataExt,
+    },
     path::Path,
     sync::Arc,
     time::Duration,
 };
 
 use nix::sched::{CloneFlags, setns};
+use serde::Serialize;
 use tokio::net::{TcpSocket, TcpStream};
 
 use super::OriginalDst;
@@ -27,6 +32,21 @@ pub enum Namespace {
     Other(Arc<OwnedFd>),
 }
 
+/// A network namespace's number, its own until the namespace is gone.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize)]
+#[serde(transparent)]
+pub struct NamespaceId(pub u64);
+
+impl NamespaceId {
+    /// The one that a process is in.
+    ///
+    /// # Errors
+    /// The process is gone.
+    pub fn of(pid: u32) -> io::Result<Self> {
+        std::fs::metadata(format!("/proc/{pid}/ns/net")).map(|found| Self(found.ino()))
+    }
+}
+
 impl Namespace {
     /// The namespace at `path` (`/proc/PID/ns/net`).
     ///
@@ -36,8 +56,20 @@ impl Namespace {
         Ok(Self::Other(Arc::new(std::fs::File::open(path)?.into())))
     }
 
+    /// The namespace's number, by which people know it (`lsns -t net`).
+    ///
+    /// # Errors
+    /// It cannot be asked.
+    pub fn id(&self) -> io::Result<NamespaceId> {
+        let found = match self {
+            Self::Own => std::fs::metadata("/proc/self/ns/net")?.ino(),
+            Self::Other(open) => nix::sys::stat::fstat(open.as_fd())?.st_ino,
+        };
+        Ok(NamespaceId(found))
+    }
+
     /// Runs `make` inside.
-    fn within<T: Send>(&self, make: impl FnOnce() -> io::Result<T> + Send) -> io::Result<T> {
+    pub(crate) fn within<T: Send>(&self, make: impl FnOnce() -> io::Result<T> + Send) -> io::Result<T> {
         let Self::Other(namespace) = self else { return make() };
         std::thread::scope(|scope| {
             let inside = scope.spawn(|| {
@@ -47,6 +79,25 @@ impl Namespace {
             inside.join().unwrap_or_else(|_| Err(io::Error::other("the thread inside the namespace panicked")))
         })
     }
+}
+
+/// Every network namespace that a process is in.
+///
+/// # Errors
+/// The processes cannot be listed.
+pub fn all() -> io::Result<BTreeMap<NamespaceId, Namespace>> {
+    let mut found = BTreeMap::new();
+    for process in std::fs::read_dir("/proc")?.flatten() {
+        // Not every entry is a process, and a process may end at any time.
+        let path = process.path().join("ns/net");
+        if let Ok(id) = std::fs::metadata(&path).map(|file| NamespaceId(file.ino()))
+            && !found.contains_key(&id)
+            && let Ok(namespace) = Namespace::open(&path)
+        {
+            found.insert(id, namespace);
+        }
+    }
+    Ok(found)
 }
 
 /// Listens on `address` inside `namespace`. An IPv6 listener is IPv6 only, so both families can share a port.

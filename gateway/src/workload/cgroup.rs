@@ -84,9 +84,7 @@ impl Hierarchy {
     /// # Errors
     /// Its directory is not visible from here.
     pub fn own(&self) -> io::Result<CgroupId> {
-        let lines = fs::read_to_string("/proc/self/cgroup")?;
-        let path = lines.lines().find_map(|line| line.strip_prefix("0::")).ok_or(io::ErrorKind::NotFound)?;
-        self.id(&self.resolve_below(path))
+        self.id(&self.resolve_below(&path_of_file(Path::new("/proc/self/cgroup"))?))
     }
 
     /// The path of `id` below the mount, with a leading slash. `None` once it is gone, or when it lies elsewhere.
@@ -126,6 +124,20 @@ impl Hierarchy {
         // SAFETY: the call has just made this descriptor for us.
         Ok(unsafe { OwnedFd::from_raw_fd(fd) })
     }
+}
+
+/// The cgroup of the process `pid` below the mount, with a leading slash.
+///
+/// # Errors
+/// The process is gone.
+pub fn path_of(pid: i32) -> io::Result<String> {
+    path_of_file(Path::new(&format!("/proc/{pid}/cgroup")))
+}
+
+fn path_of_file(file: &Path) -> io::Result<String> {
+    let lines = fs::read_to_string(file)?;
+    let path = lines.lines().find_map(|line| line.strip_prefix("0::"));
+    path.map(str::to_owned).ok_or_else(|| io::ErrorKind::NotFound.into())
 }
 
 /// The mount point of the first cgroup2 mount, preferring one that shows the whole tree.

@@ -90,6 +90,22 @@ impl Workloads {
     }
 }
 
+impl Workloads {
+    /// Whether the process `pid` is in a guarded cgroup.
+    ///
+    /// # Errors
+    /// It is gone, or its cgroup cannot be read.
+    pub fn guards_process(&self, pid: i32) -> std::io::Result<bool> {
+        let path = cgroup::path_of(pid)?;
+        Ok(self.guards.iter().any(|guard| is_below(&path, guard)))
+    }
+}
+
+/// Whether the cgroup `path` is `guard` or below it.
+fn is_below(path: &str, guard: &str) -> bool {
+    guard == "/" || path.strip_prefix(guard).is_some_and(|rest| rest.is_empty() || rest.starts_with('/'))
+}
+
 /// The path of `directory` below `root`, with a leading slash.
 fn below(root: &Path, directory: &Path) -> String {
     let below = directory.strip_prefix(root).unwrap_or(directory);

@@ -52,3 +52,9 @@ fn our_own_cgroup_is_found_again_by_its_id() {
     assert_eq!(hierarchy.id(&hierarchy.resolve(Path::new(&path))).expect("it is there"), own);
     assert_eq!(hierarchy.path(CgroupId(u64::MAX)), None);
 }
+
+#[test]
+fn a_guard_covers_itself_and_what_is_below_but_not_its_namesakes() {
+    assert!(is_below("/holdpoint", "/holdpoint") && is_below("/holdpoint/ci-1", "/holdpoint") && is_below("/x", "/"));
+    assert!(!is_below("/holdpoint2/ci", "/holdpoint") && !is_below("/", "/holdpoint"));
+}

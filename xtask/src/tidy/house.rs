@@ -36,8 +36,9 @@ const MODULES: &[(&str, &[&str])] = &[
     // From policy's resources to addresses for the kernel.
     ("resources", &["config", "net", "policy", "intercept"]),
     ("accept", &["intercept", "workload", "protocol", "gate", "net", "drain", "resources"]),
+    ("namespaces", &["accept", "intercept", "net"]),
     // Health asks the kernel itself, and status names the policies in force.
-    ("admin", &["hold", "record", "workload", "metrics", "config", "intercept", "policy"]),
+    ("admin", &["hold", "record", "workload", "metrics", "config", "intercept", "namespaces", "policy"]),
     ("app", &["*"]),
     ("main", &["*"]),
     ("cli", &["*"]),
@@ -51,6 +52,8 @@ const HOMES: &[(&str, &[&str])] = &[
     ("aya_log", &["intercept"]),
     ("aya_obj", &["intercept"]),
     ("gateway_ebpf", &["intercept"]),
+    ("nftnl", &["intercept"]),
+    ("mnl", &["intercept"]),
     ("pg_query", &["protocol::postgres"]),
     ("cel", &["policy"]),
     ("globset", &["policy", "mask", "cli"]),

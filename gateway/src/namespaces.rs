@@ -1,0 +1,391 @@
+//! The network namespaces of guarded workloads: in each, the gateway listens and denies what goes round it.
+//!
+//! The kernel programs send an intercepted connection to the gateway's port on the loopback of the client's *own*
+//! namespace. So the gateway opens listeners there, from outside, and dials from there, so that addresses, routes and
+//! network policies stay what they were. No process and no thread of the gateway stays inside.
+//!
+//! # Correctness
+//! A namespace is found when a guarded process is in it. Until then its connections find nobody at the port and are
+//! refused, so being late costs a bot its connection and never lets one pass.
+
+use std::{
+    collections::{BTreeMap, BTreeSet, btree_map::Entry},
+    fs,
+    path::{Path, PathBuf},
+    sync::{Arc, Mutex, MutexGuard, PoisonError, mpsc},
+    thread::JoinHandle,
+    time::{Duration, Instant},
+};
+
+use serde::Serialize;
+use tokio::{net::TcpListener, runtime::Handle, task::AbortHandle};
+
+use crate::{
+    accept::Acceptor,
+    intercept::{
+        Rule,
+        deny::{self, Maker, TableName},
+    },
+    net::{Namespace, NamespaceId, listen},
+};
+
+/// Looks after the namespaces until it is dropped. The deny stays behind.
+pub struct Namespaces {
+    shared: Arc<Shared>,
+    wake: mpsc::Sender<Wake>,
+    watcher: Option<JoinHandle<()>>,
+}
+
+/// What is known of one namespace, for people.
+#[derive(Debug, Clone, Serialize)]
+pub struct Standing {
+    /// The namespace.
+    pub id: NamespaceId,
+    /// Why the gateway does not listen there; its connections are refused.
+    pub deaf: Option<String>,
+    /// Why sockets that the kernel programs do not see are not denied there.
+    pub open: Option<String>,
+}
+
+impl Standing {
+    /// Whether guarded workloads there are served and cannot go round.
+    pub fn is_whole(&self) -> bool {
+        self.deaf.is_none() && self.open.is_none()
+    }
+}
+
+struct Shared {
+    acceptor: Mutex<Option<Acceptor>>,
+    guards: Vec<PathBuf>,
+    ports: [u16; 2],
+    table: TableName,
+    maker: Result<Maker, String>,
+    rules: Mutex<Arc<[Rule]>>,
+    places: Mutex<BTreeMap<NamespaceId, Place>>,
+    runtime: Handle,
+}
+
+struct Place {
+    namespace: Namespace,
+    loops: Vec<AbortHandle>,
+    deaf: Option<String>,
+    /// The rules that are denied there, or why none are.
+    denied: Result<Arc<[Rule]>, String>,
+    /// Since when no guarded process has been seen there.
+    empty_since: Option<Instant>,
+}
+
+enum Wake {
+    Look,
+    Stop,
+}
+
+impl Namespaces {
+    /// Begins. `ports` are those on 127.0.0.1 and `::1` to which the kernel programs send connections.
+    ///
+    /// # Errors
+    /// The thread cannot be started.
+    pub fn start(
+        acceptor: Acceptor,
+        guards: Vec<PathBuf>,
+        ports: [u16; 2],
+        table: TableName,
+        maker: Result<Maker, deny::NoMaker>,
+        rules: Vec<Rule>,
+    ) -> std::io::Result<Self> {
+        let shared = Arc::new(Shared {
+            acceptor: Mutex::new(Some(acceptor)),
+            guards,
+            ports,
+            table,
+            maker: maker.map_err(|error| error.to_string()),
+            rules: Mutex::new(rules.into()),
+            places: Mutex::default(),
+            runtime: Handle::current(),
+        });
+        // Those that are there already are ready when this returns.
+        shared.look();
+        let (wake, woken) = mpsc::channel();
+        let watched = shared.clone();
+        let watcher = std::thread::Builder::new().name("namespaces".into()).spawn(move || watched.watch(&woken))?;
+        Ok(Self { shared, wake, watcher: Some(watcher) })
+    }
+
+    /// Denies `rules` from now on, in every namespace.
+    pub fn replace_rules(&self, rules: Vec<Rule>) {
+        let mut current = locked(&self.shared.rules);
+        if **current == *rules {
+            return;
+        }
+        *current = rules.into();
+        drop(current);
+        // A thread that is gone says so in the log.
+        let _ = self.wake.send(Wake::Look);
+    }
+
+    /// Guards the namespace of the process `pid` now, before a guarded process enters it, and says how it stands.
+    /// `None` where it is the gateway's own.
+    ///
+    /// # Errors
+    /// The process is gone, or the gateway is stopping.
+    pub fn prepare(&self, pid: u32) -> std::io::Result<Option<Standing>> {
+        let gone = || std::io::Error::from(std::io::ErrorKind::NotFound);
+        let acceptor = locked(&self.shared.acceptor).clone().ok_or_else(gone)?;
+        let id = NamespaceId::of(pid)?;
+        if id == Namespace::Own.id()? {
+            return Ok(None);
+        }
+        let mut places = locked(&self.shared.places);
+        let place = match places.entry(id) {
+            Entry::Occupied(known) => known.into_mut(),
+            Entry::Vacant(new) => new.insert(Place::new(open(pid, id).ok_or_else(gone)?)),
+        };
+        // Counted from now: whoever asks is about to send somebody there.
+        place.empty_since = Some(Instant::now());
+        self.shared.see_to(id, place, &acceptor);
+        Ok(Some(place.standing(id)))
+    }
+
+    /// How each namespace stands.
+    pub fn standing(&self) -> Vec<Standing> {
+        let places = locked(&self.shared.places);
+        places.iter().map(|(id, place)| place.standing(*id)).collect()
+    }
+
+    /// Listens no more. Connections that were accepted go on.
+    pub fn stop(&self) {
+        let _ = self.wake.send(Wake::Stop);
+        locked(&self.shared.acceptor).take();
+        for (_, place) in std::mem::take(&mut *locked(&self.shared.places)) {
+            place.close();
+        }
+    }
+}
+
+impl Drop for Namespaces {
+    fn drop(&mut self) {
+        self.stop();
+        if let Some(watcher) = self.watcher.take() {
+            // A panic there was printed when it happened.
+            let _ = watcher.join();
+        }
+    }
+}
+
+impl Shared {
+    fn watch(&self, woken: &mpsc::Receiver<Wake>) {
+        let mut cgroups = Cgroups::new(&self.guards);
+        loop {
+            match woken.recv_timeout(cgroups.wait(LOOK)) {
+                Ok(Wake::Stop) | Err(mpsc::RecvTimeoutError::Disconnected) => return,
+                Ok(Wake::Look) | Err(mpsc::RecvTimeoutError::Timeout) => self.look(),
+            }
+        }
+    }
+
+    /// Brings what stands in line with where guarded processes are.
+    fn look(&self) {
+        let Some(acceptor) = locked(&self.acceptor).clone() else { return };
+        let own = Namespace::Own.id().ok();
+        let found = occupied(&self.guards);
+        let mut places = locked(&self.places);
+        places.retain(|id, place| {
+            match found.contains_key(id) {
+                true => place.empty_since = None,
+                false => _ = place.empty_since.get_or_insert_with(Instant::now),
+            }
+            let stays = place.empty_since.is_none_or(|since| since.elapsed() < LINGER);
+            if !stays {
+                place.close();
+                tracing::info!(namespace = id.0, "nobody guarded is left in a network namespace");
+            }
+            stays
+        });
+        for (id, pid) in found {
+            if Some(id) != own
+                && !places.contains_key(&id)
+                && let Some(namespace) = open(pid, id)
+            {
+                places.insert(id, Place::new(namespace));
+            }
+        }
+        // Side by side: a transaction of nftables waits for every processor, tens of milliseconds on a busy machine.
+        let mut left: Vec<_> = places.iter_mut().collect();
+        for some in left.chunks_mut(AT_ONCE) {
+            std::thread::scope(|scope| {
+                for (id, place) in some {
+                    scope.spawn(|| self.see_to(**id, place, &acceptor));
+                }
+            });
+        }
+    }
+
+    /// First the deny, then the listeners: a workload that is served is one that cannot go round.
+    fn see_to(&self, id: NamespaceId, place: &mut Place, acceptor: &Acceptor) {
+        self.deny(id, place);
+        self.listen(id, place, acceptor);
+    }
+
+    fn deny(&self, id: NamespaceId, place: &mut Place) {
+        let rules = locked(&self.rules).clone();
+        let maker = match &self.maker {
+            Ok(maker) => *maker,
+            Err(why) => return place.denied = Err(why.clone()),
+        };
+        let current = place.denied.as_ref().is_ok_and(|denied| Arc::ptr_eq(denied, &rules));
+        if current && deny::is_installed(&place.namespace, &self.table).unwrap_or(false) {
+            return;
+        }
+        if current {
+            tracing::error!(namespace = id.0, "somebody removed the deny from a network namespace: it is put back");
+        }
+        place.denied = match deny::install(&place.namespace, &self.table, maker, &rules) {
+            Ok(()) => Ok(rules),
+            Err(error) => {
+                let why = format!("nftables refuses: {error}");
+                if place.denied.as_ref().err() != Some(&why) {
+                    tracing::error!(namespace = id.0, why, "sockets that were handed in are not denied");
+                }
+                Err(why)
+            }
+        };
+    }
+
+    fn listen(&self, id: NamespaceId, place: &mut Place, acceptor: &Acceptor) {
+        if place.deaf.is_none() {
+            return;
+        }
+        let _runtime = self.runtime.enter();
+        let listeners = match listeners(&place.namespace, self.ports) {
+            Ok(listeners) => listeners,
+            Err(error) => {
+                let why = format!("the gateway's port cannot be had there: {error}");
+                if place.deaf.as_ref() != Some(&why) {
+                    tracing::error!(namespace = id.0, why, "guarded connections there are refused");
+                }
+                place.deaf = Some(why);
+                return;
+            }
+        };
+        let acceptor = Acceptor { namespace: place.namespace.clone(), ..acceptor.clone() };
+        let serve = |listener| self.runtime.spawn(acceptor.clone().run(listener)).abort_handle();
+        place.loops = listeners.into_iter().map(serve).collect();
+        place.deaf = None;
+        tracing::info!(namespace = id.0, denied = place.denied.is_ok(), "guarding a network namespace");
+    }
+}
+
+impl Place {
+    fn new(namespace: Namespace) -> Self {
+        let (deaf, denied) = (Some("not tried yet".into()), Err("not tried yet".into()));
+        Self { namespace, loops: Vec::new(), deaf, denied, empty_since: None }
+    }
+
+    fn standing(&self, id: NamespaceId) -> Standing {
+        Standing { id, deaf: self.deaf.clone(), open: self.denied.as_ref().err().cloned() }
+    }
+
+    fn close(&self) {
+        self.loops.iter().for_each(AbortHandle::abort);
+    }
+}
+
+/// Listeners on those loopback addresses that the namespace has.
+fn listeners(namespace: &Namespace, [v4, v6]: [u16; 2]) -> std::io::Result<Vec<TcpListener>> {
+    let mut made = vec![listen(namespace, ([127, 0, 0, 1], v4).into())?];
+    if v6 != 0 {
+        match listen(namespace, ([0, 0, 0, 0, 0, 0, 0, 1], v6).into()) {
+            Ok(listener) => made.push(listener),
+            Err(error) if error.kind() == std::io::ErrorKind::AddrNotAvailable => {}
+            Err(error) => return Err(error),
+        }
+    }
+    Ok(made)
+}
+
+/// The namespace of `pid`, if it still is `id`.
+fn open(pid: u32, id: NamespaceId) -> Option<Namespace> {
+    let namespace = Namespace::open(Path::new(&format!("/proc/{pid}/ns/net"))).ok()?;
+    (namespace.id().ok()? == id).then_some(namespace)
+}
+
+/// Every namespace with a guarded process in it, and one such process.
+fn occupied(guards: &[PathBuf]) -> BTreeMap<NamespaceId, u32> {
+    let mut found = BTreeMap::new();
+    for directory in guards.iter().flat_map(|guard| tree(guard)) {
+        let processes = fs::read_to_string(directory.join("cgroup.procs")).unwrap_or_default();
+        for pid in processes.lines().filter_map(|line| line.parse().ok()) {
+            if let Ok(id) = NamespaceId::of(pid) {
+                found.entry(id).or_insert(pid);
+            }
+        }
+    }
+    found
+}
+
+/// A cgroup and all below it.
+fn tree(root: &Path) -> Vec<PathBuf> {
+    let mut found = vec![root.to_owned()];
+    let mut next = 0;
+    while let Some(directory) = found.get(next) {
+        let below = fs::read_dir(directory).into_iter().flatten().flatten();
+        let below: Vec<_> =
+            below.filter(|entry| entry.file_type().is_ok_and(|kind| kind.is_dir())).map(|entry| entry.path()).collect();
+        found.extend(below);
+        next += 1;
+    }
+    found
+}
+
+/// Wakes when a guarded cgroup appears, or the first process enters one.
+struct Cgroups {
+    notify: Option<nix::sys::inotify::Inotify>,
+    guards: Vec<PathBuf>,
+    watched: BTreeSet<PathBuf>,
+}
+
+impl Cgroups {
+    fn new(guards: &[PathBuf]) -> Self {
+        use nix::sys::inotify::{InitFlags, Inotify};
+        let notify = Inotify::init(InitFlags::IN_NONBLOCK | InitFlags::IN_CLOEXEC);
+        let notify = notify.inspect_err(|error| tracing::warn!(%error, "cgroups are looked at by the clock only")).ok();
+        Self { notify, guards: guards.to_vec(), watched: BTreeSet::new() }
+    }
+
+    /// Waits for something to happen, at most for `limit`. Answers how much longer the caller should wait: nothing.
+    fn wait(&mut self, limit: Duration) -> Duration {
+        use nix::{
+            poll::{PollFd, PollFlags, PollTimeout, poll},
+            sys::inotify::AddWatchFlags,
+        };
+        use std::os::fd::AsFd;
+        let Some(notify) = &self.notify else { return limit };
+        let present: BTreeSet<PathBuf> = self.guards.iter().flat_map(|guard| tree(guard)).collect();
+        for new in present.difference(&self.watched) {
+            // One that is gone again is not looked for the next time.
+            let _ = notify.add_watch(new, AddWatchFlags::IN_CREATE | AddWatchFlags::IN_DELETE);
+            let _ = notify.add_watch(&new.join("cgroup.events"), AddWatchFlags::IN_MODIFY);
+        }
+        self.watched = present;
+        let mut waiting = [PollFd::new(notify.as_fd(), PollFlags::POLLIN)];
+        let limit = PollTimeout::try_from(limit).unwrap_or(PollTimeout::ZERO);
+        let _ = poll(&mut waiting, limit);
+        while notify.read_events().is_ok_and(|events| !events.is_empty()) {}
+        Duration::ZERO
+    }
+}
+
+fn locked<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    // Every value here is whole at every point where a holder could panic.
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+/// How long a namespace is kept when its last guarded process has gone: the next one often comes at once.
+const LINGER: Duration = Duration::from_secs(5);
+
+/// How many namespaces are seen to at a time: each takes a thread or two, for as long as a system call waits.
+const AT_ONCE: usize = 16;
+
+/// How often namespaces are looked for where nothing tells: a process that changes its namespace without changing its
+/// cgroup is refused for so long.
+const LOOK: Duration = Duration::from_millis(200);
