@@ -11,9 +11,9 @@ use aya_ebpf::{
     programs::{SockContext, SockOpsContext},
 };
 use aya_log_ebpf::warn;
-use gateway_ebpf::{Endpoint, Tuple};
+use gateway_ebpf::{Endpoint, Reason, Tuple};
 
-use crate::maps;
+use crate::{maps, refusal};
 
 const AF_INET: u32 = 2;
 
@@ -65,6 +65,8 @@ fn end(ctx: &SockOpsContext) {
     }
     let _gone = maps::DIALLED.remove(cookie(ctx));
     if ctx.arg(0) == BPF_TCP_SYN_SENT {
+        // The answer may come while any task runs, so nothing here says whose it was.
+        refusal::count_for(refusal::EVERYBODY, Reason::Unanswered as u32);
         let _gone = maps::ARRIVALS.remove(tuple(ctx));
     }
 }

@@ -14,17 +14,17 @@ use aya_ebpf::{
     programs::SockAddrContext,
 };
 use aya_log_ebpf::warn;
-use gateway_ebpf::{Action, Endpoint, Facts, Rule, RuleKey};
+use gateway_ebpf::{Action, Endpoint, Facts, Reason, Rule, RuleKey};
 
-use crate::{maps, process};
+use crate::{maps, process, refusal};
 
-/// `connect` goes on.
-const GO: i32 = 1;
-/// `connect` fails with `EPERM`.
-const EPERM: i32 = 0;
+/// The call goes on.
+pub(crate) const GO: i32 = 1;
+/// The call fails with `EPERM`.
+pub(crate) const EPERM: i32 = 0;
 
-const IPPROTO_TCP: u32 = 6;
-const IPPROTO_MPTCP: u32 = 262;
+pub(crate) const IPPROTO_TCP: u32 = 6;
+pub(crate) const IPPROTO_MPTCP: u32 = 262;
 
 #[cgroup_sock_addr(connect4)]
 pub(crate) fn connect4(ctx: SockAddrContext) -> i32 {
@@ -33,8 +33,11 @@ pub(crate) fn connect4(ctx: SockAddrContext) -> i32 {
     if decision.is(Action::Pass) {
         return GO;
     }
-    if decision.is(Action::Refuse) || !remember(&ctx, &dialled, decision.generation) {
-        return EPERM;
+    if decision.is(Action::Refuse) {
+        return refusal::refuse(decision.reason);
+    }
+    if !remember(&ctx, &dialled, decision.generation) {
+        return refusal::refuse(Reason::Full as u32);
     }
     redirect4(&ctx, maps::listener().v4);
     GO
@@ -43,21 +46,15 @@ pub(crate) fn connect4(ctx: SockAddrContext) -> i32 {
 #[cgroup_sock_addr(connect6)]
 pub(crate) fn connect6(ctx: SockAddrContext) -> i32 {
     let asked = Endpoint::new(address6(&ctx), port(&ctx));
-    let mut dialled = asked.effective();
-    let mut decision = decide(&ctx, &dialled);
-    if asked.is_any_v6() {
-        // The kernel makes `::1` of `::`, or 127.0.0.1 for a socket bound to a mapped address: the stricter counts.
-        let mapped = Endpoint::loopback_v4(asked.port);
-        let other = decide(&ctx, &mapped);
-        if other.action > decision.action {
-            (dialled, decision) = (mapped, other);
-        }
-    }
+    let (dialled, decision) = decide6(&ctx, &asked);
     if decision.is(Action::Pass) {
         return GO;
     }
-    if decision.is(Action::Refuse) || !remember(&ctx, &dialled, decision.generation) {
-        return EPERM;
+    if decision.is(Action::Refuse) {
+        return refusal::refuse(decision.reason);
+    }
+    if !remember(&ctx, &dialled, decision.generation) {
+        return refusal::refuse(Reason::Full as u32);
     }
     let listener = maps::listener();
     // A mapped address stays mapped, since its socket may be bound to one; any other goes to `::1`, since its socket
@@ -72,44 +69,69 @@ pub(crate) fn connect6(ctx: SockAddrContext) -> i32 {
 
 /// What to do with a connect.
 ///
-/// Two numbers and no enum with a payload: what an enum leaves unset is for the compiler free to copy, and where its
+/// Numbers and no enum with a payload: what an enum leaves unset is for the compiler free to copy, and where its
 /// register allocation happens to do so the verifier refuses the whole program ("R5 !read_ok").
 #[derive(Clone, Copy)]
-struct Decision {
+pub(crate) struct Decision {
     /// An [`Action`]; a greater one is stricter.
     action: u32,
     /// The intercepting rule's, else 0.
     generation: u32,
+    /// A [`Reason`], where it refuses.
+    pub(crate) reason: u32,
 }
 
 impl Decision {
-    const PASS: Self = Self { action: Action::Pass as u32, generation: 0 };
-    const REFUSE: Self = Self { action: Action::Refuse as u32, generation: 0 };
+    const PASS: Self = Self { action: Action::Pass as u32, generation: 0, reason: 0 };
 
     #[inline(always)]
-    fn is(&self, action: Action) -> bool {
+    const fn refuse(reason: Reason) -> Self {
+        Self { action: Action::Refuse as u32, generation: 0, reason: reason as u32 }
+    }
+
+    #[inline(always)]
+    pub(crate) fn is(&self, action: Action) -> bool {
         self.action == action as u32
     }
 }
 
+/// What an IPv6 socket's destination stands for, and what to do with it.
 #[inline(always)]
-fn decide(ctx: &SockAddrContext, dialled: &Endpoint) -> Decision {
+pub(crate) fn decide6(ctx: &SockAddrContext, asked: &Endpoint) -> (Endpoint, Decision) {
+    let dialled = asked.effective();
+    let decision = decide(ctx, &dialled);
+    if asked.is_any_v6() {
+        // The kernel makes `::1` of `::`, or 127.0.0.1 for a socket bound to a mapped address: the stricter counts.
+        let mapped = Endpoint::loopback_v4(asked.port);
+        let other = decide(ctx, &mapped);
+        if other.action > decision.action {
+            return (mapped, other);
+        }
+    }
+    (dialled, decision)
+}
+
+#[inline(always)]
+pub(crate) fn decide(ctx: &SockAddrContext, dialled: &Endpoint) -> Decision {
     if is_listener(dialled) {
         // Redirected by the same programs on a cgroup further up. Whoever dials this by himself leaves nothing for the
         // gateway to find, and is closed there.
         return Decision::PASS;
     }
-    let Some(rules) = maps::RULES.get(0) else { return Decision::REFUSE };
+    let Some(rules) = maps::RULES.get(0) else { return Decision::refuse(Reason::Rule) };
     let Some(rule) = look_up(rules, dialled) else { return Decision::PASS };
     let (action, generation) = (rule.action, rule.generation);
     if action == Action::Pass as u32 || process::is_gateway() {
         return Decision::PASS;
     }
-    let protocol = protocol(ctx);
-    if action != Action::Intercept as u32 || (protocol != IPPROTO_TCP && protocol != IPPROTO_MPTCP) {
-        return Decision::REFUSE;
+    if action != Action::Intercept as u32 {
+        return Decision::refuse(Reason::Rule);
     }
-    Decision { action, generation }
+    let protocol = protocol(ctx);
+    if protocol != IPPROTO_TCP && protocol != IPPROTO_MPTCP {
+        return Decision::refuse(Reason::NotTcp);
+    }
+    Decision { action, generation, reason: 0 }
 }
 
 #[inline(always)]
@@ -175,7 +197,7 @@ pub(crate) fn cookie(ctx: &SockAddrContext) -> u64 {
 // ("dereference of modified ctx ptr" and "invalid bpf_context access" are what it says otherwise).
 
 #[inline(always)]
-fn protocol(ctx: &SockAddrContext) -> u32 {
+pub(crate) fn protocol(ctx: &SockAddrContext) -> u32 {
     // SAFETY: the context is this hook's own.
     unsafe { (&raw const (*ctx.sock_addr).protocol).read_volatile() }
 }
@@ -187,13 +209,13 @@ pub(crate) fn port(ctx: &SockAddrContext) -> u16 {
 }
 
 #[inline(always)]
-fn address4(ctx: &SockAddrContext) -> u32 {
+pub(crate) fn address4(ctx: &SockAddrContext) -> u32 {
     // SAFETY: the context is this hook's own.
     unsafe { (&raw const (*ctx.sock_addr).user_ip4).read_volatile() }
 }
 
 #[inline(always)]
-fn address6(ctx: &SockAddrContext) -> [u32; 4] {
+pub(crate) fn address6(ctx: &SockAddrContext) -> [u32; 4] {
     let addr: *mut bpf_sock_addr = ctx.sock_addr;
     // SAFETY: the context is this hook's own.
     unsafe {

@@ -19,8 +19,13 @@ pub mod maps {
     pub const ARRIVALS: &str = "ARRIVALS";
     /// A socket's cookie → the [`Facts`](super::Facts) of its redirected connect, until the connection or the socket ends.
     pub const DIALLED: &str = "DIALLED";
-    /// All of them; each is pinned under its name.
-    pub const PINNED: [&str; 3] = [RULES, ARRIVALS, DIALLED];
+    /// A guarded cgroup, or 0 for all of them → [`Refusals`](super::Refusals), one count per processor.
+    pub const REFUSED: &str = "REFUSED";
+    /// All of those; each is pinned under its name.
+    pub const PINNED: [&str; 4] = [RULES, ARRIVALS, DIALLED, REFUSED];
+    /// The automaton that knows refused UNIX paths, one [`UnixRow`](super::UnixRow) per state. Not pinned: it is part of
+    /// the program's settings, and the next gateway brings its own.
+    pub const UNIX_PATHS: &str = "UNIX_PATHS";
 }
 
 /// The names of the programs' read-only settings, written by the loader.
@@ -39,6 +44,61 @@ pub const MAX_RULES: u32 = 65_536;
 /// Redirected connections that may be open at the same time, unless the loader says otherwise; as many may wait for
 /// their accept. More than the gateway has descriptors for on most machines; about 11 MiB of kernel memory.
 pub const DEFAULT_CONNECTIONS: u32 = 32_768;
+
+/// Guarded cgroups that can have counts of their own.
+pub const MAX_GUARDS: u32 = 4096;
+
+/// What kept a guarded process from something. The number is its place in [`Refusals`].
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[repr(u32)]
+pub enum Reason {
+    /// A rule refuses the destination.
+    Rule = 0,
+    /// The destination is intercepted, and this is not TCP: UDP, above all.
+    NotTcp = 1,
+    /// Too many intercepted connections were open.
+    Full = 2,
+    /// The gateway's own port was to be bound.
+    Port = 3,
+    /// The socket is of a kind that no other hook would see.
+    Socket = 4,
+    /// The UNIX socket is on the refuse list.
+    Unix = 5,
+    /// The connection was intercepted, and no gateway answered it.
+    Unanswered = 6,
+}
+
+impl Reason {
+    /// All of them, in order.
+    pub const ALL: [Reason; 7] =
+        [Reason::Rule, Reason::NotTcp, Reason::Full, Reason::Port, Reason::Socket, Reason::Unix, Reason::Unanswered];
+}
+
+/// How often each [`Reason`] has refused something. The last word is free.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+#[repr(C)]
+pub struct Refusals {
+    /// By [`Reason`].
+    pub count: [u64; 8],
+}
+
+/// One state of the automaton over UNIX paths: the next state for each byte. No path contains a zero byte, so that place
+/// says instead, with [`UNIX_REFUSED`], that a path ending here is refused.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[repr(C)]
+pub struct UnixRow {
+    /// By byte.
+    pub next: [u16; 256],
+}
+
+/// At the zero byte's place of a [`UnixRow`].
+pub const UNIX_REFUSED: u16 = 1;
+
+/// States that the automaton may have; 512 bytes each.
+pub const MAX_UNIX_STATES: u32 = 4096;
+
+/// The longest path in a UNIX socket's address, in bytes.
+pub const UNIX_PATH_BYTES: usize = 108;
 
 /// What happens to a connection.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -117,6 +177,15 @@ impl Endpoint {
         } else {
             self
         }
+    }
+
+    /// Whether the address is 127.0.0.1 or `::1`, or one of which the kernel makes them, on one of `listener`'s ports:
+    /// whoever were bound there would be sent the connections that are meant for the gateway.
+    pub const fn takes_from(self, listener: Listener) -> bool {
+        let at = self.effective();
+        let v4 = at.is_v4() && at.addr[3] == LOOPBACK;
+        let v6 = at.addr[0] == 0 && at.addr[1] == 0 && at.addr[2] == 0 && at.addr[3] == 1_u32.to_be();
+        at.port != 0 && (at.port == listener.v4 || at.port == listener.v6) && (v4 || v6)
     }
 
     /// 127.0.0.1, on `port`.
@@ -299,11 +368,13 @@ const _: () = {
     assert!(size_of::<Listener>() == 4);
     assert!(size_of::<Own>() == 24);
     assert!(size_of::<Offsets>() == 32);
+    assert!(size_of::<Refusals>() == 64);
+    assert!(size_of::<UnixRow>() == 512);
 };
 
 #[cfg(not(target_arch = "bpf"))]
 mod host {
-    use super::{Endpoint, Facts, Listener, Offsets, Own, Rule, RuleKey, Tuple};
+    use super::{Endpoint, Facts, Listener, Offsets, Own, Refusals, Rule, RuleKey, Tuple, UnixRow};
 
     // SAFETY: plain integers in `repr(C)`, every padding byte a field of its own.
     unsafe impl aya::Pod for Endpoint {}
@@ -321,6 +392,10 @@ mod host {
     unsafe impl aya::Pod for Own {}
     // SAFETY: as above.
     unsafe impl aya::Pod for Offsets {}
+    // SAFETY: as above.
+    unsafe impl aya::Pod for Refusals {}
+    // SAFETY: as above.
+    unsafe impl aya::Pod for UnixRow {}
 }
 
 #[cfg(test)]

@@ -5,6 +5,9 @@
 //! the gateway's accepted socket will show; the gateway takes it from there. [`peername`] lets the client see the address
 //! that it dialled.
 //!
+//! Ways round that are refused: [`datagram`] (UDP to what is intercepted), [`bind`] (the gateway's own port), [`socket`]
+//! (kinds of sockets that no hook sees later), [`unix`] (sockets through which others would dial). [`refusal`] counts.
+//!
 //! # Security
 //!
 //! Whatever fails here fails closed: `connect` answers `EPERM`, or the gateway finds no entry and closes.
@@ -17,13 +20,23 @@
 #[cfg(target_arch = "bpf")]
 mod arrive;
 #[cfg(target_arch = "bpf")]
+mod bind;
+#[cfg(target_arch = "bpf")]
 mod connect;
+#[cfg(target_arch = "bpf")]
+mod datagram;
 #[cfg(target_arch = "bpf")]
 mod maps;
 #[cfg(target_arch = "bpf")]
 mod peername;
 #[cfg(target_arch = "bpf")]
 mod process;
+#[cfg(target_arch = "bpf")]
+mod refusal;
+#[cfg(target_arch = "bpf")]
+mod socket;
+#[cfg(target_arch = "bpf")]
+mod unix;
 
 /// The kernel offers the helpers that read its own structures to code that is also under the GPL.
 #[cfg(target_arch = "bpf")]

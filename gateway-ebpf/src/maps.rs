@@ -2,10 +2,13 @@
 
 use aya_ebpf::{
     Global,
-    btf_maps::{ArrayOfMaps, HashMap, LpmTrie},
+    btf_maps::{Array, ArrayOfMaps, HashMap, LpmTrie, PerCpuHashMap},
     macros::btf_map,
 };
-use gateway_ebpf::{DEFAULT_CONNECTIONS, Facts, Listener, MAX_RULES, Offsets, Own, Rule, RuleKey, Tuple};
+use gateway_ebpf::{
+    DEFAULT_CONNECTIONS, Facts, Listener, MAX_GUARDS, MAX_RULES, MAX_UNIX_STATES, Offsets, Own, Refusals, Rule,
+    RuleKey, Tuple, UnixRow,
+};
 
 pub(crate) type Rules = LpmTrie<RuleKey, Rule, { MAX_RULES as usize }>;
 
@@ -20,6 +23,14 @@ pub(crate) static ARRIVALS: HashMap<Tuple, Facts, { DEFAULT_CONNECTIONS as usize
 /// A plain hash, too. (Socket storage would need no removing, but takes a microsecond to make; this takes a tenth.)
 #[btf_map]
 pub(crate) static DIALLED: HashMap<u64, Facts, { DEFAULT_CONNECTIONS as usize }> = HashMap::new();
+
+/// The gateway makes the entries; the programs only add.
+#[btf_map]
+pub(crate) static REFUSED: PerCpuHashMap<u64, Refusals, { MAX_GUARDS as usize }> = PerCpuHashMap::new();
+
+/// State 0 is the first.
+#[btf_map]
+pub(crate) static UNIX_PATHS: Array<UnixRow, { MAX_UNIX_STATES as usize }> = Array::new();
 
 #[unsafe(no_mangle)]
 static LISTENER: Global<Listener> = Global::new(Listener { v4: 0, v6: 0 });

@@ -20,7 +20,7 @@ use crate::{
         deny::{Maker, TableName},
     },
     namespaces::Namespaces,
-    net::{Namespace, listen},
+    net::Namespace,
     policy::{Inspector, Objection, Policies, Resource},
     protocol,
     record::{
@@ -30,6 +30,8 @@ use crate::{
     resources::Destinations,
     workload::{Hierarchy, Processes, Workloads},
 };
+
+mod listeners;
 
 /// Runs a gateway until it is told to stop.
 ///
@@ -68,11 +70,12 @@ async fn serve(config: Config) -> Result<()> {
     note_policies(&recorder, &policies)?;
     let desk = Desk::open_on(recorder.clone())?;
     let namespace = Namespace::Own;
-    let (v4, v6) = listeners(&namespace, config.port)?;
+    let (v4, v6) = listeners::open(&namespace, config.port)?;
     let socket = admin::listen(&config.socket())?;
 
     let mut options = Options::new(port(&v4)?, v6.as_ref().map_or(Ok(0), port)?);
     options.bpffs = config.bpffs.clone();
+    options.unix_refused = config.unix_refused.clone();
     let destinations = Arc::new(Destinations::new(policies.clone()));
     let resolved = destinations.resolve(&config.network)?;
     let mut interceptor = Interceptor::load(&options)?;
@@ -256,27 +259,6 @@ fn start_desk(desk: Desk, admin: Admin, socket: tokio::net::UnixListener) -> Res
         });
     })?;
     Ok(())
-}
-
-fn listeners(namespace: &Namespace, port: u16) -> Result<(TcpListener, Option<TcpListener>)> {
-    let taken = |address: std::net::SocketAddr| {
-        move || {
-            format!(
-                "cannot listen on {address}; if another program has the port, set `port:` to a free one, or to 0 for any"
-            )
-        }
-    };
-    let address = std::net::SocketAddr::from(([127, 0, 0, 1], port));
-    let v4 = listen(namespace, address).with_context(taken(address))?;
-    let address = std::net::SocketAddr::from(([0, 0, 0, 0, 0, 0, 0, 1], port));
-    match listen(namespace, address) {
-        Ok(v6) => Ok((v4, Some(v6))),
-        Err(error) if error.kind() == std::io::ErrorKind::AddrNotAvailable => {
-            tracing::warn!("this machine has no IPv6 loopback: guarded IPv6 connections are refused");
-            Ok((v4, None))
-        }
-        Err(error) => Err(error).with_context(taken(address)),
-    }
 }
 
 fn port(listener: &TcpListener) -> Result<u16> {

@@ -27,7 +27,7 @@ pub struct Config {
     pub bpffs: PathBuf,
     /// Guarded cgroups, absolute or below the cgroup2 mount; made where missing. `holdpoint exec` uses the first.
     pub guard: Vec<PathBuf>,
-    /// The port on which intercepted connections arrive. 0: any free one.
+    /// The port on which intercepted connections arrive. 0: any free one below those that the kernel gives out by itself.
     pub port: u16,
     /// How durable a read's entry is before the read is forwarded. Everything else is always synced.
     pub durability: ReadDurability,
@@ -39,6 +39,9 @@ pub struct Config {
     pub drain: Duration,
     /// Destinations that no resource names: what the kernel does with a connection to them.
     pub network: Vec<NetworkRule>,
+    /// UNIX sockets that guarded workloads may not connect to, beside those of container runtimes. A name (`agent.sock`) is
+    /// refused in every directory; a path (`/run/user/*/bus`) may have `*`, `?` and `**`; `@x` is an abstract name.
+    pub unix_refused: Vec<String>,
     /// Extra groups of approvers: name → users of this machine. Beside the machine's own groups.
     pub groups: BTreeMap<String, Vec<String>>,
 }
@@ -57,6 +60,7 @@ impl Default for Config {
             remind: Duration::from_secs(15),
             drain: Duration::from_secs(10),
             network: Vec::new(),
+            unix_refused: Vec::new(),
             groups: BTreeMap::new(),
         }
     }

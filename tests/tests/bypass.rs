@@ -98,6 +98,59 @@ fn n7_a_connection_that_is_already_open_dies_with_the_gateway() {
 }
 
 #[test]
+fn n3_n5_what_goes_round_the_connect_hook_is_refused_and_counted() {
+    venv();
+    let (lab, pg) = Lab::with_shop("n3", &read_only());
+    let bot = lab.bot("ci");
+    let port = pg.port();
+    let socket = lab.path("run/docker.sock");
+    let _runtime = std::os::unix::net::UnixListener::bind(&socket).expect("the lab's directory is ours");
+    let send = |family: &str, host: &str| {
+        format!("import socket as s; s.socket(s.{family}, s.SOCK_DGRAM).sendto(b'x', ({host:?}, {port}))")
+    };
+    for source in [
+        send("AF_INET", "127.0.0.1"),
+        send("AF_INET6", "::1"),
+        send("AF_INET6", "::ffff:127.0.0.1"),
+        format!("import socket as s; s.socket(s.AF_UNIX).connect({:?})", socket.display().to_string()),
+    ] {
+        bot.python(&source, "").failed().says(&["Operation not permitted"]);
+    }
+    bot.python("import socket as s; s.getaddrinfo('localhost', 1); s.socket(s.AF_INET, s.SOCK_DGRAM)", "").ok();
+    let said = lab.holdpoint(&["status"]).ok().says(&["healthy", "every program", "AF_PACKET"]);
+    said.says(&[
+        "3 of UDP or the like towards an intercepted destination",
+        "1 towards a UNIX socket on the refuse list",
+    ]);
+    lab.holdpoint(&["status", "-o", "json"]).ok().says(&["\"not_tcp\": 3", "\"unix\": 1"]);
+}
+
+#[test]
+fn n7_a_bot_cannot_take_the_dead_gateways_place() {
+    venv();
+    let (lab, pg) = Lab::with_shop("n7-port", &read_only());
+    let port = lab.gateway().as_ref().expect("it runs").port();
+    let automatic = std::fs::read_to_string("/proc/sys/net/ipv4/ip_local_port_range").expect("procfs is mounted");
+    let low: u16 = automatic.split_ascii_whitespace().next().expect("two numbers").parse().expect("a port");
+    assert!(port < low, "the kernel may give {port} to whoever listens without bind");
+    let bind = |host: &str| format!("import socket as s; s.create_server(({host:?}, {port}))");
+    let take = [bind("127.0.0.1"), bind("0.0.0.0")];
+    let bot = lab.bot("ci");
+    for state in ["alive", "dead"] {
+        for source in &take {
+            bot.python(source, "").failed().says(&["Operation not permitted"]);
+        }
+        if state == "alive" {
+            lab.kill();
+        }
+    }
+    bot.psql(&pg.url(), "SELECT 1").failed().says(&["refused"]);
+    lab.start();
+    bot.psql(&pg.url(), "SELECT 1").ok();
+    lab.holdpoint(&["status"]).says(&["4 binds of the gateway's own port", "that no gateway answered"]);
+}
+
+#[test]
 fn n8_a_connection_without_an_original_destination_is_closed() {
     let (lab, pg) = Lab::with_shop("n8", &read_only());
     let port = lab.gateway().as_ref().expect("it runs").port();

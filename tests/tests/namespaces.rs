@@ -130,7 +130,7 @@ fn namespaces_come_and_go_and_each_bot_reaches_its_own_database() {
     assert!((0..3).all(|round| record.forwarded(&format!("'home {round}'")) == 1));
     assert_eq!(pg.ran("'lost"), 0);
     eventually("every namespace is let go of", Duration::from_secs(20), || {
-        let status = lab.holdpoint(&["status"]).stdout;
+        let status = lab.holdpoint(&["status", "-o", "json"]).stdout;
         status.contains("\"namespaces\": []").then_some(())
     });
 }

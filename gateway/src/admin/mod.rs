@@ -255,6 +255,12 @@ struct Status {
     healthy: bool,
     guard: Vec<String>,
     kernel: Result<Vec<crate::intercept::Guard>, String>,
+    /// Refused below one guard or another, where the kernel does not say which.
+    refused: crate::intercept::Refused,
+    /// `Err` says why connects to UNIX sockets are not looked at.
+    unix_sockets: Result<(), String>,
+    /// Kinds of sockets that no hook sees.
+    unseen: [&'static str; 2],
     namespaces: Vec<Standing>,
     rules_generation: u32,
     policy_generation: u64,
@@ -277,6 +283,9 @@ impl Status {
             healthy: whole && nobody_goes_round && record.is_ok(),
             guard: admin.guard.clone(),
             kernel,
+            refused: admin.interceptor.refused_somewhere(),
+            unix_sockets: admin.interceptor.unix_guarded().map_err(str::to_owned),
+            unseen: crate::intercept::UNSEEN,
             namespaces,
             rules_generation: admin.interceptor.generation(),
             policy_generation: admin.policies.generation(),

@@ -5,13 +5,16 @@ use std::process::ExitCode;
 use hyper::Method;
 use serde_json::Value;
 
-use super::client::Socket;
+use super::{Output, client::Socket};
 
 /// Its arguments.
 #[derive(Debug, clap::Args)]
 pub struct Args {
     #[command(flatten)]
     socket: Socket,
+    /// How it is printed
+    #[arg(short, long, value_enum, default_value = "table")]
+    output: Output,
 }
 
 /// Prints it; exits with 1 when the gateway is not whole.
@@ -20,6 +23,121 @@ pub struct Args {
 /// No gateway answers.
 pub fn run(args: &Args) -> anyhow::Result<ExitCode> {
     let status: Value = args.socket.ask(&Method::GET, "/api/v1/status", None)?;
-    println!("{}", serde_json::to_string_pretty(&status)?);
+    match args.output {
+        Output::Json => println!("{}", serde_json::to_string_pretty(&status)?),
+        Output::Table => print!("{}", lines(&status)),
+    }
     Ok(if status["healthy"] == true { ExitCode::SUCCESS } else { ExitCode::FAILURE })
+}
+
+fn lines(status: &Value) -> String {
+    let mut lines = Vec::new();
+    let healthy = if status["healthy"] == true { "healthy" } else { "NOT HEALTHY" };
+    lines.push(format!("node {}, version {}: {healthy}", text(&status["node"]), text(&status["version"])));
+    lines.push(format!("open requests: {}", status["open_requests"]));
+    match &status["record"]["Err"] {
+        Value::Null => lines.push(format!("record: {}", text(&status["record"]["Ok"]))),
+        error => lines.push(format!("record: FAILS: {}", text(error))),
+    }
+    if let Some(error) = status["kernel"]["Err"].as_str() {
+        lines.push(format!("kernel: FAILS: {error}"));
+    }
+    for guard in list(&status["kernel"]["Ok"]) {
+        let path = guard["path"].as_str().unwrap_or("(a cgroup that is gone)");
+        let missing: Vec<_> = list(&guard["missing"]).iter().map(text).collect();
+        let state =
+            if missing.is_empty() { "every program".to_owned() } else { format!("LACKS {}", missing.join(", ")) };
+        lines.push(format!("guarded: {path}: {state}"));
+        refused(&mut lines, path, &guard["refused"]);
+    }
+    refused(&mut lines, "guarded cgroups", &status["refused"]);
+    if let Some(reason) = status["unix_sockets"]["Err"].as_str() {
+        lines.push(format!("not guarded: UNIX sockets: {reason}"));
+    }
+    for namespace in list(&status["namespaces"]) {
+        let of = |part: &str| namespace[part].as_str();
+        let state = match (of("deaf"), of("open")) {
+            (None, None) => "served, and denied what goes round".to_owned(),
+            (Some(reason), _) => format!("NOT SERVED: {reason}"),
+            (None, Some(reason)) => format!("OPEN to sockets that the hooks do not see: {reason}"),
+        };
+        lines.push(format!("network namespace {}: {state}", words_of(&namespace["id"])));
+    }
+    let unseen: Vec<_> = list(&status["unseen"]).iter().map(text).collect();
+    lines.push(format!("not seen by any hook: {}: take CAP_NET_RAW from guarded workloads", unseen.join(", ")));
+    lines.join("\n") + "\n"
+}
+
+fn refused(lines: &mut Vec<String>, path: &str, counts: &Value) {
+    for (reason, count) in counts.as_object().into_iter().flatten() {
+        lines.push(format!("refused in {path}: {count} {}", words(reason)));
+    }
+}
+
+/// What a reason of the kernel programs refuses.
+fn words(reason: &str) -> &str {
+    match reason {
+        "rule" => "towards a destination that a rule refuses",
+        "not_tcp" => "of UDP or the like towards an intercepted destination",
+        "full" => "connections for which there was no room",
+        "gateway_port" => "binds of the gateway's own port",
+        "socket" => "raw, SCTP or other sockets",
+        "unix" => "towards a UNIX socket on the refuse list",
+        "unanswered" => "intercepted connections that no gateway answered",
+        other => other,
+    }
+}
+
+fn list(value: &Value) -> &[Value] {
+    value.as_array().map_or(&[], Vec::as_slice)
+}
+
+/// A text without its quotes, or any other value as it is.
+fn words_of(value: &Value) -> String {
+    value.as_str().map_or_else(|| value.to_string(), str::to_owned)
+}
+
+fn text(value: &Value) -> &str {
+    value.as_str().unwrap_or("?")
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    #[test]
+    fn says_what_is_attached_what_was_refused_and_what_is_not_seen() {
+        let guard = |path: &str, missing: &[&str], refused: Value| json!({ "cgroup": 7, "path": path, "programs": [], "missing": missing, "refused": refused });
+        let status = json!({
+            "node": "db-7",
+            "version": "0.1.0",
+            "healthy": false,
+            "open_requests": 2,
+            "record": { "Ok": "a1b2" },
+            "kernel": { "Ok": [
+                guard("/holdpoint", &[], json!({ "not_tcp": 3, "gateway_port": 1 })),
+                guard("/ci", &["bind4", "bind6"], json!({})),
+            ] },
+            "refused": { "unanswered": 20 },
+            "unix_sockets": { "Err": "Linux 6.7 or newer is needed" },
+            "namespaces": [{ "id": 4026532, "deaf": null, "open": "nftables is missing" }],
+            "unseen": ["AF_PACKET", "AF_VSOCK"],
+        });
+        assert_eq!(
+            lines(&status),
+            "node db-7, version 0.1.0: NOT HEALTHY\n\
+             open requests: 2\n\
+             record: a1b2\n\
+             guarded: /holdpoint: every program\n\
+             refused in /holdpoint: 1 binds of the gateway's own port\n\
+             refused in /holdpoint: 3 of UDP or the like towards an intercepted destination\n\
+             guarded: /ci: LACKS bind4, bind6\n\
+             refused in guarded cgroups: 20 intercepted connections that no gateway answered\n\
+             not guarded: UNIX sockets: Linux 6.7 or newer is needed\n\
+             network namespace 4026532: OPEN to sockets that the hooks do not see: nftables is missing\n\
+             not seen by any hook: AF_PACKET, AF_VSOCK: take CAP_NET_RAW from guarded workloads\n"
+        );
+    }
 }

@@ -2,7 +2,7 @@
 //! taken from a map in one step.
 
 use std::{
-    ffi::CString,
+    ffi::{CStr, CString},
     io,
     mem::MaybeUninit,
     os::{
@@ -45,6 +45,43 @@ pub(super) fn detach_link(link: BorrowedFd<'_>) -> io::Result<()> {
     call(LINK_DETACH, &raw(link)).map(drop)
 }
 
+/// Loads `instructions` as a `sock_addr` program for a hook that the library does not know.
+pub(super) fn load_sock_addr<I>(
+    instructions: &[I],
+    license: &CStr,
+    name: &str,
+    attach_type: u32,
+) -> io::Result<OwnedFd> {
+    const { assert!(size_of::<I>() == 8, "an instruction has eight bytes") };
+    let mut short = [0; 16];
+    // The last byte stays zero.
+    short.iter_mut().take(15).zip(name.bytes()).for_each(|(to, from)| *to = from);
+    let attr = ProgLoad {
+        kind: SOCK_ADDR,
+        count: u32::try_from(instructions.len()).unwrap_or(u32::MAX),
+        instructions: instructions.as_ptr() as u64,
+        license: license.as_ptr() as u64,
+        log_level: 0,
+        log_size: 0,
+        log: 0,
+        kernel: 0,
+        flags: 0,
+        name: short,
+        interface: 0,
+        attach_type,
+    };
+    new_fd(PROG_LOAD, &attr)
+}
+
+/// The kernel's number for `program`.
+pub(super) fn program_id(program: BorrowedFd<'_>) -> io::Result<u32> {
+    // The head of `struct bpf_prog_info`: the program's type, and its id.
+    let mut info = [0_u32; 2];
+    let attr = InfoByFd { fd: raw(program), length: 8, info: info.as_mut_ptr() as u64 };
+    call(OBJ_GET_INFO_BY_FD, &attr)?;
+    Ok(info[1])
+}
+
 /// What the kernel says about a cgroup link, now.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct LinkInfo {
@@ -80,6 +117,7 @@ pub(super) fn take<K: aya::Pod, V: aya::Pod>(map: BorrowedFd<'_>, key: &K) -> io
     }
 }
 
+const PROG_LOAD: libc::c_int = 5;
 const OBJ_PIN: libc::c_int = 6;
 const OBJ_GET: libc::c_int = 7;
 const OBJ_GET_INFO_BY_FD: libc::c_int = 15;
@@ -88,6 +126,9 @@ const LINK_CREATE: libc::c_int = 28;
 const LINK_UPDATE: libc::c_int = 29;
 const LINK_DETACH: libc::c_int = 34;
 
+/// `BPF_PROG_TYPE_CGROUP_SOCK_ADDR`
+const SOCK_ADDR: u32 = 18;
+
 // Each is the part of `union bpf_attr` that its command reads.
 
 #[repr(C)]
@@ -95,6 +136,22 @@ struct Object {
     pathname: u64,
     fd: u32,
     flags: u32,
+}
+
+#[repr(C)]
+struct ProgLoad {
+    kind: u32,
+    count: u32,
+    instructions: u64,
+    license: u64,
+    log_level: u32,
+    log_size: u32,
+    log: u64,
+    kernel: u32,
+    flags: u32,
+    name: [u8; 16],
+    interface: u32,
+    attach_type: u32,
 }
 
 #[repr(C)]

@@ -28,6 +28,17 @@ pub(super) fn offsets(file: &Path) -> Option<Offsets> {
     })
 }
 
+/// Whether the UNIX hooks' context is what the program takes it for: the address's pointer and length lie where it reads.
+pub(super) fn unix_context_is_known(file: &Path) -> bool {
+    let offsets = || {
+        let bytes = std::fs::read(file).ok()?;
+        let types = Types::parse(&bytes)?;
+        let context = types.structure("bpf_sock_addr_kern")?;
+        Some((types.member(context, "uaddr")?, types.member(context, "uaddrlen")?))
+    };
+    offsets() == Some((8, 32))
+}
+
 /// The type section, with the place of every type.
 struct Types<'a> {
     types: &'a [u8],

@@ -73,6 +73,20 @@ pub enum InterceptError {
         /// The system's reason.
         source: io::Error,
     },
+    /// A pattern for UNIX sockets that means nothing.
+    #[error(
+        "unix_refused: `{pattern}` is neither a name (`docker.sock`), a whole path (`/run/x/*.sock`) nor an abstract name (`@x`)"
+    )]
+    UnixPattern {
+        /// As written.
+        pattern: String,
+    },
+    /// The patterns for UNIX sockets are too many, or have too many wildcards.
+    #[error(
+        "unix_refused: these patterns need more than {} states: give fewer, or fewer `*`",
+        gateway_ebpf::MAX_UNIX_STATES
+    )]
+    UnixPatterns,
     /// More rules than a table has room for.
     #[error("{count} network rules are more than the {most} that a table holds: summarise them into networks")]
     TooManyRules {

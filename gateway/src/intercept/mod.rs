@@ -20,7 +20,7 @@ use std::{
 use aya::{
     Ebpf, EbpfLoader,
     maps::{ArrayOfMaps, Map, MapData},
-    programs::{Program, ProgramFd},
+    programs::Program,
 };
 use gateway_ebpf::{Facts, Listener, Tuple, maps, settings};
 use nix::libc;
@@ -37,15 +37,18 @@ pub mod deny;
 mod error;
 mod kernel_log;
 mod pins;
+mod refusals;
 mod rights;
 mod rules;
 mod status;
 #[cfg(test)]
 mod tests;
+mod unix;
 
 pub use arrival::{Arrival, Intercepted, NoEntry};
 pub use error::InterceptError;
 pub use kernel_log::KernelLog;
+pub use refusals::Refused;
 pub use rules::{Action, Network, NoNetwork, Rule};
 pub use status::{Cost, Guard, ProgramState};
 
@@ -66,12 +69,21 @@ pub struct Options {
     pub port_v6: u16,
     /// How many intercepted connections may be open at a time. Counts when the maps are first made.
     pub connections: u32,
+    /// UNIX sockets that guarded workloads may not connect to, beside those of container runtimes: names, whole paths with
+    /// `*`, `?` and `**`, or abstract names with `@` in front.
+    pub unix_refused: Vec<String>,
 }
 
 impl Options {
     /// The usual place and size, for listeners on these ports.
     pub fn new(port_v4: u16, port_v6: u16) -> Self {
-        Self { bpffs: DEFAULT_BPFFS.into(), port_v4, port_v6, connections: gateway_ebpf::DEFAULT_CONNECTIONS }
+        Self {
+            bpffs: DEFAULT_BPFFS.into(),
+            port_v4,
+            port_v6,
+            connections: gateway_ebpf::DEFAULT_CONNECTIONS,
+            unix_refused: Vec::new(),
+        }
     }
 }
 
@@ -82,26 +94,36 @@ pub struct Interceptor {
     programs: Vec<Loaded>,
     table: Mutex<rules::Table>,
     arrivals: OwnedFd,
+    counts: Mutex<refusals::Counts>,
+    unix: Result<(), String>,
     log: Option<KernelLog>,
 }
 
 struct Loaded {
     name: &'static str,
     attach_type: u32,
-    fd: ProgramFd,
+    fd: OwnedFd,
     id: u32,
 }
 
 /// The programs with their attach types (`enum bpf_attach_type`), in the order of attaching: a connect must not be
 /// redirected before the rest is there to carry it on. Detached in the opposite order.
-const PROGRAMS: [(&str, u32); 6] = [
+const PROGRAMS: [(&str, u32); 11] = [
     ("sock_release", 34),
     ("sock_ops", 3),
     ("getpeername4", 29),
     ("getpeername6", 30),
     ("connect4", 10),
     ("connect6", 11),
+    ("sendmsg4", 14),
+    ("sendmsg6", 15),
+    ("bind4", 8),
+    ("bind6", 9),
+    ("sock_create", 2),
 ];
+
+/// Socket families that the kernel runs no cgroup hook for.
+pub const UNSEEN: [&str; 2] = ["AF_PACKET", "AF_VSOCK"];
 
 static OBJECT: &[u8] = aya::include_bytes_aligned!(concat!(env!("OUT_DIR"), "/holdpoint.bpf.o"));
 
@@ -125,6 +147,7 @@ impl Interceptor {
         }
         let listener = Listener { v4: options.port_v4, v6: options.port_v6 };
         let own = rights::own(&hierarchy);
+        let automaton = unix::Automaton::new(&options.unix_refused)?;
         let mut loader = EbpfLoader::new();
         loader
             .btf(None)
@@ -132,7 +155,8 @@ impl Interceptor {
             .override_global(settings::OWN, &own, true)
             .override_global(settings::OFFSETS, &offsets, true)
             .map_max_entries(maps::DIALLED, options.connections)
-            .map_max_entries(maps::ARRIVALS, options.connections);
+            .map_max_entries(maps::ARRIVALS, options.connections)
+            .map_max_entries(maps::UNIX_PATHS, automaton.states());
         for name in maps::PINNED {
             loader.map_pin_path(name, pins.map(name));
         }
@@ -145,8 +169,16 @@ impl Interceptor {
             .map(KernelLog)
             .inspect_err(|error| tracing::warn!(%error, "the kernel programs cannot log"))
             .ok();
-        let programs = PROGRAMS.iter().map(|(name, kind)| load(&mut object, name, *kind)).collect::<Result<_, _>>()?;
-        let interceptor = Self { pins, hierarchy, programs, table: Mutex::new(table), arrivals, log };
+        let mut programs: Vec<_> =
+            PROGRAMS.iter().map(|(name, kind)| load(&mut object, name, *kind)).collect::<Result<_, _>>()?;
+        let unix = load_unix(&mut object, &automaton, &pins)?.map(|loaded| programs.extend(loaded));
+        if let Err(reason) = &unix {
+            tracing::warn!(%reason, "UNIX sockets are not guarded");
+        }
+        let mut counts = refusals::Counts::open(&pins.map(maps::REFUSED))?;
+        counts.begin(refusals::EVERYBODY)?;
+        let (table, counts) = (Mutex::new(table), Mutex::new(counts));
+        let interceptor = Self { pins, hierarchy, programs, table, arrivals, counts, unix, log };
         interceptor.take_over()?;
         Ok(interceptor)
     }
@@ -162,6 +194,7 @@ impl Interceptor {
         let directory = self.hierarchy.resolve(directory);
         let cgroup = open_cgroup(&directory)?;
         let id = self.hierarchy.id(&directory).map_err(InterceptError::io("read", &directory))?;
+        self.counts.lock().expect("no holder panics").begin(id)?;
         let present = self.pins.links()?;
         for program in &self.programs {
             let pinned = present.iter().find(|link| link.cgroup == id && link.program == program.name);
@@ -184,10 +217,17 @@ impl Interceptor {
     /// The pins cannot be removed.
     pub fn detach(&self, cgroup: CgroupId) -> Result<(), InterceptError> {
         let links = self.pins.links()?;
-        for (name, _) in PROGRAMS.iter().rev() {
-            let found = links.iter().find(|link| link.cgroup == cgroup && link.program == *name);
+        for program in self.programs.iter().rev() {
+            let found = links.iter().find(|link| link.cgroup == cgroup && link.program == program.name);
             found.map_or(Ok(()), |link| self.pins.unpin(link))?;
         }
+        // What another version has attached here besides.
+        let known = |link: &&PinnedLink| self.programs.iter().any(|program| program.name == link.program);
+        for link in links.iter().filter(|link| link.cgroup == cgroup && !known(link)) {
+            self.pins.unpin(link)?;
+        }
+        let others: Vec<_> = links.iter().map(|link| link.cgroup).filter(|other| *other != cgroup).collect();
+        self.counts.lock().expect("no holder panics").keep(&others);
         Ok(())
     }
 
@@ -269,10 +309,30 @@ impl Interceptor {
                     cgroup: link.cgroup,
                     path: self.hierarchy.path(link.cgroup),
                     programs: vec![state],
+                    missing: Vec::new(),
+                    refused: self.counts.lock().expect("no holder panics").of(link.cgroup),
                 }),
             }
         }
+        for guard in &mut guards {
+            let good =
+                |name: &str| guard.programs.iter().any(|state| state.name == name && state.attached && state.current);
+            guard.missing = self.programs.iter().map(|program| program.name).filter(|name| !good(name)).collect();
+        }
         Ok(guards)
+    }
+
+    /// What was refused below one guarded cgroup or another, where the kernel does not say which.
+    pub fn refused_somewhere(&self) -> Refused {
+        self.counts.lock().expect("no holder panics").of(refusals::EVERYBODY)
+    }
+
+    /// Whether UNIX sockets are guarded.
+    ///
+    /// # Errors
+    /// They are not, for this reason.
+    pub fn unix_guarded(&self) -> Result<(), &str> {
+        self.unix.as_ref().map(|&()| ()).map_err(String::as_str)
     }
 
     /// How often each program ran and how long that took, while `kernel.bpf_stats_enabled` is on.
@@ -299,15 +359,31 @@ impl Interceptor {
     }
 
     /// Exchanges the programs behind what an earlier gateway left attached, and clears away links of cgroups that are gone.
+    /// Where that gateway, being older, knew fewer programs, the others are attached beside them.
     fn take_over(&self) -> Result<(), InterceptError> {
+        let mut guarded = Vec::new();
         for link in self.pins.links()? {
             let program = self.programs.iter().find(|program| program.name == link.program);
             match program {
-                Some(program) if link.is_alive() => link.exchange(&program.fd)?,
+                Some(program) if link.is_alive() => {
+                    link.exchange(&program.fd)?;
+                    guarded.push(link.cgroup);
+                }
                 Some(_) => self.pins.unpin(&link)?,
                 None => tracing::warn!(program = link.program, "left alone: a pinned program of another version"),
             }
         }
+        guarded.sort_unstable_by_key(|cgroup| cgroup.0);
+        guarded.dedup();
+        for cgroup in &guarded {
+            // One that is being removed has no path any more, and nobody in it.
+            let Some(path) = self.hierarchy.path(*cgroup) else { continue };
+            match self.attach(Path::new(&path)) {
+                Err(error) if self.hierarchy.path(*cgroup).is_some() => return Err(error),
+                _ => {}
+            }
+        }
+        self.counts.lock().expect("no holder panics").keep(&guarded);
         self.pins.drop_other_layouts();
         Ok(())
     }
@@ -396,9 +472,34 @@ fn load(object: &mut Ebpf, name: &'static str, attach_type: u32) -> Result<Loade
         _ => Err(aya::programs::ProgramError::UnexpectedProgramType),
     }
     .map_err(refused)?;
-    let fd = program.fd().and_then(|fd| Ok(fd.try_clone()?)).map_err(refused)?;
+    let fd = program.fd().and_then(|fd| Ok(fd.as_fd().try_clone_to_owned()?)).map_err(refused)?;
     let id = program.info().map_err(refused)?.id();
     Ok(Loaded { name, attach_type, fd, id })
+}
+
+/// The programs for UNIX sockets; inside, the reason why this kernel does not get them.
+fn load_unix(
+    object: &mut Ebpf,
+    automaton: &unix::Automaton,
+    pins: &Pins,
+) -> Result<Result<Vec<Loaded>, String>, InterceptError> {
+    let map = object.take_map(maps::UNIX_PATHS).ok_or_else(|| InterceptError::other_object(maps::UNIX_PATHS))?;
+    let paths = automaton.fill(map)?;
+    if !btf::unix_context_is_known(Path::new(btf::VMLINUX)) {
+        return Ok(Err(format!("the kernel's types in {} do not show how it names them", btf::VMLINUX)));
+    }
+    let refused = pins.map(maps::REFUSED);
+    let refused = bpf::open_pin(&refused).map_err(InterceptError::io("open", &refused))?;
+    let loaded = unix::load(OBJECT, paths.as_fd(), refused.as_fd()).and_then(|fds| {
+        let with_name = unix::PROGRAMS.into_iter().zip(fds);
+        with_name
+            .map(|((name, attach_type), fd)| {
+                let id = bpf::program_id(fd.as_fd())?;
+                Ok(Loaded { name, attach_type, fd, id })
+            })
+            .collect()
+    });
+    Ok(loaded.map_err(|error: std::io::Error| format!("Linux 6.7 or newer is needed ({error})")))
 }
 
 fn open_cgroup(directory: &Path) -> Result<std::fs::File, InterceptError> {

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use super::PROGRAMS;
+use super::Refused;
 use crate::workload::CgroupId;
 
 /// A guarded cgroup, as the kernel has it.
@@ -14,13 +14,16 @@ pub struct Guard {
     pub path: Option<String>,
     /// The programs.
     pub programs: Vec<ProgramState>,
+    /// Those of this gateway that are not attached here, or only as an earlier gateway's.
+    pub missing: Vec<&'static str>,
+    /// What was refused to processes in it.
+    pub refused: Refused,
 }
 
 impl Guard {
     /// Whether every program is attached, and is this gateway's.
     pub fn is_whole(&self) -> bool {
-        let good = |name: &str| self.programs.iter().any(|state| state.name == name && state.attached && state.current);
-        PROGRAMS.iter().all(|(name, _)| good(name))
+        self.missing.is_empty()
     }
 }
 

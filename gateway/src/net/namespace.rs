@@ -123,6 +123,22 @@ pub fn listen(namespace: &Namespace, address: SocketAddr) -> io::Result<tokio::n
     tokio::net::TcpListener::from_std(listener)
 }
 
+/// Whether nobody has bound `port` in `namespace`, on whatever address. [`listen`] would not notice somebody who has bound
+/// it and does not listen yet.
+pub fn is_nobodys(namespace: &Namespace, port: u16) -> bool {
+    use nix::sys::socket::{AddressFamily, SockFlag, SockType, SockaddrStorage, bind, socket};
+    let bound = namespace.within(|| {
+        // A machine without IPv6 has nobody there.
+        let any_v6 = SocketAddr::from(([0_u16; 8], port));
+        for (family, any) in [(AddressFamily::Inet, ([0; 4], port).into()), (AddressFamily::Inet6, any_v6)] {
+            let Ok(made) = socket(family, SockType::Stream, SockFlag::SOCK_CLOEXEC, None) else { continue };
+            bind(std::os::fd::AsRawFd::as_raw_fd(&made), &SockaddrStorage::from(any))?;
+        }
+        Ok(())
+    });
+    bound.is_ok()
+}
+
 /// Connects to `destination` from inside `namespace`.
 ///
 /// # Errors

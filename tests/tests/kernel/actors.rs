@@ -26,6 +26,8 @@ use nix::{
     sys::{prctl::set_pdeathsig, signal::Signal, socket},
 };
 
+use crate::sockets;
+
 /// A child and the pipes to it. Ends with this value, or with the test's thread.
 pub(crate) struct Actor {
     child: Child,
@@ -191,6 +193,7 @@ fn line() -> Option<String> {
 #[derive(Default)]
 struct Client {
     kept: Vec<TcpStream>,
+    listener: Option<TcpListener>,
 }
 
 impl Role for Client {
@@ -214,6 +217,23 @@ impl Role for Client {
                 format!("told={} closed={} direct={}", count("gateway"), count(""), count("direct"))
             }
             ["twice4", first, second] => twice(first.parse().expect("an address"), second.parse().expect("an address")),
+            ["send", kind, addr] => told(sockets::send(kind, addr.parse().expect("an address"))),
+            ["listen", kind, addr] => match sockets::listen(kind, addr.parse().expect("an address")) {
+                Ok(listener) => {
+                    self.listener = Some(listener);
+                    "done".to_owned()
+                }
+                Err(error) => failed(&error),
+            },
+            ["pretend"] => told(sockets::pretend(self.listener.as_ref().expect("one was bound"))),
+            ["leave"] => {
+                self.listener = None;
+                "done".to_owned()
+            }
+            ["socket", family, kind, protocol] => told(sockets::make(family, kind, protocol)),
+            ["unix", path] => told(sockets::unix(path)),
+            ["unix_datagram", path] => told(sockets::unix_datagram(path)),
+            ["unix_relative", path] => told(sockets::unix_relative(path)),
             [kind, addr] => match connect(kind, addr.parse().expect("an address")) {
                 Ok(stream) => {
                     let peer = peer(&stream);
@@ -224,6 +244,10 @@ impl Role for Client {
             other => panic!("no question: {other:?}"),
         }
     }
+}
+
+fn told(done: io::Result<String>) -> String {
+    done.unwrap_or_else(|error| failed(&error))
 }
 
 fn failed(error: &io::Error) -> String {
@@ -270,6 +294,11 @@ fn twice(first: SocketAddr, second: SocketAddr) -> String {
 
 fn connect(kind: &str, addr: SocketAddr) -> io::Result<TcpStream> {
     const MPTCP: libc::c_int = 262;
+    match kind {
+        "uring4" => return sockets::uring(addr),
+        "fastopenconnect4" => return sockets::fast_open_connect(addr),
+        _ => {}
+    }
     let (family, form, protocol) = match kind {
         "tcp4" | "nonblocking4" | "fastopen4" => (libc::AF_INET, libc::SOCK_STREAM, 0),
         "mptcp4" => (libc::AF_INET, libc::SOCK_STREAM, MPTCP),
@@ -360,7 +389,9 @@ impl Gateway {
         let port = |n: usize| listeners[n].local_addr().expect("it is bound").port();
         let ports = (port(0), port(1));
         let connections = if ways.contains(&"small") { 4 } else { 1024 };
-        let options = Options { bpffs: PathBuf::from(bpffs), connections, ..Options::new(ports.0, ports.1) };
+        let unix_refused = ways.iter().filter_map(|way| way.strip_prefix("unix=")).map(str::to_owned).collect();
+        let bpffs = PathBuf::from(bpffs);
+        let options = Options { bpffs, connections, unix_refused, ..Options::new(ports.0, ports.1) };
         let mut interceptor = Interceptor::load(&options).unwrap_or_else(|error| panic!("{error}"));
         let log = interceptor.kernel_log().expect("it was not taken");
         std::thread::spawn(|| tokio::runtime::Runtime::new().expect("a runtime").block_on(log.run()));
@@ -456,6 +487,14 @@ impl Role for Gateway {
                 let word = |whole| if whole { "whole" } else { "broken" };
                 let guards = guards.iter().map(|guard| format!("{}:{}", word(guard.is_whole()), guard.programs.len()));
                 format!("guards={}", guards.collect::<Vec<_>>().join(","))
+            }
+            ["refused"] => {
+                let guards = self.interceptor.status().expect("the pins can be read");
+                let here = guards.into_iter().flat_map(|guard| guard.refused);
+                let here = here.map(|(reason, count)| format!("{reason}={count}"));
+                let somewhere = self.interceptor.refused_somewhere().into_iter();
+                let somewhere = somewhere.map(|(reason, count)| format!("somewhere_{reason}={count}"));
+                here.chain(somewhere).collect::<Vec<_>>().join(" ")
             }
             ["lines"] => self.lines.text().replace('\n', " / "),
             ["measure"] => self.measure(),

@@ -6,7 +6,9 @@
 //! A client's answers name what its connection reached: the gateway's word, the backend's `direct`, or nothing.
 
 mod actors;
+mod hooks;
 mod lab;
+mod sockets;
 
 use std::{fs, net::Ipv4Addr, net::TcpStream};
 
@@ -33,6 +35,8 @@ fn n2_ipv6_mapped_v6only() {
         ("nonblocking4 10.77.0.7:5432", "10.77.0.7:5432"),
         ("fastopen4 10.77.0.7:5432", "10.77.0.7:5432"),
         ("mptcp4 10.77.0.7:5432", "10.77.0.7:5432"),
+        ("fastopenconnect4 10.77.0.7:5432", "10.77.0.7:5432"),
+        ("uring4 10.77.0.7:5432", "10.77.0.7:5432"),
         ("tcp6 [2001:db8::7]:5432", "[2001:db8::7]:5432"),
         ("v6only [2001:db8::7]:5432", "[2001:db8::7]:5432"),
         ("nonblocking6 [2001:db8::7]:5432", "[2001:db8::7]:5432"),
@@ -298,11 +302,11 @@ fn a_command_runs_in_a_guarded_cgroup_of_its_own() {
 fn status_is_the_kernels_word() {
     let lab = Lab::new();
     let mut gateway = lab.gateway(&[]);
-    assert_eq!(gateway.ask("status").field("guards"), "whole:6");
+    assert_eq!(gateway.ask("status").field("guards"), "whole:13");
     fs::remove_file(lab.pin("connect4")).expect("it is pinned");
-    assert_eq!(gateway.ask("status").field("guards"), "broken:5");
+    assert_eq!(gateway.ask("status").field("guards"), "broken:12");
     gateway.ask(&format!("attach {}", lab.cgroup.display()));
-    assert_eq!(gateway.ask("status").field("guards"), "whole:6");
+    assert_eq!(gateway.ask("status").field("guards"), "whole:13");
     gateway.ask("detach");
     assert_eq!(gateway.ask("status").field("guards"), "");
 }

@@ -50,6 +50,7 @@ const HOMES: &[(&str, &[&str])] = &[
     ("minicbor", &["record"]),
     ("aya", &["intercept"]),
     ("aya_log", &["intercept"]),
+    ("aya_obj", &["intercept"]),
     ("gateway_ebpf", &["intercept"]),
     ("nftnl", &["intercept"]),
     ("mnl", &["intercept"]),
