@@ -1,9 +1,6 @@
 //! One PostgreSQL connection's state, without I/O: the requests half is in `requests`, the replies half in `replies`.
 
-use std::{
-    collections::{HashMap, VecDeque},
-    sync::Arc,
-};
+use std::{collections::VecDeque, sync::Arc};
 
 use bytes::{Bytes, BytesMut};
 use tokio::sync::Notify;
@@ -14,14 +11,15 @@ use super::{
     classify::Lexical,
     lookup::{Backend, Lookup},
     mask::{CopyOut, Masker, Plan},
-    pending::{Await, Names, What, discard_to_sync},
+    names::{Names, SqlNames},
+    pending::{Await, What, discard_to_sync},
     portal::Portal,
-    wire,
+    session, wire,
 };
 use crate::{
     gate::{Exchange, Gate, Language, Refusal, Unmaskable},
     mask::{Masks, Salt},
-    operation::{Frame, Meaning, SessionId, State},
+    operation::{Frame, SessionId, State},
     protocol::{Dialect, Malformed, Step},
 };
 
@@ -36,15 +34,19 @@ pub(super) struct PostgresDialect {
     pub(super) phase: Phase,
     /// Session state as the digest and `when` see it.
     pub(super) state: Arc<State>,
+    /// What of it is set, or may be.
+    pub(super) settings_known: session::Settings,
+    /// What ran since the backend last was ready with nothing left to answer.
+    pub(super) since: session::Since,
+    /// Whether this session ever had an encoding other than UTF-8: then it may come back with the end of a transaction.
+    pub(super) other_encoding: bool,
     /// The transaction's status as the backend last said: idle `I`, in a block `T`, failed `E`.
     pub(super) transaction: u8,
     pub(super) lexical: Lexical,
     /// The backend's major version; 0 before it said so.
     pub(super) server_version: u32,
     pub(super) names: Names,
-    /// What SQL-level `PREPARE` and `DECLARE` made, by name: everything that a name ever stood for, since a failed or
-    /// rolled-back statement would otherwise make us forget what the name still means.
-    pub(super) sql_names: HashMap<String, Arc<Meaning>>,
+    pub(super) sql_names: SqlNames,
     pub(super) pending: VecDeque<Await>,
     pub(super) bundle: Bundle,
     pub(super) submitted: Option<Submitted>,
@@ -95,6 +97,8 @@ pub(super) struct Bundle {
 #[derive(Debug)]
 pub(super) struct Submitted {
     pub(super) awaited: Vec<Await>,
+    /// What is executed, or only bound.
+    pub(super) runs: Option<Arc<Portal>>,
     pub(super) kind: Submission,
 }
 
@@ -155,11 +159,14 @@ impl PostgresDialect {
             backend: Backend::new(([127, 0, 0, 1], 5432).into()),
             phase: Phase::Startup { ssl: false, gss: false },
             state: Arc::default(),
+            settings_known: session::Settings::default(),
+            since: session::Since::default(),
+            other_encoding: false,
             transaction: b'I',
             lexical: Lexical::default(),
             server_version: 0,
             names: Names::default(),
-            sql_names: HashMap::new(),
+            sql_names: SqlNames::default(),
             pending: VecDeque::new(),
             bundle: Bundle::default(),
             submitted: None,
@@ -209,13 +216,14 @@ impl PostgresDialect {
     }
 
     /// A refused simple query: said at once when the backend need not know, else in place of an error that the
-    /// backend is made to raise, which also fails its transaction.
+    /// backend is made to raise, which also fails its transaction; the one that `BEGIN` began, or the one that an
+    /// execution began and the next `Sync` would commit.
     fn refuse_simple(&mut self, mut error: BytesMut) -> Option<(&'static str, Frame)> {
         if self.skipping {
             // While it was held the backend failed what came before: it discards up to `Sync`, and says nothing.
             return None;
         }
-        if self.pending.is_empty() && self.transaction != b'T' {
+        if self.pending.is_empty() && self.transaction != b'T' && self.since.runs == 0 {
             wire::ready(&mut error, self.transaction);
             self.answers.extend_from_slice(&error);
             return None;
@@ -288,6 +296,10 @@ impl Dialect for PostgresDialect {
             Submission::Connect => self.phase = Phase::Authentication,
             Submission::Cancel => self.phase = Phase::Cancelling,
             Submission::Simple | Submission::Extended { .. } => {}
+        }
+        if let Some(portal) = &submitted.runs {
+            let is_executed = |one: &Await| matches!(one.what, What::Query(_) | What::Execute(_));
+            self.ran(portal, submitted.awaited.iter().any(is_executed));
         }
         if !self.skipping {
             self.pending.extend(submitted.awaited);

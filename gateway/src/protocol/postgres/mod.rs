@@ -25,11 +25,14 @@ mod dialect;
 pub mod fuzz;
 mod lookup;
 pub mod mask;
+mod names;
 mod pending;
 mod portal;
+mod recall;
 pub mod render;
 mod replies;
 mod requests;
+mod session;
 mod sight;
 mod startup;
 #[cfg(test)]

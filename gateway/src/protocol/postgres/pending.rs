@@ -1,32 +1,15 @@
 //! What the backend still has to answer, in order; and how to take back what was assumed when it does not.
 //!
 //! Clients pipeline: a statement is prepared, bound and executed before the answer to the first of these is there.
-//! The gateway judges on the assumption that each succeeds, which errs on no side: after an error the backend
-//! discards everything up to the next `Sync`, and then each assumption made meanwhile is undone, newest first.
+//! The gateway assumes that each succeeds. After an error the backend discards everything up to the next `Sync`, and
+//! then each assumption made meanwhile is undone, newest first; what was sent behind that `Sync` before the error came
+//! was judged by everything that its names could stand for (`names`).
 
-use std::{
-    collections::{HashMap, VecDeque},
-    sync::Arc,
-};
+use std::{collections::VecDeque, sync::Arc};
 
 use bytes::Bytes;
 
-use super::portal::{Portal, Prepared};
-
-/// The client's prepared statements and portals by name, as the gateway assumes they will be.
-#[derive(Debug, Default)]
-pub(super) struct Names {
-    pub(super) statements: HashMap<Bytes, Arc<Prepared>>,
-    pub(super) portals: HashMap<Bytes, Arc<Portal>>,
-}
-
-/// How to take an assumption back.
-#[derive(Debug)]
-pub(super) enum Undo {
-    Nothing,
-    Statement(Bytes, Option<Arc<Prepared>>),
-    Portal(Bytes, Option<Arc<Portal>>),
-}
+use super::{names::Undo, portal::Portal};
 
 /// One answer that is awaited.
 #[derive(Debug)]
@@ -75,46 +58,6 @@ impl Await {
 
     pub(super) fn ending(what: What) -> Self {
         Self { what, undo: Undo::Nothing, ends_operation: true }
-    }
-}
-
-impl Names {
-    /// Assumes that a statement now has this name (or that none has).
-    pub(super) fn assume_statement(&mut self, name: Bytes, prepared: Option<Arc<Prepared>>) -> Undo {
-        let before = match prepared {
-            Some(prepared) => self.statements.insert(name.clone(), prepared),
-            None => self.statements.remove(&name),
-        };
-        Undo::Statement(name, before)
-    }
-
-    /// Assumes that a portal now has this name (or that none has).
-    pub(super) fn assume_portal(&mut self, name: Bytes, portal: Option<Arc<Portal>>) -> Undo {
-        let before = match portal {
-            Some(portal) => self.portals.insert(name.clone(), portal),
-            None => self.portals.remove(&name),
-        };
-        Undo::Portal(name, before)
-    }
-
-    pub(super) fn undo(&mut self, undo: Undo) {
-        match undo {
-            Undo::Nothing => {}
-            Undo::Statement(name, Some(before)) => drop(self.statements.insert(name, before)),
-            Undo::Statement(name, None) => drop(self.statements.remove(&name)),
-            Undo::Portal(name, Some(before)) => drop(self.portals.insert(name, before)),
-            Undo::Portal(name, None) => drop(self.portals.remove(&name)),
-        }
-    }
-
-    /// Takes back `awaited`, newest first; says how many operations were among them.
-    pub(super) fn undo_all(&mut self, awaited: impl DoubleEndedIterator<Item = Await>) -> usize {
-        let mut operations = 0;
-        for one in awaited.rev() {
-            operations += usize::from(one.ends_operation);
-            self.undo(one.undo);
-        }
-        operations
     }
 }
 

@@ -4,7 +4,7 @@ use std::sync::{Arc, OnceLock};
 
 use bytes::Bytes;
 
-use super::{classify::Classified, mask::Plan};
+use super::{classify::Classified, mask::Plan, names::Weigh};
 use crate::operation::{Meaning, Parameter};
 
 /// A statement known under a name.
@@ -30,5 +30,22 @@ pub(super) struct Portal {
 impl Portal {
     pub(super) fn new(prepared: Option<Arc<Prepared>>, parameters: Vec<Parameter>) -> Arc<Self> {
         Arc::new(Self { prepared, parameters, plan: OnceLock::new() })
+    }
+
+    /// The same, yet to be described: by now its name may be another's.
+    pub(super) fn again(&self) -> Arc<Self> {
+        Self::new(self.prepared.clone(), self.parameters.clone())
+    }
+}
+
+impl Weigh for Prepared {
+    fn weight(&self) -> usize {
+        self.text.len()
+    }
+}
+
+impl Weigh for Portal {
+    fn weight(&self) -> usize {
+        self.parameters.iter().filter_map(|parameter| parameter.value.as_ref()).map(Bytes::len).sum()
     }
 }

@@ -229,6 +229,7 @@ impl PostgresDialect {
     fn pop(&mut self, exchange: &mut Exchange) -> Option<What> {
         let front = self.pending.pop_front()?;
         exchange.finished += usize::from(front.ends_operation);
+        self.names.confirm(&front.undo);
         Some(front.what)
     }
 
@@ -239,10 +240,15 @@ impl PostgresDialect {
         reader.finish()?;
         match name.as_str() {
             "standard_conforming_strings" => self.lexical.standard_conforming_strings = value == "on",
-            "client_encoding" => self.lexical.utf8 = value == "UTF8",
+            "client_encoding" => {
+                self.lexical.utf8 = value == "UTF8";
+                self.other_encoding |= !self.lexical.utf8;
+                self.since.encoding |= self.other_encoding;
+            }
             "server_version" => self.server_version = Self::major(&value),
             _ => {}
         }
+        self.reported_setting(&name, &value);
         let name = name.to_ascii_lowercase();
         if REPORTED.contains(&name.as_str()) {
             Arc::make_mut(&mut self.state).insert(name.into(), value);
@@ -285,7 +291,7 @@ impl PostgresDialect {
         let &[status @ (b'I' | b'T' | b'E')] = body else {
             return Err(Unmaskable::Malformed("a ReadyForQuery without a transaction status".into()));
         };
-        self.transaction = status;
+        let before = std::mem::replace(&mut self.transaction, status);
         self.rows = Rows::Undescribed;
         match &mut self.phase {
             // What was asked for with the startup message is answered.
@@ -298,10 +304,13 @@ impl PostgresDialect {
             Phase::Ready => self.end_of_exchange(exchange)?,
             _ => return Err(Unmaskable::Malformed("ReadyForQuery before the session began".into())),
         }
+        if self.pending.is_empty() {
+            self.settle(before);
+        }
         if status == b'I' && self.pending.is_empty() {
             if self.bundle.len == 0 {
                 // Portals live no longer than their transaction.
-                self.names.portals.clear();
+                self.names.portals.forget_all();
             }
             if self.wants_lookup() {
                 return Ok(self.look_up(exchange));
@@ -320,6 +329,9 @@ impl PostgresDialect {
         self.copying_in = false;
         if let Some(What::Query(portal)) = self.pop(exchange) {
             self.may_have_changed_the_catalog(&portal);
+            if !self.since.failed {
+                self.deallocated(&portal);
+            }
         }
         Ok(())
     }
@@ -330,6 +342,7 @@ impl PostgresDialect {
         if matches!(self.pending.front(), Some(Await { what: What::Execute(_), .. })) {
             if let Some(What::Execute(portal)) = self.pop(exchange) {
                 self.may_have_changed_the_catalog(&portal);
+                self.deallocated(&portal);
             }
             self.end_of_copy_in();
         }
@@ -352,6 +365,7 @@ impl PostgresDialect {
             return Ok(Fate::Swallow);
         }
         self.drop_marks();
+        self.since.failed = true;
         match self.pending.front_mut().map(|front| &mut front.what) {
             Some(What::PoisonQuery(words)) => {
                 let words = std::mem::take(words);
@@ -591,12 +605,5 @@ const HELD_AT_ONCE: usize = 256 * 1024;
 const CATALOG_EFFECTS: Effects =
     Effects::of(Effect::Schema).with(Effect::Execute).with(Effect::Unknown).with(Effect::Privilege);
 
-/// What a backend reports of its own accord and is part of the session's state.
-const REPORTED: [&str; 6] = [
-    "standard_conforming_strings",
-    "search_path",
-    "session_authorization",
-    "is_superuser",
-    "client_encoding",
-    "timezone",
-];
+/// What a backend reports of its own accord and is part of the session's state, beside the settings in `session`.
+const REPORTED: [&str; 2] = ["is_superuser", "client_encoding"];

@@ -6,13 +6,15 @@
 
 use std::{collections::BTreeMap, sync::Arc};
 
-use bytes::{Bytes, BytesMut};
+use bytes::{Buf as _, Bytes, BytesMut};
+use serde_json::json;
 
 use super::{
-    classify::{Classified, Lexical, Statement},
+    classify,
     dialect::{Bundle, Phase, PostgresDialect, Submission, Submitted},
     pending::{Await, What},
     portal::{Portal, Prepared},
+    recall::meaning_of_all,
     startup::{self, Startup},
     wire,
 };
@@ -64,12 +66,27 @@ impl PostgresDialect {
         }
         self.backend.database(&database);
         let text = parameters.iter().map(|(name, value)| format!("{name}={value}")).collect::<Vec<_>>().join(" ");
+        let settings = startup::settings(parameters);
+        for (name, value) in &settings.known {
+            self.starts_with_setting(name, value);
+        }
         let mut fields = BTreeMap::new();
+        fields.insert(
+            "settings",
+            settings.known.iter().map(|(name, value)| json!({ "name": name, "value": value })).collect(),
+        );
         fields.insert("user", user.into());
         fields.insert("database", database.into());
         fields.insert("protocol_version", format!("{}.{}", version >> 16, version & 0xffff).into());
-        let operation = self.about("connect", text, Effects::of(Effect::Session), fields);
-        self.submitted = Some(Submitted { awaited: Vec::new(), kind: Submission::Connect });
+        let mut meaning = classify::changes(settings.known.iter().map(|(name, _)| name.as_str()));
+        meaning.effects.insert(Effect::Session);
+        for option in settings.unread {
+            meaning.effects.insert(Effect::Unknown);
+            meaning.unknown.push(format!("starts the session with {option}, which this gateway cannot read"));
+        }
+        meaning.fields = fields;
+        let operation = self.operation("connect", text.into(), Vec::new(), Arc::new(meaning));
+        self.submitted = Some(Submitted { awaited: Vec::new(), runs: None, kind: Submission::Connect });
         let frame = Frame::new(packet);
         if self.settings.tls_required {
             return Step::Forbid(operation, frame, "this resource requires TLS, and the client did not use it".into());
@@ -95,7 +112,7 @@ impl PostgresDialect {
         real.extend_from_slice(&session.real);
         let text = format!("cancel what session {} does", session.session);
         let operation = self.about("cancel", text, Effects::of(Effect::Session), BTreeMap::new());
-        self.submitted = Some(Submitted { awaited: Vec::new(), kind: Submission::Cancel });
+        self.submitted = Some(Submitted { awaited: Vec::new(), runs: None, kind: Submission::Cancel });
         Step::Submit(operation, Frame::secret(real.freeze(), "cancel request with the backend's key"))
     }
 
@@ -143,6 +160,11 @@ impl PostgresDialect {
             if at > 0 && !gathers {
                 return Ok(self.submit_bundle(input, Submission::Extended { sync: false, flush: false }));
             }
+            if b"dcf".contains(&kind) && !self.copying_in && !self.since.copies {
+                // Outside a COPY the backend ignores all three, so it need not see them.
+                input.advance(length);
+                continue;
+            }
             if !gathers {
                 return self.single(input, kind, length);
             }
@@ -164,6 +186,7 @@ impl PostgresDialect {
         match kind {
             b'S' => {
                 self.skipping = false;
+                self.names.sync();
                 self.pending.push_back(Await::plain(What::Sync));
                 Some(Step::Control("sync", Frame::new(message)))
             }
@@ -184,7 +207,7 @@ impl PostgresDialect {
             b'Q' => self.query(message),
             b'F' => Ok(self.function_call(message)),
             b'X' => Ok(self.terminate(message)),
-            // COPY data. Outside a COPY the backend ignores all three.
+            // COPY data.
             b'c' | b'f' => {
                 self.copying_in = false;
                 self.pending.push_back(Await::plain(What::CopyEnd));
@@ -202,8 +225,8 @@ impl PostgresDialect {
         let prepared = self.prepare(text.clone(), Vec::new());
         let portal = Portal::new(Some(prepared.clone()), Vec::new());
         let operation = self.operation("query", text, Vec::new(), prepared.meaning.clone());
-        let awaited = vec![Await::ending(What::Query(portal))];
-        self.submitted = Some(Submitted { awaited, kind: Submission::Simple });
+        let awaited = vec![Await::ending(What::Query(portal.clone()))];
+        self.submitted = Some(Submitted { awaited, runs: Some(portal), kind: Submission::Simple });
         Ok(Step::Submit(operation, Frame::new(message)))
     }
 
@@ -212,7 +235,7 @@ impl PostgresDialect {
         let effects = Effects::of(Effect::Execute).with(Effect::Unknown);
         let text = "function call by number (the protocol's fast path)";
         let operation = self.about("function-call", text.into(), effects, BTreeMap::new());
-        self.submitted = Some(Submitted { awaited: Vec::new(), kind: Submission::Simple });
+        self.submitted = Some(Submitted { awaited: Vec::new(), runs: None, kind: Submission::Simple });
         Step::Forbid(operation, Frame::new(message), "the function-call fast path is never let through".into())
     }
 
@@ -237,6 +260,7 @@ impl PostgresDialect {
                 Reader::new(body).finish()?;
                 let what = if self.copying_in { What::MaybeSync } else { What::Sync };
                 self.bundle.awaited.push(Await::plain(what));
+                self.names.sync();
                 return Ok(Some(self.submit_bundle(input, Submission::Extended { sync: true, flush: false })));
             }
             _ => {
@@ -287,7 +311,7 @@ impl PostgresDialect {
         reader.finish()?;
         Ok(Await::plain(match kind {
             b'S' => What::DescribeStatement,
-            b'P' => What::DescribePortal { portal: self.portal(name), own: false },
+            b'P' => What::DescribePortal { portal: self.portal_again(name), own: false },
             other => return Err(Malformed(format!("a describe of {:?}", char::from(other)))),
         }))
     }
@@ -312,7 +336,7 @@ impl PostgresDialect {
         let name = Bytes::copy_from_slice(reader.cstr()?);
         reader.i32()?;
         reader.finish()?;
-        let portal = self.portal(&name);
+        let portal = self.portal_again(&name);
         if !self.masker.masks.is_empty() && portal.plan.get().is_none() && !self.bundle.describes(&portal) {
             self.bundle.describe.push((self.bundle.len, name));
             self.bundle.awaited.push(Await::plain(What::DescribePortal { portal: portal.clone(), own: true }));
@@ -325,6 +349,7 @@ impl PostgresDialect {
             Some(&[b'S', 0, 0, 0, 4]) if !self.copying_in => {
                 sync = true;
                 self.bundle.awaited.push(Await::plain(What::Sync));
+                self.names.sync();
                 self.bundle.len += 5;
             }
             Some(&[b'H', 0, 0, 0, 4]) => {
@@ -363,113 +388,11 @@ impl PostgresDialect {
     ) -> Step {
         let Bundle { len, awaited, describe, bound } = std::mem::take(&mut self.bundle);
         let wire = splice(input.split_to(len), &describe);
-        let meaning = self.meaning_of(portal, &bound);
+        let meaning = meaning_of_all(portal, &bound);
         let text = portal.prepared.as_ref().map_or_else(Bytes::new, |prepared| prepared.text.clone());
         let operation = self.operation(kind, text, portal.parameters.clone(), meaning);
-        self.submitted = Some(Submitted { awaited, kind: said });
+        self.submitted = Some(Submitted { awaited, runs: Some(portal.clone()), kind: said });
         Step::Submit(operation, Frame::new(wire))
-    }
-
-    // ---- what statements mean ----
-
-    fn prepare(&mut self, text: Bytes, parameter_types: Vec<u32>) -> Arc<Prepared> {
-        let classified = self.classify(&text);
-        let meaning = self.resolve(&classified);
-        let meaning = self.on_this_backend(&classified, meaning);
-        Arc::new(Prepared { text, classified, meaning, parameter_types })
-    }
-
-    /// While answers are still to come, one of them may change how string literals are read; then both readings count.
-    fn classify(&self, text: &[u8]) -> Arc<Classified> {
-        let classified = self.shared.classifier.classify(text, &self.lexical);
-        if self.pending.is_empty() && self.bundle.len == 0 || !text.contains(&b'\\') {
-            return classified;
-        }
-        let other = Lexical { standard_conforming_strings: !self.lexical.standard_conforming_strings, ..self.lexical };
-        let other = self.shared.classifier.classify(text, &other);
-        if other.meaning == classified.meaning {
-            return classified;
-        }
-        let mut both = (*classified).clone();
-        both.meaning = Arc::new(union(&classified.meaning, &other.meaning));
-        both.statements.extend(other.statements.iter().cloned());
-        Arc::new(both)
-    }
-
-    /// What a text means once the names in it (`EXECUTE`, `FETCH`) stand for what they were made from; learns the
-    /// names that it makes.
-    fn resolve(&mut self, classified: &Classified) -> Arc<Meaning> {
-        let meaning = classified.resolve(|name| self.recall(name), |name| self.recall(name));
-        for statement in &classified.statements {
-            match statement {
-                Statement::Prepare { name, meaning } | Statement::DeclareCursor { name, meaning } => {
-                    self.learn(name, meaning);
-                }
-                Statement::Set { name, value, .. } => self.note_setting(name, value.as_deref()),
-                Statement::SetRole { role, session, .. } => {
-                    let name = if *session { "session_authorization" } else { "role" };
-                    self.note_setting(name, role.as_deref());
-                }
-                Statement::MaySet { names } => {
-                    names.iter().flatten().for_each(|name| self.note_setting(name, Some("set by a function")));
-                }
-                _ => {}
-            }
-        }
-        meaning
-    }
-
-    fn learn(&mut self, name: &str, meaning: &Arc<Meaning>) {
-        if self.sql_names.len() >= MOST_NAMES && !self.sql_names.contains_key(name) {
-            return;
-        }
-        let known = self.sql_names.entry(name.to_owned()).or_insert_with(|| meaning.clone());
-        if known != meaning {
-            *known = Arc::new(union(known, meaning));
-        }
-    }
-
-    /// What a name may stand for: in SQL and in the protocol, statements and cursors share their names.
-    fn recall(&self, name: &str) -> Option<Arc<Meaning>> {
-        let by_sql = self.sql_names.get(name).cloned();
-        let statement = self.names.statements.get(name.as_bytes()).map(|prepared| prepared.meaning.clone());
-        let portal = self.names.portals.get(name.as_bytes()).and_then(|portal| portal.prepared.as_ref());
-        let all = [by_sql, statement, portal.map(|prepared| prepared.meaning.clone())];
-        all.into_iter().flatten().reduce(|one, other| Arc::new(union(&one, &other)))
-    }
-
-    fn statement(&self, name: &[u8]) -> Option<Arc<Prepared>> {
-        if let Some(prepared) = self.names.statements.get(name) {
-            return Some(prepared.clone());
-        }
-        // A statement that was prepared in SQL can be bound too.
-        let name = str::from_utf8(name).ok()?;
-        let meaning = self.sql_names.get(name)?.clone();
-        // Its reads are those of an EXECUTE: not to be seen from here, so everything.
-        let text = Bytes::from(format!("EXECUTE \"{}\"", name.replace('"', "\"\"")));
-        let classified = self.shared.classifier.classify(&text, &self.lexical);
-        Some(Arc::new(Prepared { text, classified, meaning, parameter_types: Vec::new() }))
-    }
-
-    fn portal(&self, name: &[u8]) -> Arc<Portal> {
-        self.names.portals.get(name).cloned().unwrap_or_else(|| Portal::new(None, Vec::new()))
-    }
-
-    /// What executing `portal` means, and what binding the others in the same bundle means.
-    fn meaning_of(&self, portal: &Portal, others: &[Arc<Portal>]) -> Arc<Meaning> {
-        let of = |portal: &Portal| match &portal.prepared {
-            Some(prepared) => prepared.meaning.clone(),
-            None => unknown("executes a portal that this session was not seen to bind"),
-        };
-        others.iter().fold(of(portal), |meaning, other| Arc::new(union(&meaning, &of(other))))
-    }
-
-    fn note_setting(&mut self, name: &str, value: Option<&str>) {
-        let name = name.to_ascii_lowercase();
-        if STATE_SETTINGS.contains(&name.as_str()) {
-            let value = value.unwrap_or("default").to_owned();
-            Arc::make_mut(&mut self.state).insert(name.into(), value);
-        }
     }
 
     fn operation(
@@ -508,7 +431,7 @@ impl PostgresDialect {
 }
 
 impl Bundle {
-    fn describes(&self, portal: &Arc<Portal>) -> bool {
+    pub(super) fn describes(&self, portal: &Arc<Portal>) -> bool {
         let described =
             |one: &Await| matches!(&one.what, What::DescribePortal { portal: other, .. } if Arc::ptr_eq(other, portal));
         self.awaited.iter().any(described)
@@ -555,54 +478,6 @@ fn splice(bundle: BytesMut, describe: &[(usize, Bytes)]) -> Bytes {
     out.extend_from_slice(&bundle[done..]);
     out.freeze()
 }
-
-/// Both meanings at once: never less than either.
-fn union(one: &Meaning, other: &Meaning) -> Meaning {
-    let mut both = one.clone();
-    both.effects = one.effects.union(other.effects);
-    for object in &other.objects {
-        if !both.objects.contains(object) {
-            both.objects.push(object.clone());
-        }
-    }
-    for reason in &other.unknown {
-        if !both.unknown.contains(reason) {
-            both.unknown.push(reason.clone());
-        }
-    }
-    for (name, value) in &other.fields {
-        let merged = match (both.fields.remove(name), value) {
-            (Some(serde_json::Value::Array(mut one)), serde_json::Value::Array(other)) => {
-                one.extend(other.iter().filter(|item| !one.contains(item)).cloned().collect::<Vec<_>>());
-                one.into()
-            }
-            (Some(serde_json::Value::Bool(one)), serde_json::Value::Bool(other)) => (one || *other).into(),
-            (Some(one), _) => one,
-            (None, other) => other.clone(),
-        };
-        both.fields.insert(name, merged);
-    }
-    both
-}
-
-fn unknown(why: &str) -> Arc<Meaning> {
-    Arc::new(Meaning { effects: Effects::of(Effect::Unknown), unknown: vec![why.to_owned()], ..Meaning::default() })
-}
-
-/// How many SQL-level names are remembered for a session; a name beyond is unknown.
-const MOST_NAMES: usize = 10_000;
-
-/// The settings that change what a statement means.
-const STATE_SETTINGS: [&str; 8] = [
-    "search_path",
-    "role",
-    "session_authorization",
-    "standard_conforming_strings",
-    "default_transaction_read_only",
-    "row_security",
-    "session_replication_role",
-    "timezone",
-];
 
 trait CloneBody {
     fn clone_body(&self, at: usize, length: usize) -> Bytes;

@@ -87,3 +87,60 @@ fn parameters(mut reader: Reader<'_>) -> Result<BTreeMap<String, String>, Malfor
         }
     }
 }
+
+/// The settings that a startup message makes.
+#[derive(Debug, Default, PartialEq, Eq)]
+pub(super) struct Settings {
+    /// Name and value, in the order in which the backend takes them.
+    pub(super) known: Vec<(String, String)>,
+    /// Server options that set something in another way.
+    pub(super) unread: Vec<String>,
+}
+
+/// Every parameter but a few is a setting; `options` is a command line of the server with more of them.
+pub(super) fn settings(parameters: &BTreeMap<String, String>) -> Settings {
+    let mut settings = Settings::default();
+    if let Some(options) = parameters.get("options") {
+        settings.options(&words(options));
+    }
+    let own = |name: &str| matches!(name, "user" | "database" | "options" | "replication") || name.starts_with("_pq_.");
+    let others = parameters.iter().filter(|(name, _)| !own(name));
+    settings.known.extend(others.map(|(name, value)| (name.clone(), value.clone())));
+    settings
+}
+
+impl Settings {
+    /// PostgreSQL's `process_postgres_switches`, as far as it takes settings: `-c name=value`, `-cname=value`,
+    /// `--name=value`.
+    fn options(&mut self, words: &[String]) {
+        let mut words = words.iter();
+        while let Some(word) = words.next() {
+            let assignment = match word.strip_prefix("-c").or_else(|| word.strip_prefix("--")) {
+                Some("") if word == "-c" => words.next().map(String::as_str),
+                found => found,
+            };
+            match assignment.and_then(|assignment| assignment.split_once('=')) {
+                // `ParseLongOption` takes dashes in names for underscores.
+                Some((name, value)) if !name.is_empty() => {
+                    self.known.push((name.replace('-', "_"), value.to_owned()));
+                }
+                _ => self.unread.push(format!("the server option {word}")),
+            }
+        }
+    }
+}
+
+/// PostgreSQL's `pg_split_opts`: words between white space; a backslash takes the next character as it is.
+fn words(options: &str) -> Vec<String> {
+    let (mut words, mut word) = (Vec::new(), None::<String>);
+    let mut characters = options.chars();
+    while let Some(character) = characters.next() {
+        match character {
+            ' ' | '\t' | '\n' | '\r' | '\x0b' | '\x0c' => words.extend(word.take()),
+            '\\' => word.get_or_insert_default().extend(characters.next()),
+            other => word.get_or_insert_default().push(other),
+        }
+    }
+    words.extend(word);
+    words
+}

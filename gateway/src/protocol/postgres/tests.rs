@@ -8,6 +8,7 @@ mod extended;
 mod frames;
 mod holding;
 mod masking;
+mod names;
 mod notation;
 mod queries;
 mod stage;

@@ -36,22 +36,24 @@ mod notation;
 mod settings;
 mod statements;
 mod tree;
+mod union;
 mod walk;
 
 #[cfg(test)]
 mod tests;
 
 use std::{
-    collections::{BTreeMap, BTreeSet},
+    collections::{BTreeMap, BTreeSet, HashSet},
     panic::{self, AssertUnwindSafe},
     sync::{Arc, Mutex, PoisonError},
 };
 
 use pg_query::ParserOptions;
-use serde_json::{Value, json};
+use serde_json::json;
 
-use crate::operation::{Effect, Effects, Meaning};
+use crate::operation::{Effect, Effects, Meaning, Object};
 use cache::Cache;
+pub use union::union;
 use walk::Walk;
 
 /// The session's state that decides how a text is cut into tokens.
@@ -280,6 +282,13 @@ impl Classified {
         }
         let mut meaning = (*self.base).clone();
         let (mut statements, mut cursors) = (Names::default(), Names::default());
+        let mut found: Vec<Arc<Meaning>> = Vec::new();
+        let mut seen = HashSet::new();
+        let mut stands_for = |one: Arc<Meaning>| {
+            if seen.insert(Arc::as_ptr(&one)) {
+                found.push(one);
+            }
+        };
         for statement in &self.statements {
             match statement {
                 Statement::Prepare { name, meaning } => statements.define(name, meaning),
@@ -291,14 +300,14 @@ impl Classified {
                     cursors.forget(None);
                 }
                 Statement::Execute { name } => match statements.find(name, &prepared) {
-                    Some(found) => join(&mut meaning, &found),
+                    Some(one) => stands_for(one),
                     None => unresolved(
                         &mut meaning,
                         format!("executes the prepared statement {name}, which this gateway did not see prepared"),
                     ),
                 },
                 Statement::Fetch { cursor: name } => match cursors.find(name, &cursor) {
-                    Some(found) => join(&mut meaning, &found),
+                    Some(one) => stands_for(one),
                     None => unresolved(
                         &mut meaning,
                         format!("fetches from the cursor {name}, which this gateway did not see declared"),
@@ -307,8 +316,31 @@ impl Classified {
                 _ => {}
             }
         }
+        // The kinds of statements stay those of the text.
+        union::gather(&mut meaning, found.iter().map(|one| &**one), &["statements"]);
         Arc::new(meaning)
     }
+
+    /// A text that is read either as this or as `other`: never less than either. Names in it are not followed.
+    pub(super) fn or(&self, other: &Classified) -> Classified {
+        let meaning = Arc::new(union([&*self.meaning, &*other.meaning]));
+        let mut reads = self.reads.clone();
+        reads.absorb(&other.reads);
+        let statements = self.statements.iter().chain(&other.statements).cloned().collect();
+        Classified { base: meaning.clone(), meaning, statements, reads }
+    }
+}
+
+/// What changing these settings does.
+pub(super) fn changes<'n>(names: impl Iterator<Item = &'n str>) -> Meaning {
+    let mut meaning = Meaning::default();
+    for name in names {
+        let (effects, why) = settings::setting(name);
+        meaning.effects = meaning.effects.union(effects);
+        meaning.unknown.extend(why);
+        meaning.objects.push(Object { kind: "setting".into(), schema: None, name: name.to_ascii_lowercase() });
+    }
+    meaning
 }
 
 /// Names that a text defines and forgets on its way; what it says nothing of is asked outside.
@@ -347,24 +379,6 @@ impl Names {
 fn unresolved(meaning: &mut Meaning, why: String) {
     meaning.effects = meaning.effects.with(Effect::Execute).with(Effect::Unknown);
     meaning.unknown.push(why);
-}
-
-/// Adds all of `other`, which runs with the statement, to `meaning`. The kinds of statements stay those of the text.
-fn join(meaning: &mut Meaning, other: &Meaning) {
-    meaning.effects = meaning.effects.union(other.effects);
-    meaning.objects.extend(other.objects.iter().cloned());
-    meaning.objects.sort();
-    meaning.objects.dedup();
-    meaning.unknown.extend(other.unknown.iter().cloned());
-    for (name, value) in &other.fields {
-        match (meaning.fields.get_mut(name), value) {
-            (Some(Value::Array(ours)), Value::Array(theirs)) if *name != "statements" => {
-                ours.extend(theirs.iter().filter(|value| !ours.contains(value)).cloned().collect::<Vec<_>>());
-            }
-            (Some(Value::Bool(ours)), Value::Bool(theirs)) => *ours |= theirs,
-            _ => {}
-        }
-    }
 }
 
 /// Classifies texts, remembering the latest; one is shared by all connections.

@@ -1,5 +1,7 @@
 //! One door: [`effects`] says what a text does; the corpus under `tests/corpus` goes through it line by line.
 
+use serde_json::Value;
+
 use std::{fmt::Write as _, thread, time::Instant};
 
 use proptest::prelude::*;

@@ -126,7 +126,6 @@ fn p7_data_that_comes_after_the_copy_has_failed_is_ignored_as_the_backend_ignore
         << E 22P02 invalid input syntax | Z I
         < E 22P02 invalid input syntax | Z I
         > d 2\\n | c
-        >> d 2\\n | c
         > Q SELECT 1
         >> Q SELECT 1
         << T ?column? | D 1 | C SELECT 1 | Z I
@@ -169,6 +168,30 @@ fn p7_streaming_replication_is_never_passed_on() {
         < (end)
         = incident: the backend broke the protocol: a message of type 'W' that nothing here asked for
         = ended: the backend broke the protocol: a message of type 'W' that nothing here asked for
+        ",
+    );
+}
+
+#[test]
+fn m2_copy_data_outside_a_copy_goes_nowhere() {
+    check(
+        POLICY,
+        "
+        > c
+        > d 1\\n | f no
+        > Q SELECT 1
+        >> Q SELECT 1
+        << D 1 | C SELECT 1 | Z I
+        < D 1 | C SELECT 1 | Z I
+        > Q SELECT 1 | c | c
+        >> Q SELECT 1
+        << D 1 | C SELECT 1 | Z I
+        < D 1 | C SELECT 1 | Z I
+        # A client need not wait to be asked for its data.
+        > Q COPY orders FROM STDIN | d 1\\n | c
+        >> Q COPY orders FROM STDIN | d 1\\n | c
+        << G | C COPY 1 | Z I
+        < G | C COPY 1 | Z I
         ",
     );
 }

@@ -290,3 +290,105 @@ async fn each_answer_is_recorded_with_the_operation_that_it_answers() {
     );
     stage.leave().await;
 }
+
+#[test]
+fn c4_how_a_text_is_read_is_certain_only_when_the_backend_is_ready() {
+    // An encoding in which the backslash is half a letter may be under way.
+    check(
+        POLICY,
+        "
+        > Q SET client_encoding='SJIS' | Q SELECT E'\u{101}\\'; DROP TABLE orders; SELECT 99 --'
+        >> Q SET client_encoding='SJIS' | Q holdpoint: operation refused
+        << C SET | Z I | E 42601 syntax error | Z I
+        < C SET | Z I | E 42501 holdpoint: what this does cannot be seen through (the statement has characters beyond ASCII in an encoding other than UTF-8), and no policy that matches allows `unknown`; rule \"default of orders-db\" | Z I
+        # Where nothing sets it, letters may be pipelined.
+        > Q SELECT 1 | Q SELECT '\u{101}'
+        >> Q SELECT 1 | Q SELECT '\u{101}'
+        ",
+    );
+    // Every answer is there but the one that would say what was set.
+    check(
+        POLICY,
+        "
+        > P - SET standard_conforming_strings=off | B - - | E - | H
+        >> P - SET standard_conforming_strings=off | B - - | E - | H
+        << 1 | 2 | C SET
+        < 1 | 2 | C SET
+        > Q SELECT 'x\\', '; DROP TABLE orders; SELECT 98 --'
+        < N 00000 holdpoint: held for approval: request #1, rule \"shape\"; 15m left; approve with: holdpoint approvals approve #1
+        = held as #1: SELECT 'x\\', '; DROP TABLE orders; SELECT 98 --'
+        ",
+    );
+}
+
+#[test]
+fn m1_a_refusal_behind_an_unsynced_execution_undoes_it_as_an_error_would() {
+    check(
+        POLICY,
+        "
+        > P - INSERT INTO orders VALUES (1) | B - - | E - | H
+        >> P - INSERT INTO orders VALUES (1) | B - - | E - | H
+        << 1 | 2 | C INSERT 0 1
+        < 1 | 2 | C INSERT 0 1
+        > Q GRANT ALL ON orders TO bot
+        >> Q holdpoint: operation refused
+        << E 42601 syntax error | Z I
+        < E 42501 holdpoint: no policy matches, and orders-db refuses by default; rule \"default of orders-db\" | Z I
+        > Q GRANT ALL ON orders TO bot
+        < E 42501 holdpoint: no policy matches, and orders-db refuses by default; rule \"default of orders-db\" | Z I
+        ",
+    );
+}
+
+/// What the record says of a setting at each text that was judged.
+async fn settings_at(name: &str, steps: &[&str]) -> Vec<String> {
+    let mut stage = Stage::new(POLICY);
+    stage.log_in().await;
+    for step in steps {
+        stage.step(step).await;
+        stage.look().await;
+    }
+    let recorded = stage.ground.recorded(stage.session).into_iter();
+    let states = recorded.filter_map(|body| match body {
+        Body::Operation(operated) if &operated.asked.text[..] == b"SELECT 7" => {
+            Some(operated.asked.state.get(name).cloned().unwrap_or_default())
+        }
+        _ => None,
+    });
+    let states = states.collect();
+    stage.leave().await;
+    states
+}
+
+#[tokio::test(start_paused = true)]
+async fn m2_a_setting_is_shown_as_set_once_it_is_set() {
+    let asked = ["> Q SELECT 7", "<< C SELECT 1 | Z I"];
+    let asked_in_transaction = ["> Q SELECT 7", "<< C SELECT 1 | Z T"];
+    // What was only prepared is not set; what was refused is not either.
+    let prepared = ["> P zz SET search_path = approved | S", "<< 1 | Z I"];
+    let refused = ["> Q SET search_path = approved; GRANT ALL ON orders TO bot"];
+    let steps = [&prepared[..], &refused, &asked].concat();
+    assert_eq!(settings_at("search_path", &steps).await, [""]);
+    let bound = ["> B - zz | S", "<< 2 | Z I"];
+    assert_eq!(settings_at("search_path", &[&prepared[..], &bound, &asked].concat()).await, [""]);
+    // Executed, it may be; answered, it is.
+    let executed = ["> B - zz | E - | S | Q SELECT 7", "<< 2 | C SET | Z I | C SELECT 1 | Z I"];
+    let alone = ["> B - zz | E - | S", "<< 2 | C SET | Z I"];
+    let steps = [&prepared[..], &executed, &alone, &asked].concat();
+    assert_eq!(settings_at("search_path", &steps).await, ["default or approved", "approved"]);
+    // A transaction takes it back; a failure leaves it open.
+    let begun = ["> Q BEGIN", "<< C BEGIN | Z T", "> Q SET search_path = approved", "<< C SET | Z T"];
+    let undone = ["> Q ROLLBACK", "<< C ROLLBACK | Z I"];
+    let steps = [&begun[..], &asked_in_transaction, &undone, &asked].concat();
+    assert_eq!(settings_at("search_path", &steps).await, ["approved", "default"]);
+    let kept = ["> Q COMMIT", "<< C COMMIT | Z I"];
+    assert_eq!(settings_at("search_path", &[&begun[..], &kept, &asked].concat()).await, ["approved"]);
+    let failed = ["> Q SET search_path = approved", "<< E 22023 no | Z I"];
+    assert_eq!(settings_at("search_path", &[&failed[..], &asked].concat()).await, ["default or approved"]);
+    // What the backend reports is so.
+    let reported = ["> Q SET search_path = a; SET search_path = b", "<< C SET | C SET | S search_path=b | Z I"];
+    assert_eq!(settings_at("search_path", &[&reported[..], &asked].concat()).await, ["b"]);
+    let reset = ["> Q DISCARD ALL", "<< C DISCARD ALL | Z I"];
+    let role = ["> Q SET timezone = 'X'", "<< C SET | Z I"];
+    assert_eq!(settings_at("timezone", &[&role[..], &asked, &reset, &asked].concat()).await, ["X", "default"]);
+}

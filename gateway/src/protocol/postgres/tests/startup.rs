@@ -292,3 +292,55 @@ fn v10_what_follows_a_cancel_request_is_not_forwarded() {
         ",
     );
 }
+
+#[test]
+fn c6_what_a_startup_message_sets_counts_as_setting_it() {
+    for parameter in
+        ["role=boss", "options=-crole=boss", "options=--role=boss", "session-preload-libraries=x", "options=-e"]
+    {
+        let why = match parameter {
+            "options=-e" => {
+                "what this does cannot be seen through (starts the session with the server option -e, which this gateway cannot read), and no policy that matches allows `unknown`"
+            }
+            "session-preload-libraries=x" => {
+                "what this does cannot be seen through (changes the setting session-preload-libraries, which this gateway does not know), and no policy that matches allows `unknown`"
+            }
+            _ => "no policy matches, and orders-db refuses by default",
+        };
+        check_from_start(
+            POLICY,
+            &format!(
+                "
+                > startup user=bot database=shop {parameter}
+                < E 28000 holdpoint: {why}; rule \"default of orders-db\"
+                < (end)
+                = ended: the session ended
+                "
+            ),
+        );
+    }
+    let usual =
+        "startup user=bot database=shop application_name=psql client_encoding=UTF8 options=-cgeqo=off TimeZone=UTC";
+    check_from_start(POLICY, &format!("> {usual}\n>> {usual}"));
+}
+
+#[test]
+fn c6_server_options_are_cut_as_the_backend_cuts_them() {
+    let settings = |options: &str| {
+        let parameters = [("user".to_owned(), "bot".to_owned()), ("options".to_owned(), options.to_owned())];
+        let settings = crate::protocol::postgres::startup::settings(&parameters.into());
+        let known: Vec<_> = settings.known.iter().map(|(name, value)| format!("{name}={value}")).collect();
+        (known.join(","), settings.unread.len())
+    };
+    for (options, known, unread) in [
+        (" -c role=boss\t--work-mem=1 -cx.y=a\\ b ", "role=boss,work_mem=1,x.y=a b", 0),
+        ("-c\\ role=boss", " role=boss", 0),
+        ("-c", "", 1),
+        ("-c role", "", 1),
+        ("-- -c role=boss", "role=boss", 1),
+        ("-Pcrole=boss stray", "", 2),
+        ("-c a=b=c\\\\", "a=b=c\\", 0),
+    ] {
+        assert_eq!(settings(options), (known.to_owned(), unread), "{options:?}");
+    }
+}
