@@ -191,74 +191,7 @@ fn a_lookup_that_fails_masks_what_is_not_known_and_ends_nothing() {
     );
 }
 
-/// A catalog with `customers (id, email)`.
-const CUSTOMERS: &str =
-    "D r,16400,r,public,customers,16402,16401 | D a,16400,1,id,23,,~ | D a,16400,2,email,25,,~ | C SELECT 3";
-
-#[test]
-fn c5_a_cursor_that_took_a_portals_name_is_masked_as_a_cursor() {
-    with_catalog(
-        CUSTOMERS,
-        "
-        > Q BEGIN
-        >> Q BEGIN
-        << C BEGIN | Z T
-        < C BEGIN | Z T
-        > P a SELECT 'x'::text | B c a | E c | S
-        >> P a SELECT 'x'::text | B c a | D P c | E c | S
-        << 1 | 2 | T text | D x | C SELECT 1 | Z T
-        < 1 | 2 | D x | C SELECT 1 | Z T
-        > Q CLOSE c
-        >> Q CLOSE c
-        << C CLOSE CURSOR | Z T
-        < C CLOSE CURSOR | Z T
-        > Q DECLARE c CURSOR FOR SELECT lower(email) FROM customers
-        >> Q DECLARE c CURSOR FOR SELECT lower(email) FROM customers
-        << C DECLARE CURSOR | Z T
-        < C DECLARE CURSOR | Z T
-        > E c | S
-        >> D P c | E c | S
-        << T lower | D ada | C SELECT 1 | Z T
-        < D [masked] | C SELECT 1 | Z T
-        ",
-    );
-}
-
-#[test]
-fn c5_a_portal_is_described_for_each_bundle_that_executes_it() {
-    with_catalog(
-        CUSTOMERS,
-        "
-        > Q BEGIN
-        >> Q BEGIN
-        << C BEGIN | Z T
-        < C BEGIN | Z T
-        > P a SELECT id FROM customers | B c a | D P c | E c | S
-        >> P a SELECT id FROM customers | B c a | D P c | E c | S
-        << 1 | 2 | T id@16400.1 | D 1 | s | Z T
-        < 1 | 2 | T id@16400.1 | D 1 | s | Z T
-        > E c | S
-        >> D P c | E c | S
-        << T id@16400.1 | D 2 | C SELECT 1 | Z T
-        < D 2 | C SELECT 1 | Z T
-        ",
-    );
-}
-
-#[test]
-fn c4_what_either_reading_of_a_text_reads_is_masked() {
-    with_catalog(
-        CUSTOMERS,
-        "
-        > Q SET standard_conforming_strings=off | Q SELECT 'x\\', ', email||'' FROM customers --'
-        >> Q SET standard_conforming_strings=off | Q SELECT 'x\\', ', email||'' FROM customers --'
-        << C SET | S standard_conforming_strings=off | Z I | T ?column?,?column? | D x,ada | C SELECT 1 | Z I
-        < C SET | S standard_conforming_strings=off | Z I | T ?column?,?column? | D [masked],[masked] | C SELECT 1 | Z I
-        ",
-    );
-}
-
-const STORED: &str = "D r,16400,r,public,customers,16402,16401 | D a,16400,1,id,23,,~ | D a,16400,2,email,25,,~ | \
+const CUSTOMERS: &str = "D r,16400,r,public,customers,16402,16401 | D a,16400,1,id,23,,~ | D a,16400,2,email,25,,~ | \
                          D a,16400,3,name,25,,~";
 
 /// How the policy refuses what is unknown.
@@ -271,7 +204,7 @@ fn unseen(why: &str) -> String {
 #[test]
 fn p15_what_a_statement_stores_and_returns_is_masked() {
     with_catalog(
-        &format!("{STORED} | C SELECT 4"),
+        &format!("{CUSTOMERS} | C SELECT 4"),
         "
         > Q UPDATE customers SET name = email WHERE id = 1 RETURNING id, name
         >> Q UPDATE customers SET name = email WHERE id = 1 RETURNING id, name
@@ -296,7 +229,7 @@ fn p15_what_a_statement_stores_and_returns_is_masked() {
 #[test]
 fn p3_a_function_that_takes_rows_is_called_as_a_column() {
     with_catalog(
-        &format!("{STORED} | D f,20000,wipe,~,~,~,~ | C SELECT 5"),
+        &format!("{CUSTOMERS} | D f,20000,wipe,~,~,~,~ | C SELECT 5"),
         &format!(
             "
             > Q SELECT c.name FROM customers c
@@ -367,5 +300,72 @@ fn v16_settings_that_the_backend_reports_are_searched() {
             < C SET | S application_name={STARS} | Z I
             "
         ),
+    );
+}
+
+/// A catalog with `customers (id, email)`.
+const SHOPPERS: &str =
+    "D r,16400,r,public,customers,16402,16401 | D a,16400,1,id,23,,~ | D a,16400,2,email,25,,~ | C SELECT 3";
+
+#[test]
+fn c5_a_cursor_that_took_a_portals_name_is_masked_as_a_cursor() {
+    with_catalog(
+        SHOPPERS,
+        "
+        > Q BEGIN
+        >> Q BEGIN
+        << C BEGIN | Z T
+        < C BEGIN | Z T
+        > P a SELECT 'x'::text | B c a | E c | S
+        >> P a SELECT 'x'::text | B c a | D P c | E c | S
+        << 1 | 2 | T text | D x | C SELECT 1 | Z T
+        < 1 | 2 | D x | C SELECT 1 | Z T
+        > Q CLOSE c
+        >> Q CLOSE c
+        << C CLOSE CURSOR | Z T
+        < C CLOSE CURSOR | Z T
+        > Q DECLARE c CURSOR FOR SELECT lower(email) FROM customers
+        >> Q DECLARE c CURSOR FOR SELECT lower(email) FROM customers
+        << C DECLARE CURSOR | Z T
+        < C DECLARE CURSOR | Z T
+        > E c | S
+        >> D P c | E c | S
+        << T lower | D ada | C SELECT 1 | Z T
+        < D [masked] | C SELECT 1 | Z T
+        ",
+    );
+}
+
+#[test]
+fn c5_a_portal_is_described_for_each_bundle_that_executes_it() {
+    with_catalog(
+        SHOPPERS,
+        "
+        > Q BEGIN
+        >> Q BEGIN
+        << C BEGIN | Z T
+        < C BEGIN | Z T
+        > P a SELECT id FROM customers | B c a | D P c | E c | S
+        >> P a SELECT id FROM customers | B c a | D P c | E c | S
+        << 1 | 2 | T id@16400.1 | D 1 | s | Z T
+        < 1 | 2 | T id@16400.1 | D 1 | s | Z T
+        > E c | S
+        >> D P c | E c | S
+        << T id@16400.1 | D 2 | C SELECT 1 | Z T
+        < D 2 | C SELECT 1 | Z T
+        ",
+    );
+}
+
+#[test]
+fn c4_what_either_reading_of_a_text_reads_is_masked() {
+    with_catalog(
+        SHOPPERS,
+        "
+        > Q SET standard_conforming_strings=off | Q SELECT 'x\\', ', email||'' FROM customers --'
+        >> Q SET standard_conforming_strings=off | Q SELECT 'x\\', ', email||'' FROM customers --'
+        << C SET | S standard_conforming_strings=off | Z I | T ?column?,?column? | D x,ada | C SELECT 1 | Z I
+        < C SET | S standard_conforming_strings=off | Z I | T ?column?,?column? | D [masked],[masked] | C SELECT 1 | Z I
+        ",
     );
 }
