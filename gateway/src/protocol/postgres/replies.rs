@@ -5,18 +5,19 @@
 //! what is awaited, ends the connection: an answer that is attributed to the wrong statement would be masked by the
 //! wrong plan.
 
-use std::{collections::BTreeSet, sync::Arc};
+use std::sync::Arc;
 
 use bytes::{Buf, BufMut, Bytes, BytesMut};
 
 use super::{
     cancel::Cancellable,
-    classify::{self, Statement},
+    classify,
     dialect::{Phase, PostgresDialect, Rows},
     lookup::Lookup,
     mask::{self, Field, Plan, References, texts::Context},
     pending::{Await, What, discard_to_sync},
-    portal::{Portal, Prepared},
+    portal::Portal,
+    sight::runs_what_is_elsewhere,
     wire,
 };
 use crate::{
@@ -462,30 +463,8 @@ impl PostgresDialect {
         self.shared.catalogs.of(&self.backend, &self.masker.masks)
     }
 
-    /// What a statement's computed columns may be made of. A column that only stands for itself in the outermost list
-    /// is masked by its lineage and computes nothing, unless a set operation takes the lineage away.
-    fn computes(&self, portal: &Portal) -> References {
-        let reads = self.reads(portal);
-        if reads.opaque {
-            // What cannot be seen may be an UPDATE that stores a masked column under another name.
-            let stores = portal.prepared.as_ref().is_none_or(|prepared| {
-                let effects = prepared.meaning.effects;
-                prepared.classified.reads.stores
-                    || effects.contains(Effect::Write)
-                    || (effects.contains(Effect::Unknown) && runs_what_is_elsewhere(prepared))
-            });
-            return References { stored: stores.then(BTreeSet::new), ..reads };
-        }
-        match &portal.prepared {
-            Some(prepared) if !reads.set_operation => {
-                References { columns: prepared.classified.reads.computed.clone(), ..reads }
-            }
-            _ => reads,
-        }
-    }
-
     /// What a statement reads; everything, where the text alone does not say.
-    fn reads(&self, portal: &Portal) -> References {
+    pub(super) fn reads(&self, portal: &Portal) -> References {
         let Some(prepared) = &portal.prepared else { return References::opaque() };
         if runs_what_is_elsewhere(prepared) || prepared.meaning.effects.contains(Effect::Unknown) {
             return References::opaque();
@@ -543,12 +522,6 @@ impl What {
             What::Poison(_) | What::PoisonQuery(_) => "an error",
         }
     }
-}
-
-/// Whether a statement runs one whose text is not in it.
-fn runs_what_is_elsewhere(prepared: &Prepared) -> bool {
-    let elsewhere = |statement: &Statement| matches!(statement, Statement::Execute { .. } | Statement::Fetch { .. });
-    prepared.classified.statements.iter().any(elsewhere)
 }
 
 /// A run of messages that pass as they are, copied in one piece.

@@ -1,8 +1,13 @@
-//! What a text means on this very backend, where its text alone does not tell.
+//! What a text means on this very backend, and what its computed columns may show, where the text alone does not tell.
 
-use std::sync::Arc;
+use std::{collections::BTreeSet, sync::Arc};
 
-use super::{classify::Classified, dialect::PostgresDialect};
+use super::{
+    classify::{Classified, Statement},
+    dialect::PostgresDialect,
+    mask::References,
+    portal::{Portal, Prepared},
+};
 use crate::operation::{Effect, Meaning};
 
 impl PostgresDialect {
@@ -30,9 +35,37 @@ impl PostgresDialect {
         Arc::new(meaning)
     }
 
+    /// What a statement's computed columns may be made of. A column that only stands for itself in the outermost list
+    /// is masked by its lineage and computes nothing, unless a set operation takes the lineage away.
+    pub(super) fn computes(&self, portal: &Portal) -> References {
+        let reads = self.reads(portal);
+        if reads.opaque {
+            // What cannot be seen may be an UPDATE that stores a masked column under another name.
+            let stores = portal.prepared.as_ref().is_none_or(|prepared| {
+                let effects = prepared.meaning.effects;
+                prepared.classified.reads.stores
+                    || effects.contains(Effect::Write)
+                    || (effects.contains(Effect::Unknown) && runs_what_is_elsewhere(prepared))
+            });
+            return References { stored: stores.then(BTreeSet::new), ..reads };
+        }
+        match &portal.prepared {
+            Some(prepared) if !reads.set_operation => {
+                References { columns: prepared.classified.reads.computed.clone(), ..reads }
+            }
+            _ => reads,
+        }
+    }
+
     /// The major version of what a backend calls its `server_version`; one that cannot be read is older than all.
     pub(super) fn major(version: &str) -> u32 {
         let digits = version.split(|char: char| !char.is_ascii_digit()).next();
         digits.and_then(|digits| digits.parse().ok()).unwrap_or_default()
     }
+}
+
+/// Whether a statement runs one whose text is not in it.
+pub(super) fn runs_what_is_elsewhere(prepared: &Prepared) -> bool {
+    let elsewhere = |statement: &Statement| matches!(statement, Statement::Execute { .. } | Statement::Fetch { .. });
+    prepared.classified.statements.iter().any(elsewhere)
 }
