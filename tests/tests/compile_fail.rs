@@ -37,9 +37,9 @@ pub async fn pass(gate: &mut Gate, operation: Operation, frame: Frame) -> std::i
         Recorded::Refused(_) => Ok(()),
     }
 }
-pub fn answer<L: Language>(gate: &mut Gate, reply: &mut Reply, language: &mut L) {
+pub async fn answer<L: Language>(gate: &mut Gate, reply: &mut Reply, language: &mut L) {
     let Ok((masked, _)) = gate.mask(reply, language) else { return };
-    let Ok(deliverable) = gate.record_reply(masked) else { return };
+    let Ok(deliverable) = gate.record_reply(masked).await else { return };
     let _ = gate.deliver(deliverable);
 }
 ",
