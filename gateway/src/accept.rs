@@ -4,15 +4,12 @@
 //! A socket that the kernel programs know nothing of is closed: somebody dialled the gateway's port by hand, and what
 //! it wants and who it is cannot be known.
 
-use std::{
-    collections::{HashMap, hash_map::Entry},
-    sync::{Arc, Mutex, PoisonError},
-    time::Duration,
-};
+use std::{sync::Arc, time::Duration};
 
 use tokio::net::{TcpListener, TcpStream};
 
 use crate::{
+    crowd::{Crowd, Place},
     drain::Drain,
     gate::{Connection, Gate, Services},
     intercept::{Arrival, Intercepted, Interceptor},
@@ -43,40 +40,9 @@ pub struct Acceptor {
     /// How often a waiting client is told that it still waits.
     pub remind: Duration,
     /// How many connections each workload has.
-    pub crowd: Crowd,
+    pub crowd: Crowd<CgroupId>,
     /// Hears that the gateway stops.
     pub drain: Drain,
-}
-
-/// Cgroup → open connections, so that one workload cannot take the descriptors of all.
-#[derive(Debug, Clone, Default)]
-pub struct Crowd(Arc<Mutex<HashMap<CgroupId, usize>>>);
-
-/// One connection's place in the crowd, given back when it ends.
-struct Place(Crowd, CgroupId);
-
-impl Crowd {
-    fn enter(&self, cgroup: CgroupId) -> Option<Place> {
-        let mut open = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        let count = open.entry(cgroup).or_default();
-        if *count >= PER_WORKLOAD {
-            return None;
-        }
-        *count += 1;
-        Some(Place(self.clone(), cgroup))
-    }
-}
-
-impl Drop for Place {
-    fn drop(&mut self) {
-        let mut open = self.0.0.lock().unwrap_or_else(PoisonError::into_inner);
-        if let Entry::Occupied(mut count) = open.entry(self.1) {
-            *count.get_mut() -= 1;
-            if *count.get() == 0 {
-                count.remove();
-            }
-        }
-    }
 }
 
 impl Acceptor {
@@ -111,7 +77,7 @@ impl Acceptor {
     }
 
     async fn serve(self, stream: TcpStream, client: ClientAddr, intercepted: Intercepted) {
-        let Some(_place) = self.crowd.enter(intercepted.caller.cgroup) else {
+        let Some(_place) = enter(&self.crowd, intercepted.caller.cgroup) else {
             let cgroup = intercepted.caller.cgroup.0;
             return tracing::warn!(cgroup, PER_WORKLOAD, "closed a connection: its workload has too many open");
         };
@@ -148,6 +114,10 @@ impl Acceptor {
     }
 }
 
+fn enter(crowd: &Crowd<CgroupId>, workload: CgroupId) -> Option<Place<CgroupId>> {
+    crowd.enter(workload, |open| open.get(&workload).is_none_or(|count| *count < PER_WORKLOAD))
+}
+
 /// What a connection speaks when no resource says.
 const UNRECOGNISED: ProtocolName = ProtocolName::from_static("unrecognised");
 
@@ -164,10 +134,10 @@ mod tests {
     #[test]
     fn a_crowded_workload_leaves_room_for_others_and_gets_its_own_back() {
         let crowd = Crowd::default();
-        let mut places: Vec<_> = (0..PER_WORKLOAD).map_while(|_| crowd.enter(CgroupId(1))).collect();
+        let mut places: Vec<_> = (0..PER_WORKLOAD).map_while(|_| enter(&crowd, CgroupId(1))).collect();
         assert_eq!(places.len(), PER_WORKLOAD);
-        assert!(crowd.enter(CgroupId(1)).is_none() && crowd.enter(CgroupId(2)).is_some());
+        assert!(enter(&crowd, CgroupId(1)).is_none() && enter(&crowd, CgroupId(2)).is_some());
         places.pop();
-        assert!(crowd.enter(CgroupId(1)).is_some());
+        assert!(enter(&crowd, CgroupId(1)).is_some());
     }
 }

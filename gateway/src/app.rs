@@ -9,9 +9,10 @@ use anyhow::{Context as _, Result};
 use tokio::{net::TcpListener, signal::unix::SignalKind};
 
 use crate::{
-    accept::{Acceptor, Crowd},
+    accept::Acceptor,
     admin::{self, Admin},
     config::Config,
+    crowd::Crowd,
     drain,
     gate::Services,
     hold::{Desk, Directory},

@@ -14,6 +14,7 @@
 pub mod operation;
 
 pub mod config;
+pub mod crowd;
 pub mod drain;
 pub mod net;
 pub mod visible;

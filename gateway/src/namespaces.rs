@@ -11,12 +11,17 @@
 use std::{
     collections::{BTreeMap, BTreeSet, btree_map::Entry},
     fs,
+    os::fd::AsFd,
     path::{Path, PathBuf},
-    sync::{Arc, Mutex, MutexGuard, PoisonError, mpsc},
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
     thread::JoinHandle,
     time::{Duration, Instant},
 };
 
+use nix::{
+    poll::{PollFd, PollFlags, PollTimeout, poll},
+    sys::inotify::{AddWatchFlags, InitFlags, Inotify},
+};
 use serde::Serialize;
 use tokio::{net::TcpListener, runtime::Handle, task::AbortHandle};
 
@@ -32,7 +37,6 @@ use crate::{
 /// Looks after the namespaces until it is dropped. The deny stays behind.
 pub struct Namespaces {
     shared: Arc<Shared>,
-    wake: mpsc::Sender<Wake>,
     watcher: Option<JoinHandle<()>>,
 }
 
@@ -75,11 +79,6 @@ struct Place {
     empty_since: Option<Instant>,
 }
 
-enum Wake {
-    Look,
-    Stop,
-}
-
 impl Namespaces {
     /// Begins. `ports` are those on 127.0.0.1 and `::1` to which the kernel programs send connections.
     ///
@@ -103,24 +102,26 @@ impl Namespaces {
             places: Mutex::default(),
             runtime: Handle::current(),
         });
+        let mut cgroups = Cgroups::new();
         // Those that are there already are ready when this returns.
-        shared.look();
-        let (wake, woken) = mpsc::channel();
+        shared.look(&mut cgroups);
         let watched = shared.clone();
-        let watcher = std::thread::Builder::new().name("namespaces".into()).spawn(move || watched.watch(&woken))?;
-        Ok(Self { shared, wake, watcher: Some(watcher) })
+        let watch = move || {
+            cgroups.wait(LOOK);
+            while watched.look(&mut cgroups) {
+                cgroups.wait(LOOK);
+            }
+        };
+        let watcher = std::thread::Builder::new().name("namespaces".into()).spawn(watch)?;
+        Ok(Self { shared, watcher: Some(watcher) })
     }
 
-    /// Denies `rules` from now on, in every namespace.
+    /// Denies `rules` in every namespace, from the next look on.
     pub fn replace_rules(&self, rules: Vec<Rule>) {
         let mut current = locked(&self.shared.rules);
-        if **current == *rules {
-            return;
+        if **current != *rules {
+            *current = rules.into();
         }
-        *current = rules.into();
-        drop(current);
-        // A thread that is gone says so in the log.
-        let _ = self.wake.send(Wake::Look);
     }
 
     /// Guards the namespace of the process `pid` now, before a guarded process enters it, and says how it stands.
@@ -130,12 +131,12 @@ impl Namespaces {
     /// The process is gone, or the gateway is stopping.
     pub fn prepare(&self, pid: u32) -> std::io::Result<Option<Standing>> {
         let gone = || std::io::Error::from(std::io::ErrorKind::NotFound);
-        let acceptor = locked(&self.shared.acceptor).clone().ok_or_else(gone)?;
         let id = NamespaceId::of(pid)?;
         if id == Namespace::Own.id()? {
             return Ok(None);
         }
         let mut places = locked(&self.shared.places);
+        let acceptor = locked(&self.shared.acceptor).clone().ok_or_else(gone)?;
         let place = match places.entry(id) {
             Entry::Occupied(known) => known.into_mut(),
             Entry::Vacant(new) => new.insert(Place::new(open(pid, id).ok_or_else(gone)?)),
@@ -154,7 +155,7 @@ impl Namespaces {
 
     /// Listens no more. Connections that were accepted go on.
     pub fn stop(&self) {
-        let _ = self.wake.send(Wake::Stop);
+        // Whoever opens a place asks for the acceptor with the places locked: none is opened behind this.
         locked(&self.shared.acceptor).take();
         for (_, place) in std::mem::take(&mut *locked(&self.shared.places)) {
             place.close();
@@ -173,22 +174,13 @@ impl Drop for Namespaces {
 }
 
 impl Shared {
-    fn watch(&self, woken: &mpsc::Receiver<Wake>) {
-        let mut cgroups = Cgroups::new(&self.guards);
-        loop {
-            match woken.recv_timeout(cgroups.wait(LOOK)) {
-                Ok(Wake::Stop) | Err(mpsc::RecvTimeoutError::Disconnected) => return,
-                Ok(Wake::Look) | Err(mpsc::RecvTimeoutError::Timeout) => self.look(),
-            }
-        }
-    }
-
-    /// Brings what stands in line with where guarded processes are.
-    fn look(&self) {
-        let Some(acceptor) = locked(&self.acceptor).clone() else { return };
+    /// Brings what stands in line with where guarded processes are. Not once the gateway is stopping: says whether to
+    /// go on.
+    fn look(&self, cgroups: &mut Cgroups) -> bool {
         let own = Namespace::Own.id().ok();
-        let found = occupied(&self.guards);
+        let found = occupied(cgroups.below(&self.guards));
         let mut places = locked(&self.places);
+        let Some(acceptor) = locked(&self.acceptor).clone() else { return false };
         places.retain(|id, place| {
             match found.contains_key(id) {
                 true => place.empty_since = None,
@@ -218,6 +210,7 @@ impl Shared {
                 }
             });
         }
+        true
     }
 
     /// First the deny, then the listeners: a workload that is served is one that cannot go round.
@@ -309,10 +302,10 @@ fn open(pid: u32, id: NamespaceId) -> Option<Namespace> {
     (namespace.id().ok()? == id).then_some(namespace)
 }
 
-/// Every namespace with a guarded process in it, and one such process.
-fn occupied(guards: &[PathBuf]) -> BTreeMap<NamespaceId, u32> {
+/// Every namespace with a process of these cgroups in it, and one such process.
+fn occupied(cgroups: &BTreeSet<PathBuf>) -> BTreeMap<NamespaceId, u32> {
     let mut found = BTreeMap::new();
-    for directory in guards.iter().flat_map(|guard| tree(guard)) {
+    for directory in cgroups {
         let processes = fs::read_to_string(directory.join("cgroup.procs")).unwrap_or_default();
         for pid in processes.lines().filter_map(|line| line.parse().ok()) {
             if let Ok(id) = NamespaceId::of(pid) {
@@ -337,41 +330,40 @@ fn tree(root: &Path) -> Vec<PathBuf> {
     found
 }
 
-/// Wakes when a guarded cgroup appears, or the first process enters one.
+/// The guarded cgroups; wakes when one appears, or the first process enters one.
 struct Cgroups {
-    notify: Option<nix::sys::inotify::Inotify>,
-    guards: Vec<PathBuf>,
+    notify: Option<Inotify>,
     watched: BTreeSet<PathBuf>,
 }
 
 impl Cgroups {
-    fn new(guards: &[PathBuf]) -> Self {
-        use nix::sys::inotify::{InitFlags, Inotify};
+    fn new() -> Self {
         let notify = Inotify::init(InitFlags::IN_NONBLOCK | InitFlags::IN_CLOEXEC);
         let notify = notify.inspect_err(|error| tracing::warn!(%error, "cgroups are looked at by the clock only")).ok();
-        Self { notify, guards: guards.to_vec(), watched: BTreeSet::new() }
+        Self { notify, watched: BTreeSet::new() }
     }
 
-    /// Waits for something to happen, at most for `limit`. Answers how much longer the caller should wait: nothing.
-    fn wait(&mut self, limit: Duration) -> Duration {
-        use nix::{
-            poll::{PollFd, PollFlags, PollTimeout, poll},
-            sys::inotify::AddWatchFlags,
-        };
-        use std::os::fd::AsFd;
-        let Some(notify) = &self.notify else { return limit };
-        let present: BTreeSet<PathBuf> = self.guards.iter().flat_map(|guard| tree(guard)).collect();
-        for new in present.difference(&self.watched) {
-            // One that is gone again is not looked for the next time.
-            let _ = notify.add_watch(new, AddWatchFlags::IN_CREATE | AddWatchFlags::IN_DELETE);
-            let _ = notify.add_watch(&new.join("cgroup.events"), AddWatchFlags::IN_MODIFY);
+    /// Those that are there now. Watched from here on, so that what changes after the answer wakes.
+    fn below(&mut self, guards: &[PathBuf]) -> &BTreeSet<PathBuf> {
+        let present: BTreeSet<PathBuf> = guards.iter().flat_map(|guard| tree(guard)).collect();
+        if let Some(notify) = &self.notify {
+            for new in present.difference(&self.watched) {
+                // One that is gone again is not looked for the next time.
+                let _ = notify.add_watch(new, AddWatchFlags::IN_CREATE | AddWatchFlags::IN_DELETE);
+                let _ = notify.add_watch(&new.join("cgroup.events"), AddWatchFlags::IN_MODIFY);
+            }
         }
         self.watched = present;
+        &self.watched
+    }
+
+    /// Waits for something to happen, at most for `limit`.
+    fn wait(&self, limit: Duration) {
+        let Some(notify) = &self.notify else { return std::thread::park_timeout(limit) };
         let mut waiting = [PollFd::new(notify.as_fd(), PollFlags::POLLIN)];
         let limit = PollTimeout::try_from(limit).unwrap_or(PollTimeout::ZERO);
         let _ = poll(&mut waiting, limit);
         while notify.read_events().is_ok_and(|events| !events.is_empty()) {}
-        Duration::ZERO
     }
 }
 

@@ -1,10 +1,8 @@
 //! How many connections people may have open: the socket is open to everybody, descriptors are not.
 
 use std::{
-    collections::BTreeMap,
     io,
     pin::Pin,
-    sync::{Arc, Mutex, MutexGuard, PoisonError},
     task::{Context, Poll},
 };
 
@@ -16,22 +14,20 @@ use tokio::{
     },
 };
 
+use crate::crowd::{Crowd, Place};
+
 /// The socket, with a bound on what each user has open. A connection beyond it is closed at once.
 pub(super) struct Limited {
     listener: UnixListener,
-    open: Open,
+    users: Crowd<u32>,
 }
 
 /// A connection that counts for as long as it is open.
 pub(super) struct Counted {
     stream: UnixStream,
     peer: Option<UCred>,
-    open: Open,
+    _place: Place<u32>,
 }
-
-/// User id → connections.
-#[derive(Clone, Default)]
-struct Open(Arc<Mutex<BTreeMap<u32, usize>>>);
 
 /// Connections of one user: a few terminals that watch.
 const PER_USER: usize = 32;
@@ -41,7 +37,7 @@ const TOGETHER: usize = 512;
 
 impl Limited {
     pub(super) fn new(listener: UnixListener) -> Self {
-        Self { listener, open: Open::default() }
+        Self { listener, users: Crowd::default() }
     }
 }
 
@@ -53,8 +49,8 @@ impl axum::serve::Listener for Limited {
         loop {
             let (stream, address) = axum::serve::Listener::accept(&mut self.listener).await;
             let peer = stream.peer_cred().ok();
-            if self.open.enter(uid(peer)) {
-                return (Counted { stream, peer, open: self.open.clone() }, address);
+            if let Some(place) = enter(&self.users, uid(peer)) {
+                return (Counted { stream, peer, _place: place }, address);
             }
             tracing::debug!(uid = uid(peer), "too many connections to the administration socket: closed one");
         }
@@ -72,36 +68,11 @@ impl Counted {
     }
 }
 
-impl Drop for Counted {
-    fn drop(&mut self) {
-        self.open.leave(uid(self.peer));
-    }
-}
-
-impl Open {
-    fn enter(&self, uid: u32) -> bool {
-        let mut open = self.lock();
+fn enter(users: &Crowd<u32>, uid: u32) -> Option<Place<u32>> {
+    users.enter(uid, |open| {
         let together: usize = open.iter().filter(|(uid, _)| **uid != 0).map(|(_, count)| count).sum();
-        let own = open.entry(uid).or_default();
-        let room = uid == 0 || (*own < PER_USER && together < TOGETHER);
-        *own += usize::from(room);
-        room
-    }
-
-    fn leave(&self, uid: u32) {
-        let mut open = self.lock();
-        if let Some(count) = open.get_mut(&uid) {
-            *count = count.saturating_sub(1);
-            if *count == 0 {
-                open.remove(&uid);
-            }
-        }
-    }
-
-    fn lock(&self) -> MutexGuard<'_, BTreeMap<u32, usize>> {
-        // The counts are whole at every point where a holder could panic.
-        self.0.lock().unwrap_or_else(PoisonError::into_inner)
-    }
+        uid == 0 || (open.get(&uid).is_none_or(|count| *count < PER_USER) && together < TOGETHER)
+    })
 }
 
 /// Whom the kernel does not name counts as one user.
@@ -135,14 +106,15 @@ mod tests {
 
     #[test]
     fn one_user_leaves_room_for_others_and_all_leave_room_for_root() {
-        let open = Open::default();
-        assert_eq!((0..100).filter(|_| open.enter(1000)).count(), PER_USER);
-        assert_eq!(
-            (0..100_u32).flat_map(|uid| [uid + 2000; 40]).filter(|uid| open.enter(*uid)).count(),
-            TOGETHER - PER_USER
-        );
-        assert!(!open.enter(5000) && open.enter(0));
-        open.leave(1000);
-        assert!(open.enter(5000) && !open.enter(5000));
+        let users = Crowd::default();
+        let mut one: Vec<_> = (0..100).filter_map(|_| enter(&users, 1000)).collect();
+        assert_eq!(one.len(), PER_USER);
+        let others: Vec<_> =
+            (0..100_u32).flat_map(|uid| [uid + 2000; 40]).filter_map(|uid| enter(&users, uid)).collect();
+        assert_eq!(others.len(), TOGETHER - PER_USER);
+        assert!(enter(&users, 5000).is_none() && enter(&users, 0).is_some());
+        one.pop();
+        let last = enter(&users, 5000);
+        assert!(last.is_some() && enter(&users, 5000).is_none());
     }
 }

@@ -15,6 +15,7 @@ const MODULES: &[(&str, &[&str])] = &[
     ("operation", &[]),
     ("visible", &[]),
     ("clock", &[]),
+    ("crowd", &[]),
     ("drain", &[]),
     ("metrics", &[]),
     ("config", &["operation"]),
@@ -35,10 +36,10 @@ const MODULES: &[(&str, &[&str])] = &[
     ("intercept", &["workload", "net"]),
     // From policy's resources to addresses for the kernel.
     ("resources", &["config", "net", "policy", "intercept"]),
-    ("accept", &["intercept", "workload", "protocol", "gate", "net", "drain", "resources"]),
+    ("accept", &["crowd", "intercept", "workload", "protocol", "gate", "net", "drain", "resources"]),
     ("namespaces", &["accept", "intercept", "net"]),
     // Health asks the kernel itself, and status names the policies in force.
-    ("admin", &["hold", "record", "workload", "metrics", "config", "intercept", "namespaces", "policy"]),
+    ("admin", &["crowd", "hold", "record", "workload", "metrics", "config", "intercept", "namespaces", "policy"]),
     ("app", &["*"]),
     ("main", &["*"]),
     ("cli", &["*"]),
