@@ -14,6 +14,10 @@ use std::{
     time::Duration,
 };
 
+use holdpoint::{
+    intercept::deny::{self, TableName},
+    net::Namespace,
+};
 use nix::unistd::{Pid, geteuid};
 use tempfile::TempDir;
 
@@ -256,6 +260,10 @@ impl Drop for Lab {
         let log = gateway.as_ref().map(Gateway::log).unwrap_or_default();
         drop(gateway);
         let left = self.cgroup.remove();
+        // Everything else of the lab is in namespaces of its own and goes with them.
+        let table = TableName::of(&self.path("bpf/holdpoint"));
+        let denied = deny::remove(&Namespace::Own, &table).map(drop).map_err(|error| format!("table {table}: {error}"));
+        let left = left.and(denied);
         self.space.close();
         if failing {
             return;
