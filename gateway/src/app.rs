@@ -15,6 +15,7 @@ use crate::{
     crowd::Crowd,
     drain,
     gate::Services,
+    guards::{Guards, Node},
     hold::{Desk, Directory},
     intercept::{
         Interceptor, Options,
@@ -32,6 +33,7 @@ use crate::{
     workload::{Hierarchy, Processes, Workloads},
 };
 
+mod kubernetes;
 mod listeners;
 
 /// Runs a gateway until it is told to stop.
@@ -62,7 +64,7 @@ async fn serve(config: Config) -> Result<()> {
     let node = config.node.clone().unwrap_or_else(host_name);
     if config.guard.is_empty() {
         anyhow::bail!(
-            "`guard:` names no cgroup, so nothing would be guarded; name at least one, or leave the key out for `holdpoint`"
+            "`guard:` is empty, so nothing would be guarded; name a cgroup or a selector, or leave the key out for `holdpoint`"
         );
     }
     let policies = Arc::new(Policies::open(&config.policies, inspector())?);
@@ -87,12 +89,13 @@ async fn serve(config: Config) -> Result<()> {
     interceptor.replace_rules(&resolved.rules)?;
     destinations.put_in_force(&resolved);
     let hierarchy = Hierarchy::find()?;
-    let guard: Vec<PathBuf> = config.guard.iter().map(|guard| hierarchy.resolve(guard)).collect();
-    for directory in &guard {
-        std::fs::create_dir_all(directory)
-            .with_context(|| format!("cannot make the cgroup {}", directory.display()))?;
-        interceptor.attach(directory)?;
-    }
+    let named: Vec<PathBuf> = config.cgroups().map(|cgroup| hierarchy.resolve(cgroup)).collect();
+    let node_pods = config.kubernetes.as_ref().map(|settings| kubernetes::start(settings, &config, &hierarchy, &node));
+    let workloads = match node_pods.clone() {
+        Some(Node { pods, roots }) => Workloads::with_pods(hierarchy.clone(), &named, roots, pods),
+        None => Workloads::new(hierarchy.clone(), &named),
+    };
+    let (guards, _keeper) = Guards::start(interceptor.clone(), hierarchy.clone(), &config.guard, node_pods)?;
 
     let (stop, drain) = drain::channel();
     let services = Services {
@@ -102,10 +105,9 @@ async fn serve(config: Config) -> Result<()> {
         salt: salt(&config)?,
         durability: config.durability,
     };
-    let workloads = Workloads::new(hierarchy.clone(), &guard);
     let acceptor = Acceptor {
         interceptor: interceptor.clone(),
-        workloads: workloads.clone(),
+        workloads,
         processes: Processes::default(),
         destinations: destinations.clone(),
         services,
@@ -120,7 +122,7 @@ async fn serve(config: Config) -> Result<()> {
         Maker::own(&hierarchy).inspect_err(|error| tracing::warn!(%error, "no default deny in network namespaces"));
     let ports = [options.port_v4, options.port_v6];
     let namespaces =
-        Namespaces::start(acceptor, guard.clone(), ports, TableName::of(&config.bpffs), maker, resolved.rules)
+        Namespaces::start(acceptor, guards.clone(), ports, TableName::of(&config.bpffs), maker, resolved.rules)
             .context("cannot look after network namespaces")?;
     let namespaces = Arc::new(namespaces);
     let admin = Admin {
@@ -128,11 +130,10 @@ async fn serve(config: Config) -> Result<()> {
         directory: Directory::with_groups(config.groups.clone()),
         interceptor: interceptor.clone(),
         namespaces: namespaces.clone(),
-        workloads,
+        guards: guards.clone(),
         recorder: recorder.clone(),
         policies: policies.clone(),
         node,
-        guard: guard.iter().map(|directory| directory.display().to_string()).collect(),
     };
     start_desk(desk.clone(), admin, socket)?;
     let follow = Follow {
@@ -147,7 +148,7 @@ async fn serve(config: Config) -> Result<()> {
     tokio::spawn(follow.run());
 
     println!("ready socket={} port={}", config.socket().display(), options.port_v4);
-    tracing::info!(socket = %config.socket().display(), port = options.port_v4, guard = ?guard, "guarding");
+    tracing::info!(socket = %config.socket().display(), port = options.port_v4, guards = ?guards.directories(), "guarding");
     stop_signal().await?;
     tracing::info!("stopping");
     desk.stop();

@@ -27,6 +27,7 @@ use tokio::{net::TcpListener, runtime::Handle, task::AbortHandle};
 
 use crate::{
     accept::Acceptor,
+    guards::Guards,
     intercept::{
         Rule,
         deny::{self, Maker, TableName},
@@ -60,7 +61,7 @@ impl Standing {
 
 struct Shared {
     acceptor: Mutex<Option<Acceptor>>,
-    guards: Vec<PathBuf>,
+    guards: Guards,
     ports: [u16; 2],
     table: TableName,
     maker: Result<Maker, String>,
@@ -86,7 +87,7 @@ impl Namespaces {
     /// The thread cannot be started.
     pub fn start(
         acceptor: Acceptor,
-        guards: Vec<PathBuf>,
+        guards: Guards,
         ports: [u16; 2],
         table: TableName,
         maker: Result<Maker, deny::NoMaker>,
@@ -178,8 +179,11 @@ impl Shared {
     /// go on.
     fn look(&self, cgroups: &mut Cgroups) -> bool {
         let own = Namespace::Own.id().ok();
-        let found = occupied(cgroups.below(&self.guards));
+        // Before the guards are read: what is let go in between is cleared up behind at the next look.
+        let released = self.guards.take_released();
+        let found = occupied(cgroups.below(&self.guards.directories()));
         let mut places = locked(&self.places);
+        self.release(&released, &found, &mut places);
         let Some(acceptor) = locked(&self.acceptor).clone() else { return false };
         places.retain(|id, place| {
             match found.contains_key(id) {
@@ -211,6 +215,25 @@ impl Shared {
             });
         }
         true
+    }
+
+    /// Takes the deny from namespaces whose processes are guarded no more: in these cgroups, and not in `found`.
+    fn release(
+        &self,
+        released: &[PathBuf],
+        found: &BTreeMap<NamespaceId, u32>,
+        places: &mut BTreeMap<NamespaceId, Place>,
+    ) {
+        let cgroups = released.iter().flat_map(|directory| tree(directory)).collect();
+        for (id, pid) in occupied(&cgroups).into_iter().filter(|(id, _)| !found.contains_key(id)) {
+            places.remove(&id).inspect(Place::close);
+            let Some(namespace) = open(pid, id) else { continue };
+            match deny::remove(&namespace, &self.table) {
+                Ok(true) => tracing::info!(namespace = id.0, "the deny is taken from a network namespace"),
+                Ok(false) => {}
+                Err(error) => tracing::error!(namespace = id.0, %error, "the deny stays where nobody is guarded"),
+            }
+        }
     }
 
     /// First the deny, then the listeners: a workload that is served is one that cannot go round.
