@@ -121,9 +121,16 @@ async fn serve(config: Config) -> Result<()> {
     let maker =
         Maker::own(&hierarchy).inspect_err(|error| tracing::warn!(%error, "no default deny in network namespaces"));
     let ports = [options.port_v4, options.port_v6];
-    let namespaces =
-        Namespaces::start(acceptor, guards.clone(), ports, TableName::of(&config.bpffs), maker, resolved.rules)
-            .context("cannot look after network namespaces")?;
+    let namespaces = Namespaces::start(
+        acceptor,
+        guards.clone(),
+        ports,
+        TableName::of(&config.bpffs),
+        maker,
+        resolved.rules,
+        hierarchy.clone(),
+    )
+    .context("cannot look after network namespaces")?;
     let namespaces = Arc::new(namespaces);
     let admin = Admin {
         desk: desk.clone(),

@@ -39,7 +39,7 @@ const MODULES: &[(&str, &[&str])] = &[
     ("accept", &["crowd", "intercept", "workload", "protocol", "gate", "net", "drain", "resources"]),
     // Selectors have policy's globs.
     ("guards", &["config", "policy", "workload", "intercept"]),
-    ("namespaces", &["accept", "guards", "intercept", "net"]),
+    ("namespaces", &["accept", "guards", "intercept", "net", "workload"]),
     // Health asks the kernel itself, and status names the policies in force.
     (
         "admin",
