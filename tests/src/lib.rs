@@ -22,6 +22,7 @@ mod child;
 mod eventually;
 mod flood;
 mod gateway;
+mod kube_apiserver;
 mod lab;
 mod namespace;
 mod pace;
@@ -30,6 +31,8 @@ mod python;
 mod raw;
 mod record;
 mod rules;
+#[path = "../../xtask/src/tool_name.rs"]
+mod tool_name;
 pub mod wire;
 
 pub use approvals::{Request, request_ids};
@@ -39,6 +42,7 @@ pub use child::{Outcome, Running};
 pub use eventually::{eventually, never};
 pub use flood::{CLIENT_SEED, client_frames, server_frame};
 pub use gateway::Gateway;
+pub use kube_apiserver::{ApiServer, tool};
 pub use lab::{Lab, binary};
 pub use namespace::Net;
 pub use pace::Pace;

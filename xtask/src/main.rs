@@ -16,6 +16,8 @@ mod scene;
 mod setup;
 mod test;
 mod tidy;
+mod tool_name;
+mod tools;
 
 use clap::{Parser, Subcommand};
 
@@ -43,6 +45,8 @@ enum Task {
     Fuzz(fuzz::Args),
     /// Install what building and testing need, with apt (Debian, Ubuntu); needs root only when something is missing
     Setup(setup::Arguments),
+    /// Build Kubernetes' own programs, for the tests: API server, kubectl, helm
+    Tools(tools::Args),
     /// Build the kernel programs
     Ebpf(ebpf::Arguments),
     /// Build the kernel programs, then the gateway
@@ -58,7 +62,7 @@ fn main() -> std::process::ExitCode {
         unsafe { std::env::set_var("PATH", path) };
     }
     let done = match Arguments::parse().task {
-        task @ (Task::Tidy(_) | Task::Setup(_)) => perform(task),
+        task @ (Task::Tidy(_) | Task::Setup(_) | Task::Tools(_)) => perform(task),
         task => paths::claim_target().and_then(|()| perform(task)),
     };
     match done {
@@ -78,6 +82,7 @@ fn perform(task: Task) -> anyhow::Result<()> {
         Task::Bench(args) => bench::run(&args),
         Task::Tidy(args) => tidy::run(&args),
         Task::Fuzz(args) => fuzz::run(&args),
+        Task::Tools(args) => tools::run(&args),
         Task::Ebpf(arguments) => ebpf::main(&arguments),
         Task::Build(arguments) => build::main(&arguments),
         Task::Setup(arguments) => setup::main(&arguments),
