@@ -90,7 +90,10 @@ async fn serve(config: Config) -> Result<()> {
     destinations.put_in_force(&resolved);
     let hierarchy = Hierarchy::find()?;
     let named: Vec<PathBuf> = config.cgroups().map(|cgroup| hierarchy.resolve(cgroup)).collect();
-    let node_pods = config.kubernetes.as_ref().map(|settings| kubernetes::start(settings, &config, &hierarchy, &node));
+    let node_pods = match &config.kubernetes {
+        Some(settings) => Some(kubernetes::start(settings, &config, &hierarchy, &node).await),
+        None => None,
+    };
     let workloads = match node_pods.clone() {
         Some(Node { pods, roots }) => Workloads::with_pods(hierarchy.clone(), &named, roots, pods),
         None => Workloads::new(hierarchy.clone(), &named),

@@ -386,6 +386,91 @@ fn n6_what_cannot_be_guarded_or_was_guarded_late_says_so() {
 }
 
 #[test]
+fn n6_a_unit_that_a_selector_matches_is_guarded_each_time_it_starts() {
+    let lab = Lab::new("units");
+    let pg = Postgres::start(&lab);
+    let rules =
+        Rules::allowing().policy("policy: units\nmatch: { workload: { unit: \"nightly-*\" } }\ndecide: refuse\n");
+    lab.policies(&rules.resource(pg.port()), &rules.policies());
+    let slice = Slice::new();
+    lab.set("guard", &format!("[\"{}\", {{unit: \"nightly-{}*\"}}]", lab.guard().display(), std::process::id()));
+    lab.start();
+    let psql = |unit: &str, sql: &str| {
+        let nobody = ["setpriv", "--reuid=nobody", "--regid=nogroup", "--clear-groups", "--"];
+        let mut command = lab.command(&[&nobody[..], &["psql", "-X", "-c", sql, &pg.url()]].concat());
+        lab.enter_cgroup(&format!("../{}/{unit}", slice.name()), &mut command);
+        Running::start(&mut command).finish(Duration::from_secs(20))
+    };
+    let (matched, other) = (format!("nightly-{}.service", std::process::id()), "daily.service");
+    for round in 0..2 {
+        // As systemd does: the directory is new with each start.
+        let directory = slice.unit(&matched);
+        eventually("the unit is guarded", Duration::from_secs(10), || is_attached(&lab, &directory).then_some(()));
+        psql(&matched, &format!("SELECT 'unit {round}'")).failed().says(&["unit"]);
+        psql(other, &format!("SELECT 'other {round}'")).ok();
+        slice.remove(&matched);
+    }
+    assert!(!pg.saw("'unit ") && pg.saw("'other 1'"));
+    eventually("nothing is pinned for it", Duration::from_secs(10), || (links(&lab) == 1).then_some(()));
+}
+
+/// A slice beside systemd's own, with the units that a test makes in it.
+struct Slice(PathBuf);
+
+impl Slice {
+    fn new() -> Self {
+        let hierarchy = holdpoint::workload::Hierarchy::find().expect("cgroup v2 is mounted");
+        let slice = Self(hierarchy.root().join(format!("holdpointtest{}.slice", std::process::id())));
+        std::fs::create_dir(&slice.0).expect("nobody has that name");
+        slice
+    }
+
+    fn name(&self) -> String {
+        self.0.file_name().unwrap_or_default().to_string_lossy().into_owned()
+    }
+
+    fn unit(&self, name: &str) -> PathBuf {
+        let directory = self.0.join(name);
+        std::fs::create_dir(&directory).expect("the slice is ours");
+        directory
+    }
+
+    fn remove(&self, unit: &str) {
+        // The last process of it may be an instant away from its end.
+        eventually("the unit's cgroup is empty", Duration::from_secs(5), || {
+            let removed = std::fs::remove_dir(self.0.join(unit));
+            (removed.is_ok() || !self.0.join(unit).exists()).then_some(())
+        });
+    }
+}
+
+impl Drop for Slice {
+    fn drop(&mut self) {
+        for unit in std::fs::read_dir(&self.0).into_iter().flatten().flatten() {
+            if unit.path().is_dir() {
+                self.remove(&unit.file_name().to_string_lossy());
+            }
+        }
+        let _gone = std::fs::remove_dir(&self.0);
+    }
+}
+
+#[test]
+fn a_selector_that_cannot_be_used_is_refused_at_the_start() {
+    let lab = Lab::new("selectors");
+    for (guard, why) in [
+        ("[{namespace: ci}]", "nothing is said about Kubernetes"),
+        ("[{}]", "every pod"),
+        ("[{unit: \"a[\"}]", "no glob"),
+        ("[{namespce: ci}]", "namespce"),
+    ] {
+        lab.set("guard", guard);
+        lab.policies(&Rules::allowing().resource(1), &Rules::allowing().policies());
+        lab.start_failing().says(&[why]);
+    }
+}
+
+#[test]
 fn figures_of_a_new_pod() {
     let (node, _net, _pg) = inside("pods-figures");
     node.lab.start();

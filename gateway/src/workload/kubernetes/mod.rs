@@ -17,6 +17,7 @@ use std::{
     collections::{BTreeMap, HashMap},
     path::PathBuf,
     sync::{Arc, RwLock, RwLockReadGuard},
+    time::Duration,
 };
 
 use serde::Serialize;
@@ -127,6 +128,14 @@ impl Pods {
             Heard::Away(why) => Some(why.clone()),
         };
         Standing { node: self.0.node.clone(), pods: known.pods.len(), away }
+    }
+
+    /// Waits for the API's first word, at most for `limit`; not at all where pods are known from before.
+    pub async fn first_word(&self, limit: Duration) {
+        let mut changes = self.changes();
+        let heard = || !self.known().pods.is_empty() || self.known().api != Heard::Nothing;
+        let wait = async { while !heard() && changes.changed().await.is_ok() {} };
+        let _whatever_is_known_then = tokio::time::timeout(limit, wait).await;
     }
 
     /// Hears of every change.

@@ -201,3 +201,21 @@ fn the_api_is_away_when_it_says_nothing_and_back_when_it_lists() {
     pods.here();
     assert_eq!(pods.standing().away, None);
 }
+
+#[tokio::test(start_paused = true)]
+async fn the_first_word_is_awaited_only_where_nothing_is_known() {
+    let (_state, pods) = pods();
+    let took = async |pods: &Pods| {
+        let began = tokio::time::Instant::now();
+        pods.first_word(Duration::from_secs(5)).await;
+        began.elapsed()
+    };
+    assert_eq!(took(&pods).await, Duration::from_secs(5));
+    let teller = pods.clone();
+    tokio::spawn(async move {
+        tokio::time::sleep(Duration::from_secs(1)).await;
+        teller.put_all(Vec::new());
+    });
+    assert_eq!(took(&pods).await, Duration::from_secs(1));
+    assert_eq!(took(&pods).await, Duration::ZERO);
+}
