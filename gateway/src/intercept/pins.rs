@@ -146,11 +146,15 @@ fn cgroups(directory: &Path) -> impl Iterator<Item = (CgroupId, PathBuf)> {
 
 fn links_in(cgroup: CgroupId, pinned: &Path) -> Result<Vec<PinnedLink>, InterceptError> {
     let open = |path: PathBuf| {
-        let fd = bpf::open_pin(&path).map_err(InterceptError::io("open the pinned link", &path))?;
+        let fd = match bpf::open_pin(&path) {
+            // Its guard has ended since it was listed.
+            Err(error) if error.kind() == io::ErrorKind::NotFound => return None,
+            opened => opened.map_err(InterceptError::io("open the pinned link", &path)),
+        };
         let program = path.file_name().unwrap_or_default().to_string_lossy().into_owned();
-        Ok(PinnedLink { cgroup, program, path, fd })
+        Some(fd.map(|fd| PinnedLink { cgroup, program, path, fd }))
     };
-    entries(pinned).into_iter().map(open).collect()
+    entries(pinned).into_iter().filter_map(open).collect()
 }
 
 /// Removes every link, and with the links the guard; then the maps, and the directory where nobody else uses it.
