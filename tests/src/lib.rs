@@ -44,7 +44,7 @@ pub use flood::{CLIENT_SEED, client_frames, server_frame};
 pub use gateway::Gateway;
 pub use kube_apiserver::{ApiServer, tool};
 pub use lab::{Lab, binary};
-pub use namespace::Net;
+pub use namespace::{Ends, Net};
 pub use pace::Pace;
 pub use postgres::{Method, Postgres, Statement};
 pub use python::venv;

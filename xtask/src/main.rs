@@ -10,6 +10,7 @@ mod demo;
 mod ebpf;
 mod fuzz;
 mod interrupt;
+mod package;
 mod paths;
 mod run;
 mod scene;
@@ -45,6 +46,10 @@ enum Task {
     Fuzz(fuzz::Args),
     /// Install what building and testing need, with apt (Debian, Ubuntu); needs root only when something is missing
     Setup(setup::Arguments),
+    /// Make an OCI image of the gateway that was built, as a tarball
+    Image(package::Args),
+    /// Make a Debian package of the gateway that was built
+    Deb(package::Args),
     /// Build Kubernetes' own programs, for the tests: API server, kubectl, helm
     Tools(tools::Args),
     /// Build the kernel programs
@@ -82,6 +87,8 @@ fn perform(task: Task) -> anyhow::Result<()> {
         Task::Bench(args) => bench::run(&args),
         Task::Tidy(args) => tidy::run(&args),
         Task::Fuzz(args) => fuzz::run(&args),
+        Task::Image(args) => package::image::run(&args),
+        Task::Deb(args) => package::deb::run(&args),
         Task::Tools(args) => tools::run(&args),
         Task::Ebpf(arguments) => ebpf::main(&arguments),
         Task::Build(arguments) => build::main(&arguments),

@@ -37,8 +37,8 @@ const NEEDS: [Need; 7] = [
         testing: false,
     },
     Need {
-        packages: &["openssl"],
-        reason: "tests make the keys and certificate of a Kubernetes API server with it",
+        packages: &["openssl", "dpkg-dev", "systemd"],
+        reason: "tests make a Kubernetes API server's keys, build the Debian package, and have systemd read the unit",
         testing: true,
     },
     Need {

@@ -20,7 +20,7 @@ use nix::{
 };
 use serde_json::Value;
 
-use crate::{command, fuzz, interrupt, paths, run::words, tidy, tools};
+use crate::{command, fuzz, interrupt, package, paths, run::words, tidy, tools};
 
 /// The package whose tests load eBPF programs and start real servers.
 const ROOT_PACKAGE: &str = "tests";
@@ -68,6 +68,7 @@ pub(crate) fn run(args: &Args) -> Result<()> {
     report.stage("deny", |_| deny())?;
     report.stage("build", |_| command::show(&mut command::xtask("build")?))?;
     report.stage("tools", |_| tools::run(&tools::Args {}))?;
+    report.stage("packages", |_| packages())?;
     report.stage("clippy", |_| clippy())?;
     let mut programs = Vec::new();
     report.stage("build tests", |_| build_tests().map(|built| programs = built))?;
@@ -90,6 +91,7 @@ pub(crate) fn run_root(args: &RootArgs) -> Result<()> {
     interrupt::watch()?;
     command::show(&mut command::xtask("build")?)?;
     tools::run(&tools::Args {})?;
+    packages()?;
     let programs = build_tests()?;
     let root: Vec<_> = programs.iter().filter(|program| program.package == ROOT_PACKAGE).collect();
     let words: Vec<_> = args.filter.iter().chain(&args.words).map(String::as_str).collect();
@@ -285,6 +287,12 @@ fn deny() -> Result<()> {
         return Ok(());
     }
     command::show(command::cargo().args(["deny", "--offline", "check", "licenses", "bans", "sources"]))
+}
+
+/// Image and package, which the root tests open.
+fn packages() -> Result<()> {
+    package::image::run(&package::Args::default())?;
+    package::deb::run(&package::Args::default())
 }
 
 /// The shipped policies, and the one that the README shows.

@@ -18,7 +18,7 @@ pub mod process;
 mod secret;
 mod systemd;
 
-pub use cgroup::Hierarchy;
+pub use cgroup::{Hierarchy, leave_namespace};
 pub use container::{PodCgroup, Roots};
 pub use kubernetes::Pods;
 pub use process::{Caller, Processes};
