@@ -15,6 +15,7 @@ use crate::{
     crowd::Crowd,
     drain,
     gate::Services,
+    guards::{Guards, Node},
     hold::{Desk, Directory},
     intercept::{
         Interceptor, Options,
@@ -32,6 +33,7 @@ use crate::{
     workload::{Hierarchy, Processes, Workloads},
 };
 
+mod kubernetes;
 mod listeners;
 
 /// Runs a gateway until it is told to stop.
@@ -63,7 +65,7 @@ async fn serve(config: Config) -> Result<()> {
     let node = config.node.clone().unwrap_or_else(host_name);
     if config.guard.is_empty() {
         anyhow::bail!(
-            "`guard:` names no cgroup, so nothing would be guarded; name at least one, or leave the key out for `holdpoint`"
+            "`guard:` is empty, so nothing would be guarded; name a cgroup or a selector, or leave the key out for `holdpoint`"
         );
     }
     let policies = Arc::new(Policies::open(&config.policies, inspector())?);
@@ -88,12 +90,16 @@ async fn serve(config: Config) -> Result<()> {
     interceptor.replace_rules(&resolved.rules)?;
     destinations.put_in_force(&resolved);
     let hierarchy = Hierarchy::find()?;
-    let guard: Vec<PathBuf> = config.guard.iter().map(|guard| hierarchy.resolve(guard)).collect();
-    for directory in &guard {
-        std::fs::create_dir_all(directory)
-            .with_context(|| format!("cannot make the cgroup {}", directory.display()))?;
-        interceptor.attach(directory)?;
-    }
+    let named: Vec<PathBuf> = config.cgroups().map(|cgroup| hierarchy.resolve(cgroup)).collect();
+    let node_pods = match &config.kubernetes {
+        Some(settings) => Some(kubernetes::start(settings, &config, &hierarchy, &node).await),
+        None => None,
+    };
+    let workloads = match node_pods.clone() {
+        Some(Node { pods, roots }) => Workloads::with_pods(hierarchy.clone(), &named, roots, pods),
+        None => Workloads::new(hierarchy.clone(), &named),
+    };
+    let (guards, _keeper) = Guards::start(interceptor.clone(), hierarchy.clone(), &config.guard, node_pods)?;
 
     let (stop, drain) = drain::channel();
     let services = Services {
@@ -103,10 +109,9 @@ async fn serve(config: Config) -> Result<()> {
         salt: salt(&config)?,
         durability: config.durability,
     };
-    let workloads = Workloads::new(hierarchy.clone(), &guard);
     let acceptor = Acceptor {
         interceptor: interceptor.clone(),
-        workloads: workloads.clone(),
+        workloads,
         processes: Processes::default(),
         destinations: destinations.clone(),
         services,
@@ -122,7 +127,7 @@ async fn serve(config: Config) -> Result<()> {
     let ports = [options.port_v4, options.port_v6];
     let namespaces = Namespaces::start(
         acceptor,
-        guard.clone(),
+        guards.clone(),
         ports,
         TableName::of(&config.bpffs),
         maker,
@@ -136,11 +141,10 @@ async fn serve(config: Config) -> Result<()> {
         directory: Directory::with_groups(config.groups.clone()),
         interceptor: interceptor.clone(),
         namespaces: namespaces.clone(),
-        workloads,
+        guards: guards.clone(),
         recorder: recorder.clone(),
         policies: policies.clone(),
         node,
-        guard: guard.iter().map(|directory| directory.display().to_string()).collect(),
     };
     start_desk(desk.clone(), admin, socket)?;
     let follow = Follow {
@@ -155,7 +159,7 @@ async fn serve(config: Config) -> Result<()> {
     tokio::spawn(follow.run());
 
     println!("ready socket={} port={}", config.socket().display(), options.port_v4);
-    tracing::info!(socket = %config.socket().display(), port = options.port_v4, guard = ?guard, "guarding");
+    tracing::info!(socket = %config.socket().display(), port = options.port_v4, guards = ?guards.directories(), "guarding");
     stop_signal().await?;
     tracing::info!("stopping");
     desk.stop();

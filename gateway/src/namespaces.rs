@@ -27,9 +27,10 @@ use tokio::{net::TcpListener, runtime::Handle, task::AbortHandle};
 
 use crate::{
     accept::Acceptor,
+    guards::Guards,
     intercept::{
         Interceptor, Rule,
-        deny::{Deny, Maker, NoMaker, TableName, Whose},
+        deny::{self, Deny, Maker, NoMaker, TableName, Whose},
     },
     net::{HostSide, Namespace, NamespaceId, host_sides, listen},
     workload::Hierarchy,
@@ -68,7 +69,7 @@ impl Standing {
 
 struct Shared {
     acceptor: Mutex<Option<Acceptor>>,
-    guards: Vec<PathBuf>,
+    guards: Guards,
     ports: [u16; 2],
     table: TableName,
     maker: Result<Maker, String>,
@@ -113,7 +114,7 @@ impl Namespaces {
     /// The thread cannot be started.
     pub fn start(
         acceptor: Acceptor,
-        guards: Vec<PathBuf>,
+        guards: Guards,
         ports: [u16; 2],
         table: TableName,
         maker: Result<Maker, NoMaker>,
@@ -211,11 +212,15 @@ impl Shared {
     /// go on.
     fn look(&self, cgroups: &mut Cgroups) -> bool {
         let own = Namespace::Own.id().ok();
-        let mut found = occupied(cgroups.below(&self.guards));
+        // Before the guards are read: what is let go in between is cleared up behind at the next look.
+        let released = self.guards.take_released();
+        let guards = self.guards.directories();
+        let mut found = occupied(cgroups.below(&guards));
         let here = own.and_then(|own| found.remove(&own));
-        self.see_to_own(here.map(|here| here.cgroups).unwrap_or_default());
+        self.see_to_own(&guards, here.map(|here| here.cgroups).unwrap_or_default());
         let mut places = locked(&self.places);
         let Some(acceptor) = locked(&self.acceptor).clone() else { return false };
+        self.release(&released, &found, &mut places, &acceptor.interceptor);
         places.retain(|id, place| {
             match found.contains_key(id) {
                 true => place.empty_since = None,
@@ -252,6 +257,30 @@ impl Shared {
         true
     }
 
+    /// Takes the deny from namespaces whose processes are guarded no more: in these cgroups, and not in `found`.
+    fn release(
+        &self,
+        released: &[PathBuf],
+        found: &BTreeMap<NamespaceId, Inside>,
+        places: &mut BTreeMap<NamespaceId, Place>,
+        interceptor: &Interceptor,
+    ) {
+        let cgroups = released.iter().flat_map(|directory| tree(directory)).collect();
+        let own = Namespace::Own.id().ok();
+        let left = occupied(&cgroups).into_iter().filter(|(id, _)| !found.contains_key(id) && Some(*id) != own);
+        for (id, inside) in left {
+            places.remove(&id).inspect(Place::close);
+            let Some(namespace) = open(inside.pid, id) else { continue };
+            let sides = host_sides(&namespace).unwrap_or_default();
+            sides.into_iter().flatten().for_each(|side| interceptor.unwatch(side));
+            match deny::remove(&namespace, &self.table) {
+                Ok(true) => tracing::info!(namespace = id.0, "the deny is taken from a network namespace"),
+                Ok(false) => {}
+                Err(error) => tracing::error!(namespace = id.0, %error, "the deny stays where nobody is guarded"),
+            }
+        }
+    }
+
     /// First the deny, then the listeners: a workload that is served is one that cannot go round.
     fn see_to(&self, id: NamespaceId, place: &mut Place, acceptor: &Acceptor) {
         match &self.maker {
@@ -285,12 +314,12 @@ impl Shared {
     }
 
     /// In the gateway's own namespace, what was made in the guarded cgroups of which processes are here is denied.
-    fn see_to_own(&self, cgroups: Vec<PathBuf>) {
+    fn see_to_own(&self, all: &[PathBuf], cgroups: Vec<PathBuf>) {
         let mut own = locked(&self.own);
         let Own { guards, denied } = &mut *own;
-        let guard = |cgroup: &PathBuf| self.guards.iter().find(|guard| cgroup.starts_with(guard)).cloned();
+        let guard = |cgroup: &PathBuf| all.iter().find(|guard| cgroup.starts_with(guard)).cloned();
         guards.extend(cgroups.iter().filter_map(guard));
-        guards.retain(|guard| guard.is_dir());
+        guards.retain(|guard| guard.is_dir() && all.contains(guard));
         if guards.is_empty() && denied.is_err() {
             return;
         }

@@ -182,8 +182,10 @@ fn make_secrets(dir: &Path) {
     let elliptic = ["-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:P-256", "-nodes"];
     let names = "subjectAltName=IP:127.0.0.1,DNS:localhost,DNS:kubernetes.default.svc";
     let (key, certificate) = (path("server.key"), path("server.crt"));
+    // rustls takes no authority's certificate for a server's own.
+    let no_authority = ["-addext", "basicConstraints=critical,CA:FALSE"];
     let own = ["-subj", "/CN=holdpoint-tests", "-addext", names, "-days", "2", "-keyout", &key, "-out", &certificate];
-    crate::python::must_run(&[&["openssl", "req", "-x509"], &elliptic[..], &own[..]].concat());
+    crate::python::must_run(&[&["openssl", "req", "-x509"], &elliptic[..], &no_authority, &own[..]].concat());
     crate::python::must_run(&["openssl", "genrsa", "-out", &path("accounts.key"), "2048"]);
     let tokens = format!("{ADMIN_TOKEN},admin,admin,system:masters\n");
     fs::write(dir.join("tokens.csv"), tokens).expect("the directory is ours");

@@ -20,12 +20,12 @@ use serde::{Deserialize, Serialize};
 use tokio::net::{UnixListener, unix::UCred};
 
 use crate::{
+    guards::{self, Guards},
     hold::{DecideError, Decided, Desk, Directory, Person, View},
     intercept::Interceptor,
     namespaces::{Namespaces, Standing},
     policy::Policies,
     record::Recorder,
-    workload::Workloads,
 };
 use limits::Limited;
 
@@ -40,15 +40,13 @@ pub struct Admin {
     /// The workloads' network namespaces.
     pub namespaces: Arc<Namespaces>,
     /// Who is guarded.
-    pub workloads: Workloads,
+    pub guards: Guards,
     /// The record.
     pub recorder: Recorder,
     /// The policies in force.
     pub policies: Arc<Policies>,
     /// The node's name.
     pub node: String,
-    /// The guarded cgroups.
-    pub guard: Vec<String>,
 }
 
 /// Serves until dropped.
@@ -164,7 +162,7 @@ fn person(admin: &Admin, peer: &Peer) -> Result<Person, Response> {
 /// A guarded process decides nothing, whatever user it runs as: a bot that can change its user would approve itself.
 fn refuse_the_guarded(admin: &Admin, peer: &Peer) -> Result<(), Response> {
     let pid = peer.0.and_then(|peer| peer.pid());
-    let outside = pid.is_some_and(|pid| admin.workloads.guards_process(pid).is_ok_and(|guarded| !guarded));
+    let outside = pid.is_some_and(|pid| admin.guards.cover(pid).is_ok_and(|guarded| !guarded));
     if outside {
         return Ok(());
     }
@@ -253,7 +251,10 @@ struct Status {
     node: String,
     version: &'static str,
     healthy: bool,
-    guard: Vec<String>,
+    guards: Vec<guards::Standing>,
+    /// Pods that are selected and run, and have no cgroup by which they could be guarded.
+    missing: Vec<String>,
+    kubernetes: Option<crate::workload::kubernetes::Standing>,
     kernel: Result<Vec<crate::intercept::Guard>, String>,
     /// Refused below one guard or another, where the kernel does not say which.
     refused: crate::intercept::Refused,
@@ -272,16 +273,21 @@ impl Status {
     fn of(admin: &Admin) -> Self {
         let kernel = admin.interceptor.status().map_err(|error| error.to_string());
         let record = admin.recorder.head().map(|head| head.to_string()).map_err(|error| error.to_string());
-        let whole = kernel
-            .as_ref()
-            .is_ok_and(|guards| !guards.is_empty() && guards.iter().all(crate::intercept::Guard::is_whole));
+        let guards = admin.guards.standing();
+        let whole = guards.iter().all(|guard| guard.failed.is_none())
+            && kernel.as_ref().is_ok_and(|attached| {
+                // Selectors may match nobody, which leaves nobody to guard.
+                (!attached.is_empty() || guards.is_empty()) && attached.iter().all(crate::intercept::Guard::is_whole)
+            });
         let namespaces = admin.namespaces.standing();
         let nobody_goes_round = namespaces.iter().all(Standing::is_whole);
         Self {
             node: admin.node.clone(),
             version: env!("CARGO_PKG_VERSION"),
             healthy: whole && nobody_goes_round && record.is_ok(),
-            guard: admin.guard.clone(),
+            guards,
+            missing: admin.guards.missing(),
+            kubernetes: admin.guards.kubernetes(),
             kernel,
             refused: admin.interceptor.refused_somewhere(),
             unix_sockets: admin.interceptor.unix_guarded().map_err(str::to_owned),

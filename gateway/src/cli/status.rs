@@ -50,6 +50,17 @@ fn lines(status: &Value) -> String {
         lines.push(format!("guarded: {path}: {state}"));
         refused(&mut lines, path, &guard["refused"]);
     }
+    list(&status["guards"]).iter().for_each(|guard| standing(&mut lines, guard));
+    for pod in list(&status["missing"]) {
+        lines.push(format!("NOT GUARDED: pod {}: it has no cgroup v2 where the kubelet's are looked for", text(pod)));
+    }
+    if let Some(node) = status["kubernetes"]["node"].as_str() {
+        let pods = &status["kubernetes"]["pods"];
+        let api = status["kubernetes"]["away"]
+            .as_str()
+            .map_or("the API answers".to_owned(), |why| format!("API AWAY: {why}"));
+        lines.push(format!("kubernetes: {pods} pods known of node {node}; {api}"));
+    }
     refused(&mut lines, "guarded cgroups", &status["refused"]);
     if let Some(reason) = status["unix_sockets"]["Err"].as_str() {
         lines.push(format!("not guarded: UNIX sockets: {reason}"));
@@ -75,6 +86,24 @@ fn lines(status: &Value) -> String {
     let unseen: Vec<_> = list(&status["unseen"]).iter().map(text).collect();
     lines.push(format!("not seen by any hook: {}: take CAP_NET_RAW from guarded workloads", unseen.join(", ")));
     lines.join("\n") + "\n"
+}
+
+/// Who is behind a guard, and what the programs' being attached does not tell.
+fn standing(lines: &mut Vec<String>, guard: &Value) {
+    let path = text(&guard["path"]);
+    let of = |part: &str| guard[part].as_str();
+    if let Some(who) = of("who") {
+        lines.push(format!("{path} is {who}"));
+    }
+    if of("why") == Some("unknown") {
+        lines.push(format!("{path} is a pod that the API has not told of: guarded until it is known not to match"));
+    }
+    if guard["late"] == true {
+        lines.push(format!("{path} was guarded LATE: connections that its processes had before are not seen"));
+    }
+    for (part, what) in [("unguardable", "UNGUARDABLE"), ("failed", "NOT GUARDED")] {
+        of(part).into_iter().for_each(|why| lines.push(format!("{path} is {what}: {why}")));
+    }
 }
 
 fn refused(lines: &mut Vec<String>, path: &str, counts: &Value) {
@@ -130,6 +159,12 @@ mod tests {
                 guard("/holdpoint", &[], json!({ "not_tcp": 3, "gateway_port": 1 })),
                 guard("/ci", &["bind4", "bind6"], json!({})),
             ] },
+            "guards": [
+                { "path": "/kubepods/poda", "who": "ci/deploy", "why": "selected", "late": true, "unguardable": null, "failed": null },
+                { "path": "/kubepods/podb", "who": null, "why": "unknown", "late": false, "unguardable": null, "failed": "no room" },
+            ],
+            "missing": ["ci/other"],
+            "kubernetes": { "node": "db-7", "pods": 3, "away": "refused" },
             "refused": { "unanswered": 20 },
             "unix_sockets": { "Err": "Linux 6.7 or newer is needed" },
             "namespaces": [
@@ -147,6 +182,12 @@ mod tests {
              refused in /holdpoint: 1 binds of the gateway's own port\n\
              refused in /holdpoint: 3 of UDP or the like towards an intercepted destination\n\
              guarded: /ci: LACKS bind4, bind6\n\
+             /kubepods/poda is ci/deploy\n\
+             /kubepods/poda was guarded LATE: connections that its processes had before are not seen\n\
+             /kubepods/podb is a pod that the API has not told of: guarded until it is known not to match\n\
+             /kubepods/podb is NOT GUARDED: no room\n\
+             NOT GUARDED: pod ci/other: it has no cgroup v2 where the kubelet's are looked for\n\
+             kubernetes: 3 pods known of node db-7; API AWAY: refused\n\
              refused in guarded cgroups: 20 intercepted connections that no gateway answered\n\
              not guarded: UNIX sockets: Linux 6.7 or newer is needed\n\
              network namespace 4026531: shared with others: denied are sockets made in guarded cgroups, not those handed in\n\

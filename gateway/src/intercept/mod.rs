@@ -199,9 +199,9 @@ impl Interceptor {
         let cgroup = open_cgroup(&directory)?;
         let id = self.hierarchy.id(&directory).map_err(InterceptError::io("read", &directory))?;
         self.counts.lock().expect("no holder panics").begin(id)?;
-        let present = self.pins.links()?;
+        let present = self.pins.links_of(id)?;
         for program in &self.programs {
-            let pinned = present.iter().find(|link| link.cgroup == id && link.program == program.name);
+            let pinned = present.iter().find(|link| link.program == program.name);
             match pinned {
                 Some(link) if link.is_alive() => link.exchange(&program.fd)?,
                 other => {
@@ -220,19 +220,24 @@ impl Interceptor {
     /// # Errors
     /// The pins cannot be removed.
     pub fn detach(&self, cgroup: CgroupId) -> Result<(), InterceptError> {
-        let links = self.pins.links()?;
+        let links = self.pins.links_of(cgroup)?;
         for program in self.programs.iter().rev() {
-            let found = links.iter().find(|link| link.cgroup == cgroup && link.program == program.name);
+            let found = links.iter().find(|link| link.program == program.name);
             found.map_or(Ok(()), |link| self.pins.unpin(link))?;
         }
         // What another version has attached here besides.
         let known = |link: &&PinnedLink| self.programs.iter().any(|program| program.name == link.program);
-        for link in links.iter().filter(|link| link.cgroup == cgroup && !known(link)) {
+        for link in links.iter().filter(|link| !known(link)) {
             self.pins.unpin(link)?;
         }
-        let others: Vec<_> = links.iter().map(|link| link.cgroup).filter(|other| *other != cgroup).collect();
+        let others: Vec<_> = self.pins.cgroups().into_iter().filter(|other| *other != cgroup).collect();
         self.counts.lock().expect("no holder panics").keep(&others);
         Ok(())
+    }
+
+    /// The cgroups that are guarded, by this gateway or one before it.
+    pub fn guarded(&self) -> Vec<CgroupId> {
+        self.pins.cgroups()
     }
 
     /// Stops what comes out of a workload's namespace at `side` for governed destinations, unless a
@@ -242,6 +247,11 @@ impl Interceptor {
     /// The kernel's own: before Linux 6.6 there is no such hook.
     pub fn watch(&self, side: HostSide) -> std::io::Result<()> {
         self.gates.lock().expect("no holder panics").watch(side)
+    }
+
+    /// Ends that: nobody behind `side` is guarded any more.
+    pub fn unwatch(&self, side: HostSide) {
+        self.gates.lock().expect("no holder panics").unwatch(side);
     }
 
     /// Whether that is so: asked of the kernel, now.

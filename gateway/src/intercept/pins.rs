@@ -80,6 +80,16 @@ impl Pins {
         links(&self.directory)
     }
 
+    /// Those of one cgroup.
+    pub(super) fn links_of(&self, cgroup: CgroupId) -> Result<Vec<PinnedLink>, InterceptError> {
+        links_in(cgroup, &self.cgroup(cgroup))
+    }
+
+    /// The cgroups that have links.
+    pub(super) fn cgroups(&self) -> Vec<CgroupId> {
+        cgroups(&self.directory).map(|(id, _)| id).collect()
+    }
+
     pub(super) fn pin(&self, cgroup: CgroupId, program: &str, link: &OwnedFd) -> Result<(), InterceptError> {
         let directory = self.cgroup(cgroup);
         fs::create_dir_all(&directory).map_err(InterceptError::io("make", &directory))?;
@@ -130,17 +140,26 @@ impl PinnedLink {
 
 /// The links pinned under `directory`, whoever is at work there.
 pub(super) fn links(directory: &Path) -> Result<Vec<PinnedLink>, InterceptError> {
-    let mut links = Vec::new();
-    for cgroup in entries(&directory.join(LINKS)) {
-        let name = cgroup.file_name().unwrap_or_default().to_string_lossy().into_owned();
-        let Ok(id) = name.parse() else { continue };
-        for path in entries(&cgroup) {
-            let fd = bpf::open_pin(&path).map_err(InterceptError::io("open the pinned link", &path))?;
-            let program = path.file_name().unwrap_or_default().to_string_lossy().into_owned();
-            links.push(PinnedLink { cgroup: CgroupId(id), program, path, fd });
-        }
-    }
-    Ok(links)
+    let links: Result<Vec<_>, _> = cgroups(directory).map(|(id, pinned)| links_in(id, &pinned)).collect();
+    Ok(links?.into_iter().flatten().collect())
+}
+
+fn cgroups(directory: &Path) -> impl Iterator<Item = (CgroupId, PathBuf)> {
+    let id = |path: &PathBuf| path.file_name()?.to_str()?.parse().ok().map(CgroupId);
+    entries(&directory.join(LINKS)).into_iter().filter_map(move |path| Some((id(&path)?, path)))
+}
+
+fn links_in(cgroup: CgroupId, pinned: &Path) -> Result<Vec<PinnedLink>, InterceptError> {
+    let open = |path: PathBuf| {
+        let fd = match bpf::open_pin(&path) {
+            // Its guard has ended since it was listed.
+            Err(error) if error.kind() == io::ErrorKind::NotFound => return None,
+            opened => opened.map_err(InterceptError::io("open the pinned link", &path)),
+        };
+        let program = path.file_name().unwrap_or_default().to_string_lossy().into_owned();
+        Some(fd.map(|fd| PinnedLink { cgroup, program, path, fd }))
+    };
+    entries(pinned).into_iter().filter_map(open).collect()
 }
 
 /// Removes every link, and with the links the guard; then the maps, and the directory where nobody else uses it.

@@ -96,6 +96,15 @@ impl Gates {
         Ok(())
     }
 
+    /// Takes it away.
+    pub(super) fn unwatch(&mut self, side: HostSide) {
+        if let Some(link) = self.links.remove(&side.interface) {
+            let _gone = bpf::detach_link(link.as_fd());
+            let _gone = fs::remove_file(self.directory.join(side.interface.to_string()));
+            let _gone = self.veths.remove(&side.interface);
+        }
+    }
+
     /// Lets what `socket` sends through.
     pub(super) fn claim(&mut self, socket: BorrowedFd<'_>) -> io::Result<()> {
         self.ours.insert(&socket.as_raw_fd(), 1, 0).map_err(io::Error::other)

@@ -101,6 +101,17 @@ impl Hierarchy {
         (!below.ends_with(" (deleted)")).then(|| format!("/{below}"))
     }
 
+    /// The path below the mount, with a leading slash, of the cgroup that this process is in.
+    pub fn own_path(&self) -> Option<String> {
+        path_of_file(Path::new("/proc/self/cgroup")).ok()
+    }
+
+    /// The path of `directory` below the mount, with a leading slash.
+    pub fn below(&self, directory: &Path) -> String {
+        let below = directory.strip_prefix(&self.root).unwrap_or(directory);
+        format!("/{}", below.to_string_lossy().trim_matches('/'))
+    }
+
     fn resolve_below(&self, path: &str) -> PathBuf {
         self.root.join(path.trim_start_matches('/'))
     }

@@ -37,9 +37,14 @@ const MODULES: &[(&str, &[&str])] = &[
     // From policy's resources to addresses for the kernel.
     ("resources", &["config", "net", "policy", "intercept"]),
     ("accept", &["crowd", "intercept", "workload", "protocol", "gate", "net", "drain", "resources"]),
-    ("namespaces", &["accept", "intercept", "net", "workload"]),
+    // Selectors have policy's globs.
+    ("guards", &["config", "policy", "workload", "intercept"]),
+    ("namespaces", &["accept", "guards", "intercept", "net", "workload"]),
     // Health asks the kernel itself, and status names the policies in force.
-    ("admin", &["crowd", "hold", "record", "workload", "metrics", "config", "intercept", "namespaces", "policy"]),
+    (
+        "admin",
+        &["crowd", "guards", "hold", "record", "workload", "metrics", "config", "intercept", "namespaces", "policy"],
+    ),
     ("app", &["*"]),
     ("main", &["*"]),
     ("cli", &["*"]),
@@ -59,6 +64,8 @@ const HOMES: &[(&str, &[&str])] = &[
     ("mnl", &["intercept"]),
     ("pg_query", &["protocol::postgres"]),
     ("cel", &["policy"]),
+    ("kube", &["workload::kubernetes"]),
+    ("k8s_openapi", &["workload::kubernetes"]),
     ("globset", &["policy", "mask", "cli"]),
     ("aho_corasick", &["mask"]),
     ("axum", &["admin"]),
