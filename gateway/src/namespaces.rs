@@ -31,7 +31,7 @@ use crate::{
         Rule,
         deny::{self, Maker, TableName},
     },
-    net::{Namespace, NamespaceId, listen},
+    net::{Namespace, NamespaceId, keep, listen},
 };
 
 /// Looks after the namespaces until it is dropped. The deny stays behind.
@@ -72,6 +72,9 @@ struct Shared {
 struct Place {
     namespace: Namespace,
     loops: Vec<AbortHandle>,
+    listeners: Vec<Arc<TcpListener>>,
+    /// What an earlier gateway left, not yet accepted from.
+    inherited: Option<Vec<TcpListener>>,
     deaf: Option<String>,
     /// The rules that are denied there, or why none are.
     denied: Result<Arc<[Rule]>, String>,
@@ -80,7 +83,8 @@ struct Place {
 }
 
 impl Namespaces {
-    /// Begins. `ports` are those on 127.0.0.1 and `::1` to which the kernel programs send connections.
+    /// Begins. `ports` are those on 127.0.0.1 and `::1` to which the kernel programs send connections; `inherited` are
+    /// listeners there which an earlier gateway left.
     ///
     /// # Errors
     /// The thread cannot be started.
@@ -91,7 +95,12 @@ impl Namespaces {
         table: TableName,
         maker: Result<Maker, deny::NoMaker>,
         rules: Vec<Rule>,
+        inherited: Vec<(Namespace, Vec<TcpListener>)>,
     ) -> std::io::Result<Self> {
+        let mut places = BTreeMap::new();
+        for (namespace, listeners) in inherited {
+            places.insert(namespace.id()?, Place { inherited: Some(listeners), ..Place::new(namespace) });
+        }
         let shared = Arc::new(Shared {
             acceptor: Mutex::new(Some(acceptor)),
             guards,
@@ -99,7 +108,7 @@ impl Namespaces {
             table,
             maker: maker.map_err(|error| error.to_string()),
             rules: Mutex::new(rules.into()),
-            places: Mutex::default(),
+            places: Mutex::new(places),
             runtime: Handle::current(),
         });
         let mut cgroups = Cgroups::new();
@@ -153,6 +162,11 @@ impl Namespaces {
         places.iter().map(|(id, place)| place.standing(*id)).collect()
     }
 
+    /// Every listener, for the gateway that takes over.
+    pub fn listeners(&self) -> Vec<Arc<TcpListener>> {
+        locked(&self.shared.places).values().flat_map(|place| place.listeners.clone()).collect()
+    }
+
     /// Listens no more. Connections that were accepted go on.
     pub fn stop(&self) {
         // Whoever opens a place asks for the acceptor with the places locked: none is opened behind this.
@@ -189,6 +203,7 @@ impl Shared {
             let stays = place.empty_since.is_none_or(|since| since.elapsed() < LINGER);
             if !stays {
                 place.close();
+                keep::forget(*id);
                 tracing::info!(namespace = id.0, "nobody guarded is left in a network namespace");
             }
             stays
@@ -249,7 +264,8 @@ impl Shared {
             return;
         }
         let _runtime = self.runtime.enter();
-        let listeners = match listeners(&place.namespace, self.ports) {
+        let inherited = place.inherited.take();
+        let listeners = match inherited.map_or_else(|| listeners(&place.namespace, self.ports), Ok) {
             Ok(listeners) => listeners,
             Err(error) => {
                 let why = format!("the gateway's port cannot be had there: {error}");
@@ -261,8 +277,11 @@ impl Shared {
             }
         };
         let acceptor = Acceptor { namespace: place.namespace.clone(), ..acceptor.clone() };
-        let serve = |listener| self.runtime.spawn(acceptor.clone().run(listener)).abort_handle();
-        place.loops = listeners.into_iter().map(serve).collect();
+        let serve =
+            |listener: &Arc<TcpListener>| self.runtime.spawn(acceptor.clone().run(listener.clone())).abort_handle();
+        place.listeners = listeners.into_iter().map(Arc::new).collect();
+        place.loops = place.listeners.iter().map(serve).collect();
+        keep::store(id, &place.listeners);
         place.deaf = None;
         tracing::info!(namespace = id.0, denied = place.denied.is_ok(), "guarding a network namespace");
     }
@@ -271,7 +290,8 @@ impl Shared {
 impl Place {
     fn new(namespace: Namespace) -> Self {
         let (deaf, denied) = (Some("not tried yet".into()), Err("not tried yet".into()));
-        Self { namespace, loops: Vec::new(), deaf, denied, empty_since: None }
+        let (loops, listeners, inherited) = (Vec::new(), Vec::new(), None);
+        Self { namespace, loops, listeners, inherited, deaf, denied, empty_since: None }
     }
 
     fn standing(&self, id: NamespaceId) -> Standing {

@@ -9,6 +9,7 @@ use std::{io, net::SocketAddr, pin::Pin, sync::Arc, task::Poll};
 use bytes::{Buf, BytesMut};
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 
+pub mod keep;
 pub mod namespace;
 
 pub use namespace::{Namespace, NamespaceId, dial, is_nobodys, listen};
