@@ -21,7 +21,7 @@ use crate::{
         Interceptor, Options,
         deny::{Maker, TableName},
     },
-    namespaces::Namespaces,
+    namespaces::{self, Listening, Namespaces},
     net::{Namespace, keep},
     policy::{Inspector, Objection, Policies, Resource},
     protocol,
@@ -76,13 +76,9 @@ async fn serve(config: Config) -> Result<Option<UnixStream>> {
     let policies = Arc::new(Policies::open(&config.policies, inspector())?);
     let destinations = Arc::new(Destinations::new(policies.clone()));
     let resolved = destinations.resolve(&config.network)?;
-    let Inheritance { inherited, from_another } = inherit(&config)?;
-    let recorder =
-        patiently(from_another, || Recorder::open(&config.record(), &crate::record::Options::default())).await?;
-    note(&recorder, Body::Started { version: env!("CARGO_PKG_VERSION").into(), node: node.clone() })?;
-    note_policies(&recorder, &policies)?;
-    let desk = Desk::open_on(recorder.clone())?;
+    let Inheritance { mut inherited, from_another } = inherit(&config)?;
     let namespace = Namespace::Own;
+    let last = listeners::last(&config);
     let (v4, v6) = match inherited.own {
         Some((v4, v6)) => {
             if config.port != 0 && config.port != port(&v4)? {
@@ -90,11 +86,24 @@ async fn serve(config: Config) -> Result<Option<UnixStream>> {
             }
             (v4, v6)
         }
-        None => listeners::open(&namespace, config.port)?,
+        None => listeners::open(&namespace, config.port, last)?,
     };
+    let ports = [port(&v4)?, v6.as_ref().map_or(Ok(0), port)?];
+    let hierarchy = Hierarchy::find()?;
+    let guard: Vec<PathBuf> = config.guard.iter().map(|guard| hierarchy.resolve(guard)).collect();
+    if last == ports && inherited.others.is_empty() {
+        // Pinned programs send connections here already: from now on they wait, while the rest gets ready.
+        inherited.others = namespaces::listen_early(&guard, ports);
+    }
+    let recorder =
+        patiently(from_another, || Recorder::open(&config.record(), &crate::record::Options::default())).await?;
+    note(&recorder, Body::Started { version: env!("CARGO_PKG_VERSION").into(), node: node.clone() })?;
+    note_policies(&recorder, &policies)?;
+    let desk = Desk::open_on(recorder.clone())?;
     let socket = patiently(from_another, || admin::listen(&config.socket())).await?;
 
-    let mut options = Options::new(port(&v4)?, v6.as_ref().map_or(Ok(0), port)?);
+    listeners::remember(&config, ports);
+    let mut options = Options::new(ports[0], ports[1]);
     options.bpffs = config.bpffs.clone();
     options.unix_refused = config.unix_refused.clone();
     let mut interceptor = patiently(from_another, || Interceptor::load(&options)).await?;
@@ -104,8 +113,6 @@ async fn serve(config: Config) -> Result<Option<UnixStream>> {
     let interceptor = Arc::new(interceptor);
     interceptor.replace_rules(&resolved.rules)?;
     destinations.put_in_force(&resolved);
-    let hierarchy = Hierarchy::find()?;
-    let guard: Vec<PathBuf> = config.guard.iter().map(|guard| hierarchy.resolve(guard)).collect();
     for directory in &guard {
         std::fs::create_dir_all(directory)
             .with_context(|| format!("cannot make the cgroup {}", directory.display()))?;
@@ -139,15 +146,15 @@ async fn serve(config: Config) -> Result<Option<UnixStream>> {
     let connections = Connections::start(acceptor.clone(), own);
     let maker =
         Maker::own(&hierarchy).inspect_err(|error| tracing::warn!(%error, "no default deny in network namespaces"));
-    let ports = [options.port_v4, options.port_v6];
+    let listening = Listening { ports, inherited: inherited.others };
     let namespaces = Namespaces::start(
         acceptor,
         guard.clone(),
-        ports,
+        listening,
         TableName::of(&config.bpffs),
         maker,
         resolved.rules,
-        inherited.others,
+        hierarchy.clone(),
     )
     .context("cannot look after network namespaces")?;
     let namespaces = Arc::new(namespaces);

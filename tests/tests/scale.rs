@@ -111,7 +111,7 @@ fn assert_nobody_was_taken_for_another(lab: &Lab, witness: &Witness) {
     let record = lab.record();
     let mut operations = 0;
     for session in &record.sessions {
-        let workload = session.summary["workload"]["name"].as_str().or(session.summary["workload"].as_str());
+        let workload = session.summary["facts"]["workload"].as_str();
         let workload = workload.unwrap_or_else(|| panic!("a session without a workload: {}", session.summary));
         for event in session.events.iter().filter(|event| event.is("operation")) {
             let text = event.text("text");

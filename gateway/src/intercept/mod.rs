@@ -36,6 +36,7 @@ mod btf;
 pub mod deny;
 mod error;
 mod kernel_log;
+mod nft;
 mod pins;
 mod refusals;
 mod rights;

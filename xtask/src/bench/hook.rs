@@ -133,6 +133,8 @@ pub(super) struct Sink {
 impl Sink {
     pub(super) fn open() -> Result<Self> {
         let listener = TcpListener::bind(("127.0.0.1", 0))?;
+        // On one processor clients come in heaps: a full backlog would let them wait a second.
+        nix::sys::socket::listen(&listener, nix::sys::socket::Backlog::new(4096)?)?;
         let port = listener.local_addr()?.port();
         // Ends with the process.
         std::thread::spawn(move || listener.incoming().for_each(drop));

@@ -37,7 +37,7 @@ const MODULES: &[(&str, &[&str])] = &[
     // From policy's resources to addresses for the kernel.
     ("resources", &["config", "net", "policy", "intercept"]),
     ("accept", &["crowd", "intercept", "workload", "protocol", "gate", "net", "drain", "resources"]),
-    ("namespaces", &["accept", "intercept", "net"]),
+    ("namespaces", &["accept", "intercept", "net", "workload"]),
     // Health asks the kernel itself, and status names the policies in force.
     ("admin", &["crowd", "hold", "record", "workload", "metrics", "config", "intercept", "namespaces", "policy"]),
     ("app", &["*"]),
