@@ -186,7 +186,7 @@ async fn serve(config: Config) -> Result<Option<UnixStream>> {
         let own = weak.iter().filter_map(std::sync::Weak::upgrade);
         own.chain(of_namespaces.listeners()).collect()
     })?;
-    announce::ready();
+    announce::ready().await;
     println!("ready socket={} port={}", config.socket().display(), options.port_v4);
     tracing::info!(socket = %config.socket().display(), port = options.port_v4, guard = ?guard, "guarding");
     let successor = tokio::select! {
@@ -195,7 +195,7 @@ async fn serve(config: Config) -> Result<Option<UnixStream>> {
     };
     tracing::info!("stopping");
     if successor.is_none() {
-        announce::stopping();
+        announce::stopping().await;
     }
     desk.stop();
     namespaces.stop();

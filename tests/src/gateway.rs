@@ -26,14 +26,15 @@ impl Gateway {
         Self::ready(Self::launch(lab))
     }
 
-    /// Starts it as a service manager would: it is told where to say how it is, and finds `kept` open.
+    /// Starts it as a service manager would: it is told where to say how it is, ten times a second, and finds `kept`
+    /// open.
     ///
     /// # Panics
     /// When it does not get ready.
     pub fn start_kept(lab: &Lab, notify: &Path, kept: &[OwnedFd]) -> Self {
         let mut command = Self::command(lab);
         let count = kept.len().to_string();
-        command.env("NOTIFY_SOCKET", notify).env("LISTEN_FDS", count);
+        command.env("NOTIFY_SOCKET", notify).env("LISTEN_FDS", count).env("WATCHDOG_USEC", "200000");
         // It says for whom they are, which only the process itself knows.
         let argv: Vec<_> =
             [command.get_program()].into_iter().chain(command.get_args()).map(ToOwned::to_owned).collect();

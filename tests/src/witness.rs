@@ -53,6 +53,8 @@ impl Witness {
     pub fn listen(&self, place: &str, net: Option<&Net>, port: u16) -> u16 {
         let bind = || TcpListener::bind((Ipv4Addr::LOCALHOST, port)).expect("the port is free");
         let listener = net.map_or_else(bind, |net| net.within(bind));
+        // With the usual 128 places a burst would let the gateway wait a second for its next attempt.
+        nix::sys::socket::listen(&listener, nix::sys::socket::Backlog::new(4096).expect("a length")).expect("a socket");
         listener.set_nonblocking(true).expect("a socket");
         let bound = listener.local_addr().expect("it is bound").port();
         let (seen, place) = (Arc::clone(&self.seen), place.to_owned());

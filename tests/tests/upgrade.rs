@@ -226,7 +226,11 @@ fn n7_listeners_that_the_service_manager_kept_are_taken_up() {
         let kept = manager.kept();
         (kept.len() == 4).then_some(kept)
     });
-    assert!(manager.heard("READY=1"));
+    assert!(manager.heard("READY=1") && manager.heard(&format!("MAINPID={}", lab.gateway_pid())));
+    eventually("the watchdog is fed", Duration::from_secs(10), || {
+        manager.take();
+        manager.heard("WATCHDOG=1").then_some(())
+    });
     load.seen();
     lab.stop().ok();
     manager.take();
