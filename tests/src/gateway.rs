@@ -76,7 +76,10 @@ impl Gateway {
 
     fn command(lab: &Lab) -> Command {
         let config = lab.config().display().to_string();
-        let mut command = lab.command(&[&lab.tool("holdpoint"), "run", "--config", &config]);
+        let (confinement, holdpoint) = (lab.confinement(), lab.tool("holdpoint"));
+        let run = [holdpoint.as_str(), "run", "--config", &config];
+        let words: Vec<_> = confinement.iter().map(String::as_str).chain(run).collect();
+        let mut command = lab.command(&words);
         command.env("HOLDPOINT_LOG", std::env::var("HOLDPOINT_LOG").unwrap_or_else(|_| "info".to_owned()));
         command
     }

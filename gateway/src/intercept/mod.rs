@@ -11,7 +11,7 @@
 //! namespace's own default-deny.
 
 use std::{
-    os::fd::{AsFd, OwnedFd},
+    os::fd::{AsFd, BorrowedFd, OwnedFd},
     path::{Path, PathBuf},
     sync::Mutex,
     time::Duration,
@@ -26,7 +26,7 @@ use gateway_ebpf::{Facts, Listener, Tuple, maps, settings};
 use nix::libc;
 
 use crate::{
-    net,
+    net::{self, HostSide},
     workload::{CgroupId, Hierarchy},
 };
 
@@ -45,6 +45,7 @@ mod status;
 #[cfg(test)]
 mod tests;
 mod unix;
+mod veth;
 
 pub use arrival::{Arrival, Intercepted, NoEntry};
 pub use error::InterceptError;
@@ -96,6 +97,7 @@ pub struct Interceptor {
     table: Mutex<rules::Table>,
     arrivals: OwnedFd,
     counts: Mutex<refusals::Counts>,
+    gates: Mutex<veth::Gates>,
     unix: Result<(), String>,
     log: Option<KernelLog>,
 }
@@ -151,6 +153,7 @@ impl Interceptor {
             .ok();
         let mut programs: Vec<_> =
             PROGRAMS.iter().map(|(name, kind)| load(&mut object, name, *kind)).collect::<Result<_, _>>()?;
+        let gates = Mutex::new(veth::Gates::load(&mut object, pins.veths())?);
         let unix = load_unix(&mut object, &automaton, &pins)?.map(|loaded| programs.extend(loaded));
         if let Err(reason) = &unix {
             tracing::warn!(%reason, "UNIX sockets are not guarded");
@@ -158,7 +161,7 @@ impl Interceptor {
         let mut counts = refusals::Counts::open(&pins.map(maps::REFUSED))?;
         counts.begin(refusals::EVERYBODY)?;
         let (table, counts) = (Mutex::new(table), Mutex::new(counts));
-        let interceptor = Self { pins, hierarchy, programs, table, arrivals, counts, unix, log };
+        let interceptor = Self { pins, hierarchy, programs, table, arrivals, counts, gates, unix, log };
         interceptor.take_over()?;
         Ok(interceptor)
     }
@@ -223,6 +226,28 @@ impl Interceptor {
         Ok(())
     }
 
+    /// Stops what comes out of a workload's namespace at `side` for governed destinations, unless a
+    /// [claimed](Self::claim) socket has sent it. Doing it twice changes nothing.
+    ///
+    /// # Errors
+    /// The kernel's own: before Linux 6.6 there is no such hook.
+    pub fn watch(&self, side: HostSide) -> std::io::Result<()> {
+        self.gates.lock().expect("no holder panics").watch(side)
+    }
+
+    /// Whether that is so: asked of the kernel, now.
+    pub fn is_watched(&self, side: HostSide) -> bool {
+        self.gates.lock().expect("no holder panics").is_watched(side)
+    }
+
+    /// Makes a socket known for the gateway's own. Before it connects.
+    ///
+    /// # Errors
+    /// The kernel's own.
+    pub fn claim(&self, socket: BorrowedFd<'_>) -> std::io::Result<()> {
+        self.gates.lock().expect("no holder panics").claim(socket)
+    }
+
     /// Puts `rules` in force in place of all before, at one moment for all connects.
     ///
     /// # Errors
@@ -254,6 +279,7 @@ impl Interceptor {
     /// # Errors
     /// The maps cannot be read.
     pub fn sweep(&self) -> Result<usize, InterceptError> {
+        self.gates.lock().expect("no holder panics").sweep();
         let oldest = now().saturating_sub(STALE);
         let stale = |facts: &Facts| Duration::from_nanos(facts.at_ns) < oldest;
         let arrivals = forget(self.open_map::<Tuple>(maps::ARRIVALS)?, stale);

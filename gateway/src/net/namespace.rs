@@ -27,7 +27,7 @@ use tokio::{
     sync::oneshot,
 };
 
-use super::OriginalDst;
+use super::{Claim, OriginalDst};
 
 /// A network namespace.
 #[derive(Debug, Clone, Default)]
@@ -162,16 +162,21 @@ pub fn is_nobodys(namespace: &Namespace, port: u16) -> bool {
     bound.is_ok()
 }
 
-/// Connects to `destination` from inside `namespace`.
+/// Connects to `destination` from inside `namespace`, once `claim` has seen the socket.
 ///
 /// # Errors
 /// The network's own, or [`io::ErrorKind::TimedOut`] after [`DIAL_LIMIT`].
-pub async fn dial(namespace: &Namespace, OriginalDst(destination): OriginalDst) -> io::Result<TcpStream> {
+pub async fn dial(
+    namespace: &Namespace,
+    OriginalDst(destination): OriginalDst,
+    claim: &Claim,
+) -> io::Result<TcpStream> {
     let make = move || if destination.is_ipv4() { TcpSocket::new_v4() } else { TcpSocket::new_v6() };
     let socket = match namespace {
         Namespace::Own => make()?,
         Namespace::Other(inside) => visit(inside.clone(), make).await?,
     };
+    claim(socket.as_fd())?;
     tokio::time::timeout(DIAL_LIMIT, socket.connect(destination))
         .await
         .unwrap_or_else(|_| Err(io::ErrorKind::TimedOut.into()))
