@@ -47,7 +47,7 @@ pub struct Acceptor {
 
 impl Acceptor {
     /// Accepts until the gateway stops.
-    pub async fn run(self, listener: TcpListener) {
+    pub async fn run(self, listener: Arc<TcpListener>) {
         let mut drain = self.drain.clone();
         loop {
             let accepted = tokio::select! {

@@ -1,9 +1,10 @@
 //! Wiring: from settings to a gateway that serves, and back down in order.
 //!
-//! *Order:* policies, record, desk, listeners, kernel programs, rules, administration. Whatever fails before the
-//! kernel is told leaves guarded connections as they were: refused, if a gateway ever ran here.
+//! *Order:* policies, handover, record, desk, listeners, kernel programs, rules, administration. Whatever fails before
+//! the handover leaves a gateway that runs as it was. Whatever fails before the kernel is told leaves guarded connections
+//! as they were: refused, if a gateway ever ran here.
 
-use std::{path::PathBuf, sync::Arc, time::Duration};
+use std::{os::unix::net::UnixStream, path::PathBuf, sync::Arc, time::Duration};
 
 use anyhow::{Context as _, Result};
 use tokio::{net::TcpListener, signal::unix::SignalKind};
@@ -21,8 +22,8 @@ use crate::{
         Interceptor, Options,
         deny::{Maker, TableName},
     },
-    namespaces::Namespaces,
-    net::Namespace,
+    namespaces::{self, Listening, Namespaces},
+    net::{Namespace, keep},
     policy::{Inspector, Objection, Policies, Resource},
     protocol,
     record::{
@@ -33,8 +34,14 @@ use crate::{
     workload::{Hierarchy, Processes, Workloads},
 };
 
+mod announce;
+mod handover;
+mod inherited;
 mod kubernetes;
 mod listeners;
+
+use handover::Handover;
+use inherited::Inherited;
 
 /// Runs a gateway until it is told to stop.
 ///
@@ -48,7 +55,8 @@ pub fn run(config: Config) -> Result<()> {
     let done = runtime.block_on(serve(config));
     // What is still running has had its time; nothing here may keep the process alive.
     runtime.shutdown_timeout(Duration::from_millis(200));
-    done
+    // A successor waits for the end of this stream: until then the record is open.
+    done.map(drop)
 }
 
 /// As many open files as this process may have. Fewer are no reason not to start.
@@ -61,7 +69,7 @@ fn take_every_descriptor() {
     }
 }
 
-async fn serve(config: Config) -> Result<()> {
+async fn serve(config: Config) -> Result<Option<UnixStream>> {
     let node = config.node.clone().unwrap_or_else(host_name);
     if config.guard.is_empty() {
         anyhow::bail!(
@@ -69,28 +77,45 @@ async fn serve(config: Config) -> Result<()> {
         );
     }
     let policies = Arc::new(Policies::open(&config.policies, inspector())?);
-    let recorder = Recorder::open(&config.record(), &crate::record::Options::default())?;
+    let destinations = Arc::new(Destinations::new(policies.clone()));
+    let resolved = destinations.resolve(&config.network)?;
+    let Inheritance { mut inherited, from_another } = inherit(&config)?;
+    let namespace = Namespace::Own;
+    let last = listeners::last(&config);
+    let (v4, v6) = match inherited.own {
+        Some((v4, v6)) => {
+            if config.port != 0 && config.port != port(&v4)? {
+                tracing::warn!(port = port(&v4)?, "`port:` stays what it is until the gateway is stopped and started");
+            }
+            (v4, v6)
+        }
+        None => listeners::open(&namespace, config.port, last)?,
+    };
+    let ports = [port(&v4)?, v6.as_ref().map_or(Ok(0), port)?];
+    let hierarchy = Hierarchy::find()?;
+    let named: Vec<PathBuf> = config.cgroups().map(|cgroup| hierarchy.resolve(cgroup)).collect();
+    if last == ports && inherited.others.is_empty() {
+        // Pinned programs send connections here already: from now on they wait, while the rest gets ready.
+        inherited.others = namespaces::listen_early(&named, ports);
+    }
+    let recorder =
+        patiently(from_another, || Recorder::open(&config.record(), &crate::record::Options::default())).await?;
     note(&recorder, Body::Started { version: env!("CARGO_PKG_VERSION").into(), node: node.clone() })?;
     note_policies(&recorder, &policies)?;
     let desk = Desk::open_on(recorder.clone())?;
-    let namespace = Namespace::Own;
-    let (v4, v6) = listeners::open(&namespace, config.port)?;
-    let socket = admin::listen(&config.socket())?;
+    let socket = patiently(from_another, || admin::listen(&config.socket())).await?;
 
-    let mut options = Options::new(port(&v4)?, v6.as_ref().map_or(Ok(0), port)?);
+    listeners::remember(&config, ports);
+    let mut options = Options::new(ports[0], ports[1]);
     options.bpffs = config.bpffs.clone();
     options.unix_refused = config.unix_refused.clone();
-    let destinations = Arc::new(Destinations::new(policies.clone()));
-    let resolved = destinations.resolve(&config.network)?;
-    let mut interceptor = Interceptor::load(&options)?;
+    let mut interceptor = patiently(from_another, || Interceptor::load(&options)).await?;
     if let Some(log) = interceptor.kernel_log() {
         tokio::spawn(log.run());
     }
     let interceptor = Arc::new(interceptor);
     interceptor.replace_rules(&resolved.rules)?;
     destinations.put_in_force(&resolved);
-    let hierarchy = Hierarchy::find()?;
-    let named: Vec<PathBuf> = config.cgroups().map(|cgroup| hierarchy.resolve(cgroup)).collect();
     let node_pods = match &config.kubernetes {
         Some(settings) => Some(kubernetes::start(settings, &config, &hierarchy, &node).await),
         None => None,
@@ -121,14 +146,17 @@ async fn serve(config: Config) -> Result<()> {
         crowd: Crowd::default(),
         drain,
     };
-    let connections = Connections::start(acceptor.clone(), [Some(v4), v6]);
+    let own: Vec<_> = [Some(v4), v6].into_iter().flatten().map(Arc::new).collect();
+    keep::store(Namespace::Own.id()?, &own);
+    let weak: Vec<_> = own.iter().map(Arc::downgrade).collect();
+    let connections = Connections::start(acceptor.clone(), own);
     let maker =
         Maker::own(&hierarchy).inspect_err(|error| tracing::warn!(%error, "no default deny in network namespaces"));
-    let ports = [options.port_v4, options.port_v6];
+    let listening = Listening { ports, inherited: inherited.others };
     let namespaces = Namespaces::start(
         acceptor,
         guards.clone(),
-        ports,
+        listening,
         TableName::of(&config.bpffs),
         maker,
         resolved.rules,
@@ -158,17 +186,64 @@ async fn serve(config: Config) -> Result<()> {
     let _watch = policies.watch(|_| {}).context("cannot watch the policies")?;
     tokio::spawn(follow.run());
 
+    let of_namespaces = namespaces.clone();
+    let mut handover = Handover::listen(&config, move || {
+        let own = weak.iter().filter_map(std::sync::Weak::upgrade);
+        own.chain(of_namespaces.listeners()).collect()
+    })?;
+    announce::ready().await;
     println!("ready socket={} port={}", config.socket().display(), options.port_v4);
     tracing::info!(socket = %config.socket().display(), port = options.port_v4, guards = ?guards.directories(), "guarding");
-    stop_signal().await?;
+    let successor = tokio::select! {
+        signalled = stop_signal() => signalled.map(|()| None)?,
+        successor = handover.asked() => Some(successor),
+    };
     tracing::info!("stopping");
+    if successor.is_none() {
+        announce::stopping().await;
+    }
     desk.stop();
     namespaces.stop();
     stop.stop();
     connections.finish(config.drain).await;
     note(&recorder, Body::Stopped)?;
-    let _ = std::fs::remove_file(config.socket());
-    Ok(())
+    if successor.is_none() {
+        let _ = std::fs::remove_file(config.socket());
+    }
+    Ok(successor)
+}
+
+/// What an earlier gateway left.
+struct Inheritance {
+    inherited: Inherited,
+    /// Whether it ran until now.
+    from_another: bool,
+}
+
+/// Takes over from the gateway that runs, or takes what the service manager kept of the last one.
+fn inherit(config: &Config) -> Result<Inheritance> {
+    let kept = keep::kept().context("the service manager's descriptors cannot be had")?;
+    let rehearse = || {
+        let options = Options { unix_refused: config.unix_refused.clone(), ..Options::new(0, 0) };
+        Ok(Interceptor::rehearse(&options)?)
+    };
+    let handed = handover::take_over(config, rehearse)?;
+    let from_another = handed.is_some();
+    let inherited = Inherited::sort(handed.unwrap_or(kept))?;
+    Ok(Inheritance { inherited, from_another })
+}
+
+/// Tries again for a moment what a gateway that has just ended may still hold: the kernel lets go of its locks one by one.
+async fn patiently<T, E>(from_another: bool, mut attempt: impl FnMut() -> Result<T, E>) -> Result<T, E> {
+    let began = std::time::Instant::now();
+    loop {
+        match attempt() {
+            Err(_) if from_another && began.elapsed() < LETTING_GO => {
+                tokio::time::sleep(Duration::from_millis(5)).await
+            }
+            done => return done,
+        }
+    }
 }
 
 /// The accept loops, and the connections that they made.
@@ -178,11 +253,10 @@ struct Connections {
 }
 
 impl Connections {
-    fn start(acceptor: Acceptor, listeners: [Option<TcpListener>; 2]) -> Self {
+    fn start(acceptor: Acceptor, listeners: Vec<Arc<TcpListener>>) -> Self {
         // Every connection's task holds the acceptor, so this list lives as long as the last of them.
         let alive = Arc::downgrade(&acceptor.protocols);
-        let loops =
-            listeners.into_iter().flatten().map(|listener| tokio::spawn(acceptor.clone().run(listener))).collect();
+        let loops = listeners.into_iter().map(|listener| tokio::spawn(acceptor.clone().run(listener))).collect();
         Self { loops, alive }
     }
 
@@ -352,6 +426,9 @@ fn host_name() -> String {
 
 /// How often reloaded policies and connections that never arrived are looked for.
 const LOOK: Duration = Duration::from_millis(250);
+
+/// How long a gateway that has ended may seem to hold the record, the pins or the socket.
+const LETTING_GO: Duration = Duration::from_secs(3);
 
 /// How often hosts are resolved again.
 const RESOLVE: Duration = Duration::from_secs(30);

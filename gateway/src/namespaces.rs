@@ -32,7 +32,7 @@ use crate::{
         Interceptor, Rule,
         deny::{self, Deny, Maker, NoMaker, TableName, Whose},
     },
-    net::{HostSide, Namespace, NamespaceId, host_sides, listen},
+    net::{HostSide, Namespace, NamespaceId, host_sides, keep, listen},
     workload::Hierarchy,
 };
 
@@ -40,6 +40,14 @@ use crate::{
 pub struct Namespaces {
     shared: Arc<Shared>,
     watcher: Option<JoinHandle<()>>,
+}
+
+/// Where to listen in every namespace.
+pub struct Listening {
+    /// The ports on 127.0.0.1 and `::1` to which the kernel programs send connections.
+    pub ports: [u16; 2],
+    /// Listeners there which an earlier gateway left.
+    pub inherited: Vec<(Namespace, Vec<TcpListener>)>,
 }
 
 /// What is known of one namespace, for people.
@@ -90,6 +98,9 @@ struct Own {
 struct Place {
     namespace: Namespace,
     loops: Vec<AbortHandle>,
+    listeners: Vec<Arc<TcpListener>>,
+    /// What an earlier gateway left, not yet accepted from.
+    inherited: Option<Vec<TcpListener>>,
     deaf: Option<String>,
     /// The deny there, or why there is none.
     denied: Result<Denied, String>,
@@ -108,19 +119,23 @@ struct Denied {
 }
 
 impl Namespaces {
-    /// Begins. `ports` are those on 127.0.0.1 and `::1` to which the kernel programs send connections.
+    /// Begins.
     ///
     /// # Errors
     /// The thread cannot be started.
     pub fn start(
         acceptor: Acceptor,
         guards: Guards,
-        ports: [u16; 2],
+        Listening { ports, inherited }: Listening,
         table: TableName,
         maker: Result<Maker, NoMaker>,
         rules: Vec<Rule>,
         hierarchy: Hierarchy,
     ) -> std::io::Result<Self> {
+        let mut places = BTreeMap::new();
+        for (namespace, listeners) in inherited {
+            places.insert(namespace.id()?, Place { inherited: Some(listeners), ..Place::new(namespace) });
+        }
         let shared = Arc::new(Shared {
             acceptor: Mutex::new(Some(acceptor)),
             guards,
@@ -128,7 +143,7 @@ impl Namespaces {
             table,
             maker: maker.map_err(|error| error.to_string()),
             rules: Mutex::new(rules.into()),
-            places: Mutex::default(),
+            places: Mutex::new(places),
             own: Mutex::new(Own { guards: BTreeSet::new(), denied: Err(NOT_YET.into()) }),
             hierarchy,
             runtime: Handle::current(),
@@ -187,6 +202,11 @@ impl Namespaces {
         shared.into_iter().chain(places.iter_mut().map(|(id, place)| place.standing(*id))).collect()
     }
 
+    /// Every listener, for the gateway that takes over.
+    pub fn listeners(&self) -> Vec<Arc<TcpListener>> {
+        locked(&self.shared.places).values().flat_map(|place| place.listeners.clone()).collect()
+    }
+
     /// Listens no more. Connections that were accepted go on.
     pub fn stop(&self) {
         // Whoever opens a place asks for the acceptor with the places locked: none is opened behind this.
@@ -229,6 +249,7 @@ impl Shared {
             let stays = place.empty_since.is_none_or(|since| since.elapsed() < LINGER);
             if !stays {
                 place.close();
+                keep::forget(*id);
                 tracing::info!(namespace = id.0, "nobody guarded is left in a network namespace");
             }
             stays
@@ -366,7 +387,8 @@ impl Shared {
             return;
         }
         let _runtime = self.runtime.enter();
-        let listeners = match listeners(&place.namespace, self.ports) {
+        let inherited = place.inherited.take();
+        let listeners = match inherited.map_or_else(|| listeners(&place.namespace, self.ports), Ok) {
             Ok(listeners) => listeners,
             Err(error) => {
                 let why = format!("the gateway's port cannot be had there: {error}");
@@ -378,8 +400,11 @@ impl Shared {
             }
         };
         let acceptor = Acceptor { namespace: place.namespace.clone(), ..acceptor.clone() };
-        let serve = |listener| self.runtime.spawn(acceptor.clone().run(listener)).abort_handle();
-        place.loops = listeners.into_iter().map(serve).collect();
+        let serve =
+            |listener: &Arc<TcpListener>| self.runtime.spawn(acceptor.clone().run(listener.clone())).abort_handle();
+        place.listeners = listeners.into_iter().map(Arc::new).collect();
+        place.loops = place.listeners.iter().map(serve).collect();
+        keep::store(id, &place.listeners);
         place.deaf = None;
         tracing::info!(namespace = id.0, denied = place.denied.is_ok(), "guarding a network namespace");
     }
@@ -388,7 +413,8 @@ impl Shared {
 impl Place {
     fn new(namespace: Namespace) -> Self {
         let (deaf, denied) = (Some(NOT_YET.into()), Err(NOT_YET.into()));
-        Self { namespace, loops: Vec::new(), deaf, denied, outlets: Ok(Vec::new()), looked: None, empty_since: None }
+        let (loops, listeners, inherited, outlets) = (Vec::new(), Vec::new(), None, Ok(Vec::new()));
+        Self { namespace, loops, listeners, inherited, deaf, denied, outlets, looked: None, empty_since: None }
     }
 
     /// Interfaces come and go, and so may what watches them.
@@ -446,6 +472,20 @@ fn listeners(namespace: &Namespace, [v4, v6]: [u16; 2]) -> std::io::Result<Vec<T
         }
     }
     Ok(made)
+}
+
+/// Listeners in every namespace, except the gateway's own, in which guarded processes are now. Nobody accepts from them
+/// before [`Namespaces`] has denied what goes round.
+pub fn listen_early(guards: &[PathBuf], ports: [u16; 2]) -> Vec<(Namespace, Vec<TcpListener>)> {
+    let own = Namespace::Own.id().ok();
+    let found = occupied(Cgroups::new().below(guards)).into_iter().filter(|(id, _)| Some(*id) != own);
+    let early = |(id, inside): (NamespaceId, Inside)| {
+        let namespace = open(inside.pid, id)?;
+        // Where it cannot be done now it is tried again, and said.
+        let made = listeners(&namespace, ports).ok()?;
+        Some((namespace, made))
+    };
+    found.filter_map(early).collect()
 }
 
 /// The namespace of `pid`, if it still is `id`.

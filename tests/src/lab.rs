@@ -140,6 +140,17 @@ impl Lab {
         assert!(!gateway.has_panicked(), "the gateway panicked: {}", gateway.log());
     }
 
+    /// Starts another gateway beside the running one, and waits until it serves and the running one has ended.
+    ///
+    /// # Panics
+    /// When it does not get ready, or the old one does not end in order.
+    pub fn upgrade(&self) {
+        let mut gateway = self.gateway();
+        let old = gateway.take().expect("the gateway runs");
+        *gateway = Some(Gateway::start(self));
+        old.ended().ok();
+    }
+
     /// `SIGTERM` for the gateway; waits for its end.
     pub fn stop(&self) -> Outcome {
         self.gateway().take().expect("the gateway runs").stop()
@@ -292,7 +303,8 @@ pub fn binary(name: &str) -> PathBuf {
 /// The programs that unprivileged bots and approvers run, bound to where they can reach them.
 fn binds(dir: &Path) -> Vec<(PathBuf, PathBuf)> {
     let mut binds = Vec::new();
-    for name in ["holdpoint", "record_dump", "raw_client", "tokio_client", "flood_client", "load_client"] {
+    for name in ["holdpoint", "record_dump", "raw_client", "tokio_client", "flood_client", "load_client", "gap_client"]
+    {
         let place = dir.join("bin").join(name);
         fs::write(&place, "").expect("the directory is new and ours");
         binds.push((binary(name), place));

@@ -24,6 +24,7 @@ mod flood;
 mod gateway;
 mod kube_apiserver;
 mod lab;
+mod load;
 mod namespace;
 mod pace;
 mod postgres;
@@ -34,6 +35,7 @@ mod rules;
 #[path = "../../xtask/src/tool_name.rs"]
 mod tool_name;
 pub mod wire;
+mod witness;
 
 pub use approvals::{Request, request_ids};
 pub use backend::FakeBackend;
@@ -44,6 +46,7 @@ pub use flood::{CLIENT_SEED, client_frames, server_frame};
 pub use gateway::Gateway;
 pub use kube_apiserver::{ApiServer, tool};
 pub use lab::{Lab, binary};
+pub use load::{Load, Seen};
 pub use namespace::{Ends, Net};
 pub use pace::Pace;
 pub use postgres::{Method, Postgres, Statement};
@@ -51,3 +54,4 @@ pub use python::venv;
 pub use raw::{Conn, Raw, shown};
 pub use record::{Event, Record, Session};
 pub use rules::Rules;
+pub use witness::{CLIENT, Witness};

@@ -151,6 +151,20 @@ impl Net {
         format!("/proc/{}/ns/net", self.holder.id()).into()
     }
 
+    /// Runs `work` on a thread inside.
+    ///
+    /// # Panics
+    /// With `work`.
+    pub fn within<T: Send>(&self, work: impl FnOnce() -> T + Send) -> T {
+        std::thread::scope(|scope| {
+            let inside = scope.spawn(|| {
+                setns(&*self.file, CloneFlags::CLONE_NEWNET).expect("the namespace is held");
+                work()
+            });
+            inside.join().expect("the work inside does not panic")
+        })
+    }
+
     /// Makes `command` run inside.
     pub fn enter(&self, command: &mut Command) {
         let file = Arc::clone(&self.file);

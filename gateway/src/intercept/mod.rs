@@ -138,32 +138,11 @@ impl Interceptor {
     /// # Errors
     /// What is missing, in words that say what to do.
     pub fn load(options: &Options) -> Result<Self, InterceptError> {
-        if OBJECT.is_empty() {
-            return Err(InterceptError::NotBuilt);
-        }
         rights::allowed()?;
         let hierarchy = Hierarchy::find()?;
         let pins = Pins::open(&options.bpffs)?;
-        let offsets = btf::offsets(Path::new(btf::VMLINUX)).unwrap_or_default();
-        if !offsets.known() {
-            tracing::warn!(path = btf::VMLINUX, "the kernel's types are not known: executables stay unverified");
-        }
-        let listener = Listener { v4: options.port_v4, v6: options.port_v6 };
-        let own = rights::own(&hierarchy);
         let automaton = unix::Automaton::new(&options.unix_refused)?;
-        let mut loader = EbpfLoader::new();
-        loader
-            .btf(None)
-            .override_global(settings::LISTENER, &listener, true)
-            .override_global(settings::OWN, &own, true)
-            .override_global(settings::OFFSETS, &offsets, true)
-            .map_max_entries(maps::DIALLED, options.connections)
-            .map_max_entries(maps::ARRIVALS, options.connections)
-            .map_max_entries(maps::UNIX_PATHS, automaton.states());
-        for name in maps::PINNED {
-            loader.map_pin_path(name, pins.map(name));
-        }
-        let mut object = loader.load(OBJECT).map_err(|error| InterceptError::load(&error))?;
+        let mut object = open(options, &hierarchy, &automaton, Some(&pins))?;
         // Before anything is attached, so that no connect ever finds an empty slot.
         let table = table(&mut object)?;
         let arrivals =
@@ -185,6 +164,18 @@ impl Interceptor {
         let interceptor = Self { pins, hierarchy, programs, table, arrivals, counts, gates, unix, log };
         interceptor.take_over()?;
         Ok(interceptor)
+    }
+
+    /// Whether this kernel takes the programs: loads them, attaches nothing, and forgets them. For a gateway that is about
+    /// to tell another one to end.
+    ///
+    /// # Errors
+    /// What is missing, in words that say what to do.
+    pub fn rehearse(options: &Options) -> Result<(), InterceptError> {
+        rights::allowed()?;
+        let automaton = unix::Automaton::new(&options.unix_refused)?;
+        let mut object = open(options, &Hierarchy::find()?, &automaton, None)?;
+        PROGRAMS.iter().try_for_each(|(name, kind)| load(&mut object, name, *kind).map(drop))
     }
 
     /// Guards the cgroup at `directory` (absolute, or below the cgroup2 mount) and all below it, from now on and until
@@ -492,6 +483,37 @@ fn forget<K: aya::Pod>(mut map: FactsBy<K>, unwanted: impl Fn(&Facts) -> bool) -
     let found: Vec<_> =
         map.iter().filter_map(Result::ok).filter(|(_, facts)| unwanted(facts)).map(|(key, _)| key).collect();
     found.iter().filter(|key| map.remove(key).is_ok()).count()
+}
+
+/// The programs with their settings and maps; on the maps that are pinned, where there are pins.
+fn open(
+    options: &Options,
+    hierarchy: &Hierarchy,
+    automaton: &unix::Automaton,
+    pins: Option<&Pins>,
+) -> Result<Ebpf, InterceptError> {
+    if OBJECT.is_empty() {
+        return Err(InterceptError::NotBuilt);
+    }
+    let offsets = btf::offsets(Path::new(btf::VMLINUX)).unwrap_or_default();
+    if !offsets.known() {
+        tracing::warn!(path = btf::VMLINUX, "the kernel's types are not known: executables stay unverified");
+    }
+    let listener = Listener { v4: options.port_v4, v6: options.port_v6 };
+    let own = rights::own(hierarchy);
+    let mut loader = EbpfLoader::new();
+    loader
+        .btf(None)
+        .override_global(settings::LISTENER, &listener, true)
+        .override_global(settings::OWN, &own, true)
+        .override_global(settings::OFFSETS, &offsets, true)
+        .map_max_entries(maps::DIALLED, options.connections)
+        .map_max_entries(maps::ARRIVALS, options.connections)
+        .map_max_entries(maps::UNIX_PATHS, automaton.states());
+    if let Some(pins) = pins {
+        maps::PINNED.iter().for_each(|name| _ = loader.map_pin_path(name, pins.map(name)));
+    }
+    loader.load(OBJECT).map_err(|error| InterceptError::load(&error))
 }
 
 fn table(object: &mut Ebpf) -> Result<rules::Table, InterceptError> {

@@ -9,6 +9,7 @@ use std::{io, net::SocketAddr, os::fd::BorrowedFd, pin::Pin, sync::Arc, task::Po
 use bytes::{Buf, BytesMut};
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 
+pub mod keep;
 pub mod link;
 pub mod namespace;
 

@@ -71,6 +71,7 @@ const HOMES: &[(&str, &[&str])] = &[
     ("axum", &["admin"]),
     ("hyper", &["admin", "cli"]),
     ("hyper_util", &["admin", "cli"]),
+    ("sd_notify", &["app", "net"]),
     ("clap", &["cli", "main"]),
     ("comfy_table", &["cli"]),
     ("serde_saphyr", &["config", "policy"]),
