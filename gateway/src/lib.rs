@@ -15,6 +15,7 @@ pub mod operation;
 
 pub mod config;
 pub mod crowd;
+pub mod damage;
 pub mod drain;
 pub mod net;
 pub mod visible;

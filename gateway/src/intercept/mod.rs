@@ -35,6 +35,7 @@ mod bpf;
 mod btf;
 pub mod deny;
 mod error;
+mod kept;
 mod kernel_log;
 mod pins;
 mod refusals;
@@ -53,7 +54,7 @@ pub use rules::{Action, Network, NoNetwork, Rule};
 pub use status::{Cost, Guard, ProgramState};
 
 use deny::TableName;
-use pins::{PinnedLink, Pins};
+use pins::Pins;
 
 /// Where programs and maps are pinned unless told otherwise.
 pub const DEFAULT_BPFFS: &str = "/sys/fs/bpf/holdpoint";
@@ -94,6 +95,7 @@ pub struct Interceptor {
     programs: Vec<Loaded>,
     table: Mutex<rules::Table>,
     arrivals: OwnedFd,
+    kept: Mutex<kept::Kept>,
     counts: Mutex<refusals::Counts>,
     unix: Result<(), String>,
     log: Option<KernelLog>,
@@ -162,7 +164,7 @@ impl Interceptor {
         }
         let mut object = loader.load(OBJECT).map_err(|error| InterceptError::load(&error))?;
         // Before anything is attached, so that no connect ever finds an empty slot.
-        let table = table(&mut object)?;
+        let table = table(&mut object, &pins)?;
         let arrivals =
             bpf::open_pin(&pins.map(maps::ARRIVALS)).map_err(InterceptError::io("open", pins.map(maps::ARRIVALS)))?;
         let log = aya_log::EbpfLogger::init_with_logger(&mut object, kernel_log::Lines)
@@ -177,58 +179,10 @@ impl Interceptor {
         }
         let mut counts = refusals::Counts::open(&pins.map(maps::REFUSED))?;
         counts.begin(refusals::EVERYBODY)?;
-        let (table, counts) = (Mutex::new(table), Mutex::new(counts));
-        let interceptor = Self { pins, hierarchy, programs, table, arrivals, counts, unix, log };
+        let (table, counts, kept) = (Mutex::new(table), Mutex::new(counts), Mutex::new(kept::Kept::open(&pins)?));
+        let interceptor = Self { pins, hierarchy, programs, table, arrivals, kept, counts, unix, log };
         interceptor.take_over()?;
         Ok(interceptor)
-    }
-
-    /// Guards the cgroup at `directory` (absolute, or below the cgroup2 mount) and all below it, from now on and until
-    /// [`detach`](Self::detach), whatever becomes of this process. Guarding twice changes nothing.
-    ///
-    /// Sockets that are connected already stay as they are.
-    ///
-    /// # Errors
-    /// It is no cgroup, or the kernel refuses.
-    pub fn attach(&self, directory: &Path) -> Result<CgroupId, InterceptError> {
-        let directory = self.hierarchy.resolve(directory);
-        let cgroup = open_cgroup(&directory)?;
-        let id = self.hierarchy.id(&directory).map_err(InterceptError::io("read", &directory))?;
-        self.counts.lock().expect("no holder panics").begin(id)?;
-        let present = self.pins.links()?;
-        for program in &self.programs {
-            let pinned = present.iter().find(|link| link.cgroup == id && link.program == program.name);
-            match pinned {
-                Some(link) if link.is_alive() => link.exchange(&program.fd)?,
-                other => {
-                    other.map_or(Ok(()), |dead| self.pins.unpin(dead))?;
-                    let link = bpf::link_cgroup(program.fd.as_fd(), cgroup.as_fd(), program.attach_type)
-                        .map_err(InterceptError::io("guard", &directory))?;
-                    self.pins.pin(id, program.name, &link)?;
-                }
-            }
-        }
-        Ok(id)
-    }
-
-    /// Ends the guard of `cgroup`: its connections are direct from now on.
-    ///
-    /// # Errors
-    /// The pins cannot be removed.
-    pub fn detach(&self, cgroup: CgroupId) -> Result<(), InterceptError> {
-        let links = self.pins.links()?;
-        for program in self.programs.iter().rev() {
-            let found = links.iter().find(|link| link.cgroup == cgroup && link.program == program.name);
-            found.map_or(Ok(()), |link| self.pins.unpin(link))?;
-        }
-        // What another version has attached here besides.
-        let known = |link: &&PinnedLink| self.programs.iter().any(|program| program.name == link.program);
-        for link in links.iter().filter(|link| link.cgroup == cgroup && !known(link)) {
-            self.pins.unpin(link)?;
-        }
-        let others: Vec<_> = links.iter().map(|link| link.cgroup).filter(|other| *other != cgroup).collect();
-        self.counts.lock().expect("no holder panics").keep(&others);
-        Ok(())
     }
 
     /// Puts `rules` in force in place of all before, at one moment for all connects.
@@ -286,40 +240,17 @@ impl Interceptor {
     }
 
     fn open_map<K: aya::Pod>(&self, name: &str) -> Result<FactsBy<K>, InterceptError> {
-        let data = MapData::from_pin(self.pins.map(name)).map_err(InterceptError::map(name))?;
+        // By its descriptor: a pin can be gone for a moment.
+        let kept = self.kept();
+        let fd = kept.map(name).ok_or_else(|| InterceptError::other_object(name))?;
+        let fd = fd.try_clone().map_err(InterceptError::io("open", self.pins.map(name)))?;
+        let data = MapData::from_fd(fd).map_err(InterceptError::map(name))?;
         FactsBy::try_from(Map::HashMap(data)).map_err(InterceptError::map(name))
     }
 
     /// The programs' own log lines, to be read by one task. `None` the second time.
     pub fn kernel_log(&mut self) -> Option<KernelLog> {
         self.log.take()
-    }
-
-    /// What is attached: asked of the kernel, now.
-    ///
-    /// # Errors
-    /// The pins cannot be read.
-    pub fn status(&self) -> Result<Vec<Guard>, InterceptError> {
-        let mut guards: Vec<Guard> = Vec::new();
-        for link in self.pins.links()? {
-            let state = self.state(&link);
-            match guards.iter_mut().find(|guard| guard.cgroup == link.cgroup) {
-                Some(guard) => guard.programs.push(state),
-                None => guards.push(Guard {
-                    cgroup: link.cgroup,
-                    path: self.hierarchy.path(link.cgroup),
-                    programs: vec![state],
-                    missing: Vec::new(),
-                    refused: self.counts.lock().expect("no holder panics").of(link.cgroup),
-                }),
-            }
-        }
-        for guard in &mut guards {
-            let good =
-                |name: &str| guard.programs.iter().any(|state| state.name == name && state.attached && state.current);
-            guard.missing = self.programs.iter().map(|program| program.name).filter(|name| !good(name)).collect();
-        }
-        Ok(guards)
     }
 
     /// What was refused below one guarded cgroup or another, where the kernel does not say which.
@@ -344,18 +275,6 @@ impl Interceptor {
                 Some(Cost { program: program.name, runs: info.run_count(), busy: info.run_time() })
             })
             .collect()
-    }
-
-    fn state(&self, link: &PinnedLink) -> ProgramState {
-        let info = link.info().ok();
-        let ours = self.programs.iter().find(|program| program.name == link.program).map(|program| program.id);
-        ProgramState {
-            name: link.program.clone(),
-            link: info.map_or(0, |info| info.id),
-            program: info.map_or(0, |info| info.program),
-            attached: info.is_some_and(|info| info.cgroup == link.cgroup.0),
-            current: info.is_some_and(|info| Some(info.program) == ours),
-        }
     }
 
     /// Exchanges the programs behind what an earlier gateway left attached, and clears away links of cgroups that are gone.
@@ -457,9 +376,11 @@ fn forget<K: aya::Pod>(mut map: FactsBy<K>, unwanted: impl Fn(&Facts) -> bool) -
     found.iter().filter(|key| map.remove(key).is_ok()).count()
 }
 
-fn table(object: &mut Ebpf) -> Result<rules::Table, InterceptError> {
+fn table(object: &mut Ebpf, pins: &Pins) -> Result<rules::Table, InterceptError> {
     let map = object.take_map(maps::RULES).ok_or_else(|| InterceptError::other_object(maps::RULES))?;
-    rules::Table::open(ArrayOfMaps::try_from(map).map_err(InterceptError::map(maps::RULES))?)
+    let slot = ArrayOfMaps::try_from(map).map_err(InterceptError::map(maps::RULES))?;
+    let pin = pins.map(maps::RULES);
+    rules::Table::open(slot, bpf::open_pin(&pin).map_err(InterceptError::io("open", pin))?)
 }
 
 fn load(object: &mut Ebpf, name: &'static str, attach_type: u32) -> Result<Loaded, InterceptError> {
@@ -494,7 +415,7 @@ fn load_unix(
         let with_name = unix::PROGRAMS.into_iter().zip(fds);
         with_name
             .map(|((name, attach_type), fd)| {
-                let id = bpf::program_id(fd.as_fd())?;
+                let id = bpf::object_id(fd.as_fd())?;
                 Ok(Loaded { name, attach_type, fd, id })
             })
             .collect()

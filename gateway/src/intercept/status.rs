@@ -40,6 +40,15 @@ pub struct ProgramState {
     pub attached: bool,
     /// Whether the program is the one that this gateway has loaded.
     pub current: bool,
+    /// Whether the link outlives the gateway.
+    pub pinned: bool,
+}
+
+impl ProgramState {
+    /// Whether all of that is so.
+    pub fn is_whole(&self) -> bool {
+        self.attached && self.current && self.pinned
+    }
 }
 
 /// What one program has cost since it was loaded.

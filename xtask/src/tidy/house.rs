@@ -16,6 +16,7 @@ const MODULES: &[(&str, &[&str])] = &[
     ("visible", &[]),
     ("clock", &[]),
     ("crowd", &[]),
+    ("damage", &[]),
     ("drain", &[]),
     ("metrics", &[]),
     ("config", &["operation"]),
@@ -33,7 +34,7 @@ const MODULES: &[(&str, &[&str])] = &[
     // One language: never a sibling's, never `policy`, `record`, `hold` or `intercept`. `mask` says what stands in the
     // place of a value; where the values are, only the language knows.
     ("protocol::*", &["operation", "net", "mask", "gate"]),
-    ("intercept", &["workload", "net"]),
+    ("intercept", &["workload", "net", "damage"]),
     // From policy's resources to addresses for the kernel.
     ("resources", &["config", "net", "policy", "intercept"]),
     ("accept", &["crowd", "intercept", "workload", "protocol", "gate", "net", "drain", "resources"]),
