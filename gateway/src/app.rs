@@ -13,6 +13,7 @@ use crate::{
     admin::{self, Admin},
     config::Config,
     crowd::Crowd,
+    damage::Damages,
     drain,
     gate::Services,
     hold::{Desk, Directory},
@@ -29,10 +30,12 @@ use crate::{
         entry::{Body, Entry, Timestamp},
     },
     resources::Destinations,
+    rulebook::Rulebook,
     workload::{Hierarchy, Processes, Workloads},
 };
 
 mod listeners;
+mod watch;
 
 /// Runs a gateway until it is told to stop.
 ///
@@ -73,6 +76,7 @@ async fn serve(config: Config) -> Result<()> {
     let namespace = Namespace::Own;
     let (v4, v6) = listeners::open(&namespace, config.port)?;
     let socket = admin::listen(&config.socket())?;
+    let health = config.health.map(listen_for_health).transpose()?;
 
     let mut options = Options::new(port(&v4)?, v6.as_ref().map_or(Ok(0), port)?);
     options.bpffs = config.bpffs.clone();
@@ -115,14 +119,19 @@ async fn serve(config: Config) -> Result<()> {
         crowd: Crowd::default(),
         drain,
     };
+    let crowd = acceptor.crowd.clone();
+    let damages = Damages::default();
     let connections = Connections::start(acceptor.clone(), [Some(v4), v6]);
     let maker =
         Maker::own(&hierarchy).inspect_err(|error| tracing::warn!(%error, "no default deny in network namespaces"));
     let ports = [options.port_v4, options.port_v6];
     let namespaces =
-        Namespaces::start(acceptor, guard.clone(), ports, TableName::of(&config.bpffs), maker, resolved.rules)
+        Namespaces::start(acceptor, guard.clone(), ports, TableName::of(&config.bpffs), maker, resolved.rules.clone(), damages.clone())
             .context("cannot look after network namespaces")?;
     let namespaces = Arc::new(namespaces);
+    let rulebook = Arc::new(Rulebook::new(interceptor.clone(), namespaces.clone(), resolved.rules));
+    let watch = watch::Watch::start(interceptor.clone(), guard.clone(), damages.clone())
+        .context("cannot look after the programs")?;
     let admin = Admin {
         desk: desk.clone(),
         directory: Directory::with_groups(config.groups.clone()),
@@ -133,11 +142,16 @@ async fn serve(config: Config) -> Result<()> {
         policies: policies.clone(),
         node,
         guard: guard.iter().map(|directory| directory.display().to_string()).collect(),
+        hierarchy,
+        damages,
+        rulebook: rulebook.clone(),
+        road: tokio::runtime::Handle::current(),
+        connections: Box::new(move || crowd.count() as u64),
     };
-    start_desk(desk.clone(), admin, socket)?;
+    start_desk(desk.clone(), admin, socket, health)?;
     let follow = Follow {
         interceptor,
-        namespaces: namespaces.clone(),
+        rulebook,
         destinations,
         policies: policies.clone(),
         recorder: recorder.clone(),
@@ -150,6 +164,8 @@ async fn serve(config: Config) -> Result<()> {
     tracing::info!(socket = %config.socket().display(), port = options.port_v4, guard = ?guard, "guarding");
     stop_signal().await?;
     tracing::info!("stopping");
+    // First: from now on another gateway may take over.
+    drop(watch);
     desk.stop();
     namespaces.stop();
     stop.stop();
@@ -193,7 +209,7 @@ impl Connections {
 /// Keeps the kernel's rules in step with the policies and with what their hosts resolve to.
 struct Follow {
     interceptor: Arc<Interceptor>,
-    namespaces: Arc<Namespaces>,
+    rulebook: Arc<Rulebook>,
     destinations: Arc<Destinations>,
     policies: Arc<Policies>,
     recorder: Recorder,
@@ -224,6 +240,9 @@ impl Follow {
                     Err(error) => tracing::error!(%error, "resolving ended unexpectedly"),
                 }
             }
+            if let Err(error) = self.rulebook.end_old_trials() {
+                tracing::error!(%error, "cannot end a trial of the guard");
+            }
             if let Err(error) = self.interceptor.sweep() {
                 tracing::error!(%error, "cannot sweep connections that never arrived");
             }
@@ -233,15 +252,20 @@ impl Follow {
     fn put_in_force(&self, resolved: &crate::resources::Resolved) {
         // Names first: an address that the kernel brings must be known here.
         self.destinations.put_in_force(resolved);
-        if let Err(error) = self.interceptor.replace_rules(&resolved.rules) {
+        if let Err(error) = self.rulebook.replace(resolved.rules.clone()) {
             tracing::error!(%error, "cannot put new rules in force; the old ones stay");
         }
-        self.namespaces.replace_rules(resolved.rules.clone());
     }
 }
 
 /// The desk's timers and the API run on a thread of their own: whatever load bots make, people get through.
-fn start_desk(desk: Desk, admin: Admin, socket: tokio::net::UnixListener) -> Result<()> {
+fn start_desk(
+    desk: Desk,
+    admin: Admin,
+    socket: tokio::net::UnixListener,
+    health: Option<std::net::TcpListener>,
+) -> Result<()> {
+    let admin = Arc::new(admin);
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_all()
         .build()
@@ -250,6 +274,9 @@ fn start_desk(desk: Desk, admin: Admin, socket: tokio::net::UnixListener) -> Res
     std::thread::Builder::new().name("desk".into()).spawn(move || {
         runtime.block_on(async {
             tokio::spawn(desk.keep_time());
+            if let Some(health) = health {
+                tokio::spawn(serve_health(admin.clone(), health));
+            }
             let served = match tokio::net::UnixListener::from_std(socket) {
                 Ok(socket) => admin::serve(admin, socket).await,
                 Err(error) => Err(error),
@@ -260,6 +287,25 @@ fn start_desk(desk: Desk, admin: Admin, socket: tokio::net::UnixListener) -> Res
         });
     })?;
     Ok(())
+}
+
+/// Before anybody is told that the gateway is ready: an address that cannot be had is the operator's to correct.
+fn listen_for_health(address: std::net::SocketAddr) -> Result<std::net::TcpListener> {
+    let listener = std::net::TcpListener::bind(address)
+        .with_context(|| format!("cannot listen on {address}; set `health:` to an address of this machine and a free port"))?;
+    listener.set_nonblocking(true)?;
+    tracing::info!(address = %listener.local_addr()?, "health is answered over TCP");
+    Ok(listener)
+}
+
+async fn serve_health(admin: Arc<Admin>, listener: std::net::TcpListener) {
+    let served = match TcpListener::from_std(listener) {
+        Ok(listener) => admin::serve_health(admin, listener).await,
+        Err(error) => Err(error),
+    };
+    if let Err(error) = served {
+        tracing::error!(%error, "health is answered over TCP no more");
+    }
 }
 
 fn port(listener: &TcpListener) -> Result<u16> {

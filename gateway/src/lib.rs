@@ -32,7 +32,9 @@ pub mod protocol;
 pub mod resources;
 
 pub mod accept;
+pub mod assess;
 pub mod namespaces;
+pub mod rulebook;
 
 pub mod admin;
 pub mod app;

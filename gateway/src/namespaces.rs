@@ -27,6 +27,7 @@ use tokio::{net::TcpListener, runtime::Handle, task::AbortHandle};
 
 use crate::{
     accept::Acceptor,
+    damage::{Damage, Damages, Kind},
     intercept::{
         Rule,
         deny::{self, Maker, TableName},
@@ -64,6 +65,7 @@ struct Shared {
     ports: [u16; 2],
     table: TableName,
     maker: Result<Maker, String>,
+    damages: Damages,
     rules: Mutex<Arc<[Rule]>>,
     places: Mutex<BTreeMap<NamespaceId, Place>>,
     runtime: Handle,
@@ -91,6 +93,7 @@ impl Namespaces {
         table: TableName,
         maker: Result<Maker, deny::NoMaker>,
         rules: Vec<Rule>,
+        damages: Damages,
     ) -> std::io::Result<Self> {
         let shared = Arc::new(Shared {
             acceptor: Mutex::new(Some(acceptor)),
@@ -98,6 +101,7 @@ impl Namespaces {
             ports,
             table,
             maker: maker.map_err(|error| error.to_string()),
+            damages,
             rules: Mutex::new(rules.into()),
             places: Mutex::default(),
             runtime: Handle::current(),
@@ -233,7 +237,13 @@ impl Shared {
             tracing::error!(namespace = id.0, "somebody removed the deny from a network namespace: it is put back");
         }
         place.denied = match deny::install(&place.namespace, &self.table, maker, &rules) {
-            Ok(()) => Ok(rules),
+            Ok(()) => {
+                if current {
+                    let what = format!("the deny of network namespace {} was removed", id.0);
+                    self.damages.note(Damage { kind: Kind::Deny, what, repaired: Ok(()) });
+                }
+                Ok(rules)
+            }
             Err(error) => {
                 let why = format!("nftables refuses: {error}");
                 if place.denied.as_ref().err() != Some(&why) {

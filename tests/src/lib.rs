@@ -23,6 +23,7 @@ mod eventually;
 mod flood;
 mod gateway;
 mod lab;
+pub mod meddler;
 mod namespace;
 mod pace;
 mod postgres;

@@ -156,6 +156,17 @@ impl Interceptor {
         self.table.lock().expect("no holder panics").in_force()
     }
 
+    /// The maps that would not outlive this gateway.
+    pub fn unpinned_maps(&self) -> Vec<&'static str> {
+        let kept = self.kept();
+        kept.maps.iter().filter(|(name, map)| !self.is_pinned(name, map)).map(|(name, _)| *name).collect()
+    }
+
+    fn is_pinned(&self, name: &str, map: &OwnedFd) -> bool {
+        let pinned = bpf::open_pin(&self.pins.map(name)).and_then(|fd| bpf::object_id(fd.as_fd())).ok();
+        pinned.is_some() && pinned == bpf::object_id(map.as_fd()).ok()
+    }
+
     /// Looks at all that this gateway keeps in the kernel, puts right what is not as it was, and says what that was.
     ///
     /// Not to be called once another gateway may have taken over: it would take everything back.
@@ -167,11 +178,8 @@ impl Interceptor {
             found.push(Damage { kind: Kind::Pin, what, repaired: Err(error.to_string()) });
         }
         for (name, map) in &kept.maps {
-            let path = self.pins.map(name);
-            let ours = bpf::object_id(map.as_fd()).ok();
-            let pinned = bpf::open_pin(&path).and_then(|fd| bpf::object_id(fd.as_fd())).ok();
-            if pinned != ours {
-                let repaired = words(self.pins.repin(&path, map));
+            if !self.is_pinned(name, map) {
+                let repaired = words(self.pins.repin(&self.pins.map(name), map));
                 found.push(Damage { kind: Kind::Pin, what: format!("the pin of the map {name} was removed"), repaired });
             }
         }

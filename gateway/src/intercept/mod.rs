@@ -11,7 +11,7 @@
 //! namespace's own default-deny.
 
 use std::{
-    os::fd::{AsFd, OwnedFd},
+    os::fd::{AsFd, BorrowedFd, OwnedFd},
     path::{Path, PathBuf},
     sync::Mutex,
     time::Duration,
@@ -44,6 +44,7 @@ mod rules;
 mod status;
 #[cfg(test)]
 mod tests;
+pub mod trial;
 mod unix;
 
 pub use arrival::{Arrival, Intercepted, NoEntry};
@@ -173,7 +174,9 @@ impl Interceptor {
             .ok();
         let mut programs: Vec<_> =
             PROGRAMS.iter().map(|(name, kind)| load(&mut object, name, *kind)).collect::<Result<_, _>>()?;
-        let unix = load_unix(&mut object, &automaton, &pins)?.map(|loaded| programs.extend(loaded));
+        let refused = pins.map(maps::REFUSED);
+        let refused = bpf::open_pin(&refused).map_err(InterceptError::io("open", refused))?;
+        let unix = load_unix(&mut object, &automaton, refused.as_fd())?.map(|loaded| programs.extend(loaded));
         if let Err(reason) = &unix {
             tracing::warn!(%reason, "UNIX sockets are not guarded");
         }
@@ -402,16 +405,14 @@ fn load(object: &mut Ebpf, name: &'static str, attach_type: u32) -> Result<Loade
 fn load_unix(
     object: &mut Ebpf,
     automaton: &unix::Automaton,
-    pins: &Pins,
+    refused: BorrowedFd<'_>,
 ) -> Result<Result<Vec<Loaded>, String>, InterceptError> {
     let map = object.take_map(maps::UNIX_PATHS).ok_or_else(|| InterceptError::other_object(maps::UNIX_PATHS))?;
     let paths = automaton.fill(map)?;
     if !btf::unix_context_is_known(Path::new(btf::VMLINUX)) {
         return Ok(Err(format!("the kernel's types in {} do not show how it names them", btf::VMLINUX)));
     }
-    let refused = pins.map(maps::REFUSED);
-    let refused = bpf::open_pin(&refused).map_err(InterceptError::io("open", &refused))?;
-    let loaded = unix::load(OBJECT, paths.as_fd(), refused.as_fd()).and_then(|fds| {
+    let loaded = unix::load(OBJECT, paths.as_fd(), refused).and_then(|fds| {
         let with_name = unix::PROGRAMS.into_iter().zip(fds);
         with_name
             .map(|((name, attach_type), fd)| {

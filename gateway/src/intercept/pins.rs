@@ -210,7 +210,7 @@ fn on_bpffs(directory: &Path) -> Result<(), InterceptError> {
     Err(InterceptError::NoBpffs { path: directory.to_owned(), mount: mount.to_owned() })
 }
 
-fn is_bpffs(directory: &Path) -> bool {
+pub(super) fn is_bpffs(directory: &Path) -> bool {
     /// `BPF_FS_MAGIC`
     const BPFFS: FsType = FsType(0xcafe_4a11);
     let existing = directory.ancestors().find(|ancestor| ancestor.exists());

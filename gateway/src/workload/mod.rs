@@ -14,6 +14,7 @@ use crate::operation::Digest;
 
 pub mod cgroup;
 pub mod exec;
+pub mod powers;
 pub mod process;
 mod secret;
 mod systemd;

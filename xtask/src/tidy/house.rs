@@ -38,9 +38,18 @@ const MODULES: &[(&str, &[&str])] = &[
     // From policy's resources to addresses for the kernel.
     ("resources", &["config", "net", "policy", "intercept"]),
     ("accept", &["crowd", "intercept", "workload", "protocol", "gate", "net", "drain", "resources"]),
-    ("namespaces", &["accept", "intercept", "net"]),
+    ("namespaces", &["accept", "damage", "intercept", "net"]),
+    // Reads of processes, and compares with what the kernel and the namespaces say.
+    ("assess", &["intercept", "namespaces", "net", "workload"]),
+    ("rulebook", &["intercept", "namespaces"]),
     // Health asks the kernel itself, and status names the policies in force.
-    ("admin", &["crowd", "hold", "record", "workload", "metrics", "config", "intercept", "namespaces", "policy"]),
+    (
+        "admin",
+        &[
+            "assess", "crowd", "damage", "hold", "record", "workload", "metrics", "config", "intercept", "namespaces",
+            "policy", "rulebook",
+        ],
+    ),
     ("app", &["*"]),
     ("main", &["*"]),
     ("cli", &["*"]),
