@@ -17,10 +17,7 @@ use crate::{
     drain,
     gate::Services,
     hold::{Desk, Directory},
-    intercept::{
-        Interceptor, Options,
-        deny::{Maker, TableName},
-    },
+    intercept::{Interceptor, Options, deny::TableName},
     namespaces::Namespaces,
     net::Namespace,
     policy::{Inspector, Objection, Policies, Resource},
@@ -122,12 +119,17 @@ async fn serve(config: Config) -> Result<()> {
     let crowd = acceptor.crowd.clone();
     let damages = Damages::default();
     let connections = Connections::start(acceptor.clone(), [Some(v4), v6]);
-    let maker =
-        Maker::own(&hierarchy).inspect_err(|error| tracing::warn!(%error, "no default deny in network namespaces"));
     let ports = [options.port_v4, options.port_v6];
-    let namespaces =
-        Namespaces::start(acceptor, guard.clone(), ports, TableName::of(&config.bpffs), maker, resolved.rules.clone(), damages.clone())
-            .context("cannot look after network namespaces")?;
+    let namespaces = Namespaces::start(
+        acceptor,
+        guard.clone(),
+        ports,
+        TableName::of(&config.bpffs),
+        resolved.rules.clone(),
+        hierarchy.clone(),
+        damages.clone(),
+    )
+    .context("cannot look after network namespaces")?;
     let namespaces = Arc::new(namespaces);
     let rulebook = Arc::new(Rulebook::new(interceptor.clone(), namespaces.clone(), resolved.rules));
     let watch = watch::Watch::start(interceptor.clone(), guard.clone(), damages.clone())
@@ -291,8 +293,9 @@ fn start_desk(
 
 /// Before anybody is told that the gateway is ready: an address that cannot be had is the operator's to correct.
 fn listen_for_health(address: std::net::SocketAddr) -> Result<std::net::TcpListener> {
-    let listener = std::net::TcpListener::bind(address)
-        .with_context(|| format!("cannot listen on {address}; set `health:` to an address of this machine and a free port"))?;
+    let listener = std::net::TcpListener::bind(address).with_context(|| {
+        format!("cannot listen on {address}; set `health:` to an address of this machine and a free port")
+    })?;
     listener.set_nonblocking(true)?;
     tracing::info!(address = %listener.local_addr()?, "health is answered over TCP");
     Ok(listener)

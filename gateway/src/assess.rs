@@ -105,7 +105,14 @@ fn assess(facts: &Facts<'_>, own: Option<NamespaceId>, directory: &Path) -> Opti
     }
     let unguardable = workload.labels.get(UNGUARDABLE).cloned();
     let (enforcement, reasons) = against.verdict(unguardable);
-    Some(Assessed { name: workload.name, cgroup: workload.path, enforcement, reasons, processes: processes.len(), namespaces })
+    Some(Assessed {
+        name: workload.name,
+        cgroup: workload.path,
+        enforcement,
+        reasons,
+        processes: processes.len(),
+        namespaces,
+    })
 }
 
 /// The reasons against a workload's being guarded, as they are found.
@@ -124,7 +131,7 @@ impl Against {
             .iter()
             .filter(|guard| guard.path.as_deref().is_some_and(|path| is_below(&workload.path, path)))
             .collect();
-        if above.iter().any(|guard| guard.is_whole()) {
+        if above.iter().any(|guard| guard.missing.is_empty()) {
             return;
         }
         match above.first() {
@@ -157,7 +164,8 @@ impl Against {
         let number = id.0;
         if own == Some(id) {
             return self.bypassable.push(
-                "it shares the gateway's own network namespace: a socket made outside its cgroup and handed in goes direct"
+                "it shares the gateway's own network namespace: a socket made outside its cgroup (handed in, or of a \
+                 process that was moved away) goes direct"
                     .to_owned(),
             );
         }
@@ -165,7 +173,8 @@ impl Against {
             return self.unknown.push(format!("the gateway has not seen its network namespace {number} yet"));
         };
         if let Some(why) = &standing.open {
-            self.bypassable.push(format!("its network namespace {number} does not deny what the hooks do not see: {why}"));
+            self.bypassable
+                .push(format!("its network namespace {number} does not deny what the hooks do not see: {why}"));
         }
         if let Some(why) = &standing.deaf {
             self.notes.push(format!("refused in its network namespace {number}: {why}"));
@@ -201,7 +210,8 @@ mod tests {
     fn one_reason_decides_and_unguardable_decides_before_all() {
         let of = |bypassable: &[&str], unknown: &[&str], unguardable: Option<&str>| {
             let own = |texts: &[&str]| texts.iter().map(|text| (*text).to_owned()).collect();
-            let against = Against { bypassable: own(bypassable), unknown: own(unknown), notes: vec!["note".to_owned()] };
+            let against =
+                Against { bypassable: own(bypassable), unknown: own(unknown), notes: vec!["note".to_owned()] };
             against.verdict(unguardable.map(str::to_owned))
         };
         assert_eq!(of(&[], &[], None).0, Enforcement::Guarded);

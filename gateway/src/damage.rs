@@ -65,6 +65,8 @@ pub struct Damages(Arc<Mutex<Seen>>);
 #[derive(Debug, Default)]
 struct Seen {
     repairs: BTreeMap<Kind, u64>,
+    /// What could not be repaired, and when that was said last.
+    said: BTreeMap<String, Instant>,
     last: Option<(Damage, Instant)>,
 }
 
@@ -80,19 +82,22 @@ pub struct Last {
 }
 
 impl Damages {
-    /// Takes note of `damage`, in the log too. What could not be repaired is found at every look, and said once.
+    /// Takes note of `damage`, in the log too. What could not be repaired is found at every look, and said once in
+    /// [`SAID`].
     pub fn note(&self, damage: Damage) {
         let mut seen = self.lock();
-        let known = seen.last.as_ref().is_some_and(|(last, _)| *last == damage);
         match &damage.repaired {
             Ok(()) => {
                 *seen.repairs.entry(damage.kind).or_default() += 1;
                 tracing::error!(kind = damage.kind.as_str(), "damaged and repaired: {}", damage.what);
             }
-            Err(why) if !known => {
-                tracing::error!(kind = damage.kind.as_str(), why, "damaged and NOT repaired: {}", damage.what);
+            Err(why) => {
+                seen.said.retain(|_, at| at.elapsed() < SAID);
+                if !seen.said.contains_key(&damage.what) {
+                    seen.said.insert(damage.what.clone(), Instant::now());
+                    tracing::error!(kind = damage.kind.as_str(), why, "damaged and NOT repaired: {}", damage.what);
+                }
             }
-            Err(_) => {}
         }
         seen.last = Some((damage, Instant::now()));
     }
@@ -126,6 +131,9 @@ impl Damages {
 /// How long health stays red after damage that was repaired: longer than the usual period of a probe (ten seconds), so
 /// that at least one sees it, and shorter than the three in a row after which an orchestrator acts.
 pub const SHOWN: Duration = Duration::from_secs(12);
+
+/// How often damage that stays is said in the log.
+const SAID: Duration = Duration::from_secs(60);
 
 #[cfg(test)]
 mod tests {

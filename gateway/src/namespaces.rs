@@ -30,9 +30,10 @@ use crate::{
     damage::{Damage, Damages, Kind},
     intercept::{
         Rule,
-        deny::{self, Maker, TableName},
+        deny::{Deny, Maker, TableName, Whose},
     },
     net::{Namespace, NamespaceId, listen},
+    workload::Hierarchy,
 };
 
 /// Looks after the namespaces until it is dropped. The deny stays behind.
@@ -50,6 +51,11 @@ pub struct Standing {
     pub deaf: Option<String>,
     /// Why sockets that the kernel programs do not see are not denied there.
     pub open: Option<String>,
+    /// Whether it is the gateway's own, which others use, too: there only sockets that were made in guarded cgroups are
+    /// denied, and those that were made elsewhere and handed in are not.
+    pub shared: bool,
+    /// Packets that were denied since the gateway started.
+    pub dropped: u64,
 }
 
 impl Standing {
@@ -68,17 +74,33 @@ struct Shared {
     damages: Damages,
     rules: Mutex<Arc<[Rule]>>,
     places: Mutex<BTreeMap<NamespaceId, Place>>,
+    own: Mutex<Own>,
+    hierarchy: Hierarchy,
     runtime: Handle,
+}
+
+/// The gateway's own namespace, as far as guarded workloads share it.
+struct Own {
+    /// The guards that have had processes here, while they exist.
+    guards: BTreeSet<PathBuf>,
+    denied: Result<Denied, String>,
 }
 
 struct Place {
     namespace: Namespace,
     loops: Vec<AbortHandle>,
     deaf: Option<String>,
-    /// The rules that are denied there, or why none are.
-    denied: Result<Arc<[Rule]>, String>,
+    /// The deny there, or why there is none.
+    denied: Result<Denied, String>,
     /// Since when no guarded process has been seen there.
     empty_since: Option<Instant>,
+}
+
+/// What is denied, and with which rules.
+struct Denied {
+    deny: Deny,
+    whose: Whose,
+    rules: Arc<[Rule]>,
 }
 
 impl Namespaces {
@@ -91,10 +113,12 @@ impl Namespaces {
         guards: Vec<PathBuf>,
         ports: [u16; 2],
         table: TableName,
-        maker: Result<Maker, deny::NoMaker>,
         rules: Vec<Rule>,
+        hierarchy: Hierarchy,
         damages: Damages,
     ) -> std::io::Result<Self> {
+        let maker =
+            Maker::own(&hierarchy).inspect_err(|error| tracing::warn!(%error, "no default deny in network namespaces"));
         let shared = Arc::new(Shared {
             acceptor: Mutex::new(Some(acceptor)),
             guards,
@@ -104,6 +128,8 @@ impl Namespaces {
             damages,
             rules: Mutex::new(rules.into()),
             places: Mutex::default(),
+            own: Mutex::new(Own { guards: BTreeSet::new(), denied: Err(NOT_YET.into()) }),
+            hierarchy,
             runtime: Handle::current(),
         });
         let mut cgroups = Cgroups::new();
@@ -153,8 +179,11 @@ impl Namespaces {
 
     /// How each namespace stands.
     pub fn standing(&self) -> Vec<Standing> {
-        let places = locked(&self.shared.places);
-        places.iter().map(|(id, place)| place.standing(*id)).collect()
+        let mut own = locked(&self.shared.own);
+        let shared = (!own.guards.is_empty()).then(|| Namespace::Own.id().ok()).flatten();
+        let shared = shared.map(|id| standing(id, None, &mut own.denied, true));
+        let mut places = locked(&self.shared.places);
+        shared.into_iter().chain(places.iter_mut().map(|(id, place)| place.standing(*id))).collect()
     }
 
     /// Listens no more. Connections that were accepted go on.
@@ -182,7 +211,9 @@ impl Shared {
     /// go on.
     fn look(&self, cgroups: &mut Cgroups) -> bool {
         let own = Namespace::Own.id().ok();
-        let found = occupied(cgroups.below(&self.guards));
+        let mut found = occupied(cgroups.below(&self.guards));
+        let here = own.and_then(|own| found.remove(&own));
+        self.see_to_own(here.map(|here| here.cgroups).unwrap_or_default());
         let mut places = locked(&self.places);
         let Some(acceptor) = locked(&self.acceptor).clone() else { return false };
         places.retain(|id, place| {
@@ -197,16 +228,18 @@ impl Shared {
             }
             stays
         });
-        for (id, pid) in found {
-            if Some(id) != own
-                && !places.contains_key(&id)
-                && let Some(namespace) = open(pid, id)
+        for (id, inside) in found {
+            if !places.contains_key(&id)
+                && let Some(namespace) = open(inside.pid, id)
             {
                 places.insert(id, Place::new(namespace));
             }
         }
-        // Side by side: a transaction of nftables waits for every processor, tens of milliseconds on a busy machine.
-        let mut left: Vec<_> = places.iter_mut().collect();
+        let rules = locked(&self.rules).clone();
+        // Most need nothing: that is asked at the price of a system call each. The others side by side, since a
+        // transaction of nftables waits for every processor, tens of milliseconds on a busy machine.
+        let mut left: Vec<_> =
+            places.iter_mut().filter_map(|(id, place)| (!place.stands(&rules)).then_some((id, place))).collect();
         for some in left.chunks_mut(AT_ONCE) {
             std::thread::scope(|scope| {
                 for (id, place) in some {
@@ -219,35 +252,63 @@ impl Shared {
 
     /// First the deny, then the listeners: a workload that is served is one that cannot go round.
     fn see_to(&self, id: NamespaceId, place: &mut Place, acceptor: &Acceptor) {
-        self.deny(id, place);
+        match &self.maker {
+            Ok(maker) => self.deny(id, &place.namespace, Whose::AllBut(*maker), &mut place.denied),
+            Err(why) => place.denied = Err(why.clone()),
+        }
         self.listen(id, place, acceptor);
     }
 
-    fn deny(&self, id: NamespaceId, place: &mut Place) {
-        let rules = locked(&self.rules).clone();
-        let maker = match &self.maker {
-            Ok(maker) => *maker,
-            Err(why) => return place.denied = Err(why.clone()),
-        };
-        let current = place.denied.as_ref().is_ok_and(|denied| Arc::ptr_eq(denied, &rules));
-        if current && deny::is_installed(&place.namespace, &self.table).unwrap_or(false) {
+    /// In the gateway's own namespace, what was made in the guarded cgroups of which processes are here is denied.
+    fn see_to_own(&self, cgroups: Vec<PathBuf>) {
+        let mut own = locked(&self.own);
+        let Own { guards, denied } = &mut *own;
+        let guard = |cgroup: &PathBuf| self.guards.iter().find(|guard| cgroup.starts_with(guard)).cloned();
+        guards.extend(cgroups.iter().filter_map(guard));
+        guards.retain(|guard| guard.is_dir());
+        if guards.is_empty() && denied.is_err() {
             return;
         }
-        if current {
-            tracing::error!(namespace = id.0, "somebody removed the deny from a network namespace: it is put back");
+        let maker = |guard: &PathBuf| Maker::of(&self.hierarchy, self.hierarchy.id(guard).ok()?).ok();
+        let makers = guards.iter().filter_map(maker).collect();
+        let id = Namespace::Own.id().unwrap_or(NamespaceId(0));
+        self.deny(id, &Namespace::Own, Whose::MadeIn(makers), denied);
+    }
+
+    fn deny(&self, id: NamespaceId, namespace: &Namespace, whose: Whose, denied: &mut Result<Denied, String>) {
+        let rules = locked(&self.rules).clone();
+        let mut changed = false;
+        if let Ok(there) = denied {
+            match there.deny.is_intact() {
+                Ok(true) if there.is_for(&whose, &rules) => return,
+                Ok(true) => {
+                    if there.deny.replace(&whose, &rules).is_ok() {
+                        (there.whose, there.rules) = (whose, rules);
+                        return;
+                    }
+                }
+                Ok(false) => {
+                    changed = true;
+                    tracing::error!(
+                        namespace = id.0,
+                        "somebody changed the deny in a network namespace: it is put back"
+                    );
+                }
+                Err(error) => tracing::warn!(namespace = id.0, %error, "nftables does not answer: asking anew"),
+            }
         }
-        place.denied = match deny::install(&place.namespace, &self.table, maker, &rules) {
-            Ok(()) => {
-                if current {
-                    let what = format!("the deny of network namespace {} was removed", id.0);
+        *denied = match Deny::install(namespace, &self.table, &whose, &rules) {
+            Ok(deny) => {
+                if changed {
+                    let what = format!("the deny in network namespace {} was changed or removed", id.0);
                     self.damages.note(Damage { kind: Kind::Deny, what, repaired: Ok(()) });
                 }
-                Ok(rules)
+                Ok(Denied { deny, whose, rules })
             }
             Err(error) => {
                 let why = format!("nftables refuses: {error}");
-                if place.denied.as_ref().err() != Some(&why) {
-                    tracing::error!(namespace = id.0, why, "sockets that were handed in are not denied");
+                if denied.as_ref().err() != Some(&why) {
+                    tracing::error!(namespace = id.0, why, "sockets that the hooks do not see are not denied");
                 }
                 Err(why)
             }
@@ -280,17 +341,45 @@ impl Shared {
 
 impl Place {
     fn new(namespace: Namespace) -> Self {
-        let (deaf, denied) = (Some("not tried yet".into()), Err("not tried yet".into()));
+        let (deaf, denied) = (Some(NOT_YET.into()), Err(NOT_YET.into()));
         Self { namespace, loops: Vec::new(), deaf, denied, empty_since: None }
     }
 
-    fn standing(&self, id: NamespaceId) -> Standing {
-        Standing { id, deaf: self.deaf.clone(), open: self.denied.as_ref().err().cloned() }
+    /// Whether there is nothing to do.
+    fn stands(&mut self, rules: &Arc<[Rule]>) -> bool {
+        let denied = self
+            .denied
+            .as_mut()
+            .is_ok_and(|denied| Arc::ptr_eq(&denied.rules, rules) && denied.deny.is_intact().unwrap_or(false));
+        denied && self.deaf.is_none()
+    }
+
+    fn standing(&mut self, id: NamespaceId) -> Standing {
+        standing(id, self.deaf.clone(), &mut self.denied, false)
     }
 
     fn close(&self) {
         self.loops.iter().for_each(AbortHandle::abort);
     }
+}
+
+impl Denied {
+    fn is_for(&self, whose: &Whose, rules: &Arc<[Rule]>) -> bool {
+        Arc::ptr_eq(&self.rules, rules) && self.whose == *whose
+    }
+}
+
+/// Asked of the kernel, now.
+fn standing(id: NamespaceId, deaf: Option<String>, denied: &mut Result<Denied, String>, shared: bool) -> Standing {
+    let intact = match denied {
+        Ok(denied) => match (denied.deny.is_intact(), denied.deny.dropped()) {
+            (Ok(true), Ok(dropped)) => Ok(dropped),
+            (Ok(_), Ok(_)) => Err("somebody has just changed the deny".to_owned()),
+            (Err(error), _) | (_, Err(error)) => Err(format!("nftables does not answer: {error}")),
+        },
+        Err(why) => Err(why.clone()),
+    };
+    Standing { id, deaf, dropped: intact.as_ref().copied().unwrap_or(0), open: intact.err(), shared }
 }
 
 /// Listeners on those loopback addresses that the namespace has.
@@ -312,14 +401,25 @@ fn open(pid: u32, id: NamespaceId) -> Option<Namespace> {
     (namespace.id().ok()? == id).then_some(namespace)
 }
 
-/// Every namespace with a process of these cgroups in it, and one such process.
-fn occupied(cgroups: &BTreeSet<PathBuf>) -> BTreeMap<NamespaceId, u32> {
-    let mut found = BTreeMap::new();
+/// Who is in a namespace.
+struct Inside {
+    /// One of the processes.
+    pid: u32,
+    /// The cgroups that have processes there.
+    cgroups: Vec<PathBuf>,
+}
+
+/// Every namespace with a process of these cgroups in it.
+fn occupied(cgroups: &BTreeSet<PathBuf>) -> BTreeMap<NamespaceId, Inside> {
+    let mut found: BTreeMap<_, Inside> = BTreeMap::new();
     for directory in cgroups {
         let processes = fs::read_to_string(directory.join("cgroup.procs")).unwrap_or_default();
         for pid in processes.lines().filter_map(|line| line.parse().ok()) {
             if let Ok(id) = NamespaceId::of(pid) {
-                found.entry(id).or_insert(pid);
+                let inside = found.entry(id).or_insert(Inside { pid, cgroups: Vec::new() });
+                if inside.cgroups.last() != Some(directory) {
+                    inside.cgroups.push(directory.clone());
+                }
             }
         }
     }
@@ -381,6 +481,9 @@ fn locked<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     // Every value here is whole at every point where a holder could panic.
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
+
+/// Of what is tried as soon as it is known.
+const NOT_YET: &str = "not tried yet";
 
 /// How long a namespace is kept when its last guarded process has gone: the next one often comes at once.
 const LINGER: Duration = Duration::from_secs(5);

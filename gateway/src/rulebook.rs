@@ -100,7 +100,8 @@ impl Rulebook {
 
 fn all(pages: &Pages) -> Vec<Rule> {
     let loopback = [IpAddr::V4(Ipv4Addr::LOCALHOST), IpAddr::V6(Ipv6Addr::LOCALHOST)];
-    let trial = |port: u16| loopback.map(|addr| Rule { to: Network::from(addr), port: Some(port), action: Action::Intercept });
+    let trial =
+        |port: u16| loopback.map(|addr| Rule { to: Network::from(addr), port: Some(port), action: Action::Intercept });
     pages.policies.iter().copied().chain(pages.trials.iter().flat_map(|(port, _)| trial(*port))).collect()
 }
 

@@ -161,7 +161,7 @@ impl Lab {
         command
     }
 
-    /// Makes `command` run in the cgroup `name` beside the guarded one.
+    /// Makes `command` run in the cgroup `name` of the lab; `guarded/x` is a guarded one.
     pub fn enter_cgroup(&self, name: &str, command: &mut Command) {
         let directory = self.cgroup.path().join(name);
         fs::create_dir_all(&directory).expect("the cgroup above is ours");

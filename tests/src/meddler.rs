@@ -102,7 +102,10 @@ pub fn rewriting(from: u16, to: u16) -> io::Result<OwnedFd> {
     ];
     let count = u64::try_from(program.len()).expect("six");
     let name = u64::from_ne_bytes(*b"rewriter");
-    new_fd(PROG_LOAD, &[SOCK_ADDR | count << 32, program.as_ptr() as u64, c"GPL".as_ptr() as u64, 0, 0, 0, name, 0, CONNECT4 << 32])
+    new_fd(
+        PROG_LOAD,
+        &[SOCK_ADDR | count << 32, program.as_ptr() as u64, c"GPL".as_ptr() as u64, 0, 0, 0, name, 0, CONNECT4 << 32],
+    )
 }
 
 const MAP_LOOKUP_ELEM: libc::c_int = 1;

@@ -5,10 +5,14 @@
 use std::time::Duration;
 
 use holdpoint::{
-    intercept::deny::{self, TableName},
+    intercept::{
+        Action, Rule,
+        deny::{self, Deny, Maker, TableName, Whose},
+    },
     net::Namespace,
+    workload::Hierarchy,
 };
-use tests::{Lab, Net, Outcome, Postgres, Rules, eventually};
+use tests::{Lab, Net, Outcome, Postgres, Rules, Running, eventually};
 
 /// A lab whose shop listens inside a namespace of its own.
 fn inside(name: &str, rules: &Rules) -> (Lab, Net, Postgres) {
@@ -31,7 +35,19 @@ fn handed_in(lab: &Lab, net: &Net, port: u16) -> Outcome {
     let argv = ["python3", "-c", outside, &holdpoint, "exec", "--config", &config, guarded, &port];
     let mut command = lab.command(&argv);
     net.enter(&mut command);
-    tests::Running::start(&mut command).finish(Duration::from_secs(20))
+    Running::start(&mut command).finish(Duration::from_secs(20))
+}
+
+/// Puts a command into a test's namespace, or leaves it where it is.
+trait Inside {
+    fn nsenter(&mut self, net: Option<&Net>) -> &mut Self;
+}
+
+impl Inside for std::process::Command {
+    fn nsenter(&mut self, net: Option<&Net>) -> &mut Self {
+        net.inspect(|net| net.enter(self));
+        self
+    }
 }
 
 fn is_denied(lab: &Lab, net: &Net) -> bool {
@@ -103,6 +119,165 @@ fn n6_a_deny_that_somebody_removed_is_put_back() {
     eventually("it is put back", Duration::from_secs(5), || is_denied(&lab, &net).then_some(()));
     bot.write("\\q\n");
     bot.finish(Duration::from_secs(10)).ok();
+}
+
+/// Opens four connections to `port` and, for each line that it is sent, asks a server on the next one whether it has TLS.
+const FROM_BEFORE: &str = "import socket,sys\n\
+    all=[socket.create_connection(('127.0.0.1',int(sys.argv[1]))) for _ in range(4)]\nprint('open',flush=True)\n\
+    for line,s in zip(sys.stdin,all):\n  s.settimeout(2)\n  s.sendall(bytes([0,0,0,8,4,210,22,47]))\n  \
+    try: print(line.strip(),'answered',s.recv(1),flush=True)\n  except TimeoutError: print(line.strip(),'silence',flush=True)\n";
+
+/// A process that is in the guarded cgroup, with open connections, before any gateway runs.
+fn from_before(lab: &Lab, net: Option<&Net>, port: u16) -> Running {
+    let mut command = lab.command(&["python3", "-c", FROM_BEFORE, &port.to_string()]);
+    lab.enter_cgroup("guarded/early", &mut command);
+    net.inspect(|net| net.enter(&mut command));
+    let running = Running::start(&mut command);
+    running.wait_for_stdout("open", Duration::from_secs(10));
+    running
+}
+
+/// First under rules that do not name the database, then under rules that do.
+fn assert_silenced(lab: &Lab, net: Option<&Net>, port: u16) {
+    let mut early = from_before(lab, net, port);
+    lab.policies(&Rules::allowing().resource(1), &Rules::allowing().policies());
+    lab.start();
+    early.write("ungoverned\n");
+    early.wait_for_stdout("ungoverned answered", Duration::from_secs(10));
+    lab.policies(&Rules::allowing().resource(port), &Rules::allowing().policies());
+    let denied = if let Some(net) = net { namespace(net) } else { Namespace::Own };
+    eventually("the deny is there", Duration::from_secs(10), || {
+        let rules = std::process::Command::new("nft")
+            .args(["list", "table", "inet", &table(lab).to_string()])
+            .nsenter(net)
+            .output()
+            .expect("nftables is installed");
+        String::from_utf8_lossy(&rules.stdout).contains(&format!("127.0.0.1 . {port}")).then_some(())
+    });
+    assert!(deny::is_installed(&denied, &table(lab)).expect("nftables answers"));
+    early.write("governed\n");
+    early.wait_for_stdout("governed silence", Duration::from_secs(10));
+    let status = lab.holdpoint(&["status", "-o", "json"]).stdout;
+    assert!(dropped(&status) > 0, "the drop was not counted: {status}");
+    // Nor by a gateway that is gone.
+    lab.kill();
+    early.write("dead\n");
+    early.wait_for_stdout("dead silence", Duration::from_secs(10));
+    early.signal(nix::sys::signal::Signal::SIGKILL);
+    let config = lab.config().display().to_string();
+    lab.holdpoint(&["uninstall", "--config", &config]).ok().says(&["removed the deny from 1 network namespace"]);
+    assert!(!deny::is_installed(&denied, &table(lab)).expect("nftables answers"));
+}
+
+/// Everybody is denied: nobody is in the lab's own cgroup.
+fn all_but_nobody(lab: &Lab) -> Whose {
+    let hierarchy = Hierarchy::find().expect("cgroup v2 is mounted");
+    let above = lab.guard().parent().expect("the guarded cgroup is in the lab's").to_owned();
+    Whose::AllBut(Maker::of(&hierarchy, hierarchy.id(&above).expect("the lab made it")).expect("it has a path"))
+}
+
+/// What all denies have dropped.
+fn dropped(status: &str) -> u64 {
+    let lines = status.lines().filter_map(|line| line.trim().strip_prefix("\"dropped\": "));
+    lines.filter_map(|count| count.trim_end_matches(',').parse::<u64>().ok()).sum()
+}
+
+#[test]
+fn n1_a_socket_from_before_the_guard_is_silenced_in_a_namespace_of_its_own() {
+    let lab = Lab::new("n1-own");
+    let net = Net::make();
+    let pg = Postgres::start_inside(&lab, &net);
+    assert_silenced(&lab, Some(&net), pg.port());
+}
+
+#[test]
+fn n1_a_socket_from_before_the_guard_is_silenced_in_the_gateways_namespace() {
+    let lab = Lab::new("n1-host");
+    let pg = Postgres::start(&lab);
+    assert_silenced(&lab, None, pg.port());
+}
+
+#[test]
+fn the_deny_decides_as_the_kernel_programs_do() {
+    let net = Net::make();
+    let rule = |to: &str, port, action| Rule { to: to.parse().expect("a network"), port, action };
+    let rules = [
+        rule("127.1.0.0/16", None, Action::Refuse),
+        rule("127.1.1.0/24", None, Action::Pass),
+        rule("127.1.1.1", Some(7), Action::Intercept),
+        rule("127.1.0.0/16", Some(8), Action::Pass),
+        rule("127.1.2.2", Some(8), Action::Intercept),
+        rule("127.1.2.2", Some(8), Action::Pass),
+        rule("::1", Some(7), Action::Intercept),
+    ];
+    let name = TableName::of(std::path::Path::new("/test/decides"));
+    let lab = Lab::new("decides");
+    let mut deny = Deny::install(&namespace(&net), &name, &all_but_nobody(&lab), &rules).expect("nftables takes it");
+    let source = "import socket as s,sys\nfor to in sys.argv[1:]:\n  host,port=to.rsplit(':',1)\n  \
+        f=s.AF_INET6 if ':' in host else s.AF_INET\n  r=s.socket(f,s.SOCK_DGRAM); r.bind((host,int(port))); r.settimeout(1)\n  \
+        c=s.socket(f,s.SOCK_DGRAM)\n  try: c.sendto(b'x',(host,int(port))); r.recv(1); print(to,'arrived')\n  \
+        except (TimeoutError,PermissionError): print(to,'dropped')\n";
+    let asked = [
+        "127.1.9.9:7",
+        "127.1.1.9:7",
+        "127.1.1.1:7",
+        "127.1.1.1:8",
+        "127.1.2.2:8",
+        "127.1.3.3:8",
+        "127.2.1.1:7",
+        "::1:7",
+        "::1:8",
+    ];
+    let mut command = std::process::Command::new("python3");
+    command.args(["-c", source]).args(asked);
+    net.enter(&mut command);
+    let said = String::from_utf8(command.output().expect("python is installed").stdout).expect("text");
+    let expected = ["dropped", "arrived", "dropped", "arrived", "dropped", "arrived", "arrived", "dropped", "arrived"];
+    let expected: String = asked.iter().zip(expected).map(|(to, how)| format!("{to} {how}\n")).collect();
+    assert_eq!(said, expected);
+    assert_eq!(deny.dropped().expect("nftables answers"), 4);
+}
+
+#[test]
+fn n6_whatever_is_done_to_the_deny_is_noticed_and_ten_thousand_rules_fit() {
+    let net = Net::make();
+    let name = TableName::of(std::path::Path::new("/test/noticed"));
+    let rules: Vec<_> = (0..10_000_u16)
+        .map(|number| {
+            let to = std::net::Ipv4Addr::from(0x0a00_0000 + u32::from(number));
+            Rule { to: std::net::IpAddr::from(to).into(), port: Some(1000 + number), action: Action::Intercept }
+        })
+        .collect();
+    let lab = Lab::new("noticed");
+    let whose = all_but_nobody(&lab);
+    let nft = |command: &str| {
+        let done =
+            std::process::Command::new("nft").arg(command).nsenter(Some(&net)).status().expect("nftables is installed");
+        assert!(done.success(), "{command}");
+    };
+    let started = std::time::Instant::now();
+    let mut deny = Deny::install(&namespace(&net), &name, &whose, &rules).expect("nftables takes it");
+    println!("10,000 rules put in force in {:?}", started.elapsed());
+    let started = std::time::Instant::now();
+    assert!((0..1000).all(|_| deny.is_intact().expect("nftables answers")));
+    println!("asked a thousand times in {:?}", started.elapsed());
+    // Somebody else's business.
+    nft("add table inet other { chain output { type filter hook output priority 0; }; }");
+    assert!(deny.is_intact().expect("nftables answers"));
+    for tampering in [
+        format!("flush chain inet {name} governed"),
+        format!("flush table inet {name}"),
+        format!("delete table inet {name}"),
+        format!("add table inet {name} {{ flags dormant; }}"),
+        "flush ruleset".to_owned(),
+    ] {
+        nft(&tampering);
+        assert!(!deny.is_intact().expect("nftables answers"), "{tampering}");
+        deny = Deny::install(&namespace(&net), &name, &whose, &rules).expect("nftables takes it");
+        assert!(deny.is_intact().expect("nftables answers"));
+    }
+    deny.replace(&whose, &rules[..10]).expect("nftables takes it");
+    assert!(deny.is_intact().expect("nftables answers"));
 }
 
 #[test]

@@ -52,8 +52,8 @@ const NEEDS: [Need; 6] = [
         testing: true,
     },
     Need {
-        packages: &["iproute2", "procps", "util-linux"],
-        reason: "tests look at namespaces and processes, the bench pins processors",
+        packages: &["iproute2", "nftables", "procps", "util-linux"],
+        reason: "tests look at namespaces and processes and tamper with the deny, the bench pins processors",
         testing: true,
     },
 ];

@@ -36,13 +36,13 @@ pub(super) fn problems(admin: &Admin) -> Vec<String> {
         Ok(guards) if guards.is_empty() => problems.push("no cgroup is guarded".to_owned()),
         Ok(guards) => problems.extend(guards.iter().filter(|guard| !guard.is_whole()).map(|guard| {
             let path = guard.path.as_deref().unwrap_or("a cgroup that is gone");
-            format!("{path} lacks {}", guard.missing.join(", "))
+            format!("at {path}: {}", guard.faults().join(", "))
         })),
     }
     problems.extend(admin.interceptor.rules_in_force().err());
     let unpinned = admin.interceptor.unpinned_maps();
     problems.extend((!unpinned.is_empty()).then(|| format!("not pinned: the maps {}", unpinned.join(", "))));
-    for Standing { id, deaf, open } in admin.namespaces.standing() {
+    for Standing { id, deaf, open, .. } in admin.namespaces.standing() {
         problems.extend(open.map(|why| format!("network namespace {} is open: {why}", id.0)));
         problems.extend(deaf.map(|why| format!("network namespace {} is not served: {why}", id.0)));
     }
@@ -97,12 +97,21 @@ fn text(admin: &Admin) -> String {
     page.one("healthy", "gauge", "1 while /healthz is green.", u64::from(healthy));
     let guards = admin.interceptor.status().unwrap_or_default();
     page.one("guarded_cgroups", "gauge", "Guarded cgroups.", guards.len() as u64);
-    let (whole, not): (Vec<_>, Vec<_>) = admin.namespaces.standing().into_iter().partition(Standing::is_whole);
+    let standing = admin.namespaces.standing();
+    let dropped = standing.iter().map(|one| one.dropped).sum();
+    let (whole, not): (Vec<_>, Vec<_>) = standing.into_iter().partition(Standing::is_whole);
     let namespaces = [("whole", whole.len() as u64), ("not_whole", not.len() as u64)];
     page.some("namespaces", "gauge", "Network namespaces of guarded workloads.", "state", namespaces);
+    page.one("denied_packets", "gauge", "Packets that the denies now in force have dropped.", dropped);
     page.one("connections_open", "gauge", "Guarded connections that are served.", (admin.connections)());
     page.one("requests_open", "gauge", "Operations that wait for people.", admin.desk.list().len() as u64);
-    page.some("refused_total", "counter", "What the kernel programs refused, by reason.", "reason", refused(admin, &guards));
+    page.some(
+        "refused_total",
+        "counter",
+        "What the kernel programs refused, by reason.",
+        "reason",
+        refused(admin, &guards),
+    );
     let head = admin.recorder.head().map_or(0, |head| head.position);
     page.one("record_entries_total", "counter", "Entries in the record.", head);
     let generation = u64::from(admin.interceptor.generation());

@@ -340,8 +340,7 @@ impl Status {
         let namespaces = admin.namespaces.standing();
         let guards = kernel.as_deref().unwrap_or_default();
         let (hierarchy, workloads) = (&admin.hierarchy, &admin.workloads);
-        let workloads =
-            assess::workloads(&assess::Facts { hierarchy, workloads, guards, namespaces: &namespaces });
+        let workloads = assess::workloads(&assess::Facts { hierarchy, workloads, guards, namespaces: &namespaces });
         let problems = health::problems(admin);
         Self {
             node: admin.node.clone(),
@@ -421,7 +420,11 @@ async fn begin_probe(
     let begun = tokio::task::spawn_blocking(move || {
         admin.rulebook.begin_trial(port).map_err(|error| error.to_string())?;
         tracing::warn!(port, pid, "a trial of the guard begins: this port of the loopbacks is governed for a moment");
-        admin.namespaces.prepare(pid).map_err(|error| error.to_string())
+        admin.namespaces.prepare(pid).map_err(|error| {
+            // By itself it would end in half a minute.
+            let _ = admin.rulebook.end_trial(port);
+            error.to_string()
+        })
     });
     match begun.await {
         Ok(Ok(namespace)) => Ok(Json(Prepared { namespace })),

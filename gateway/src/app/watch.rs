@@ -58,5 +58,5 @@ impl Drop for Watch {
 }
 
 /// How often: health has to tell of damage within two seconds, and a guard that is gone guards nobody for so long.
-/// One look costs some forty system calls per guarded cgroup, about 30 µs.
+/// One look costs some forty system calls per guarded cgroup.
 const LOOK: Duration = Duration::from_millis(250);

@@ -57,11 +57,17 @@ fn lines(status: &Value) -> String {
     for namespace in list(&status["namespaces"]) {
         let of = |part: &str| namespace[part].as_str();
         let state = match (of("deaf"), of("open")) {
+            (None, None) if namespace["shared"] == true => {
+                "shared with others: denied are sockets made in guarded cgroups, not those handed in".to_owned()
+            }
             (None, None) => "served, and denied what goes round".to_owned(),
             (Some(reason), _) => format!("NOT SERVED: {reason}"),
             (None, Some(reason)) => format!("OPEN to sockets that the hooks do not see: {reason}"),
         };
         lines.push(format!("network namespace {}: {state}", words_of(&namespace["id"])));
+        if namespace["dropped"].as_u64().is_some_and(|dropped| dropped > 0) {
+            lines.push(format!("dropped in {}: {} packets", words_of(&namespace["id"]), namespace["dropped"]));
+        }
     }
     for workload in list(&status["workloads"]) {
         let of = |part: &str| words_of(&workload[part]);
@@ -141,7 +147,10 @@ mod tests {
             ] },
             "refused": { "unanswered": 20 },
             "unix_sockets": { "Err": "Linux 6.7 or newer is needed" },
-            "namespaces": [{ "id": 4026532, "deaf": null, "open": "nftables is missing" }],
+            "namespaces": [
+                { "id": 4026531, "deaf": null, "open": null, "shared": true, "dropped": 9 },
+                { "id": 4026532, "deaf": null, "open": "nftables is missing", "shared": false, "dropped": 0 },
+            ],
             "unseen": ["AF_PACKET", "AF_VSOCK"],
             "workloads": [{ "name": "ci", "cgroup": "/ci/a", "enforcement": "Bypassable", "reasons": ["a hole"] }],
             "problems": ["/ci lacks bind4"],
@@ -159,6 +168,8 @@ mod tests {
              guarded: /ci: LACKS bind4, bind6\n\
              refused in guarded cgroups: 20 intercepted connections that no gateway answered\n\
              not guarded: UNIX sockets: Linux 6.7 or newer is needed\n\
+             network namespace 4026531: shared with others: denied are sockets made in guarded cgroups, not those handed in\n\
+             dropped in 4026531: 9 packets\n\
              network namespace 4026532: OPEN to sockets that the hooks do not see: nftables is missing\n\
              workload ci (/ci/a): Bypassable\n    a hole\n\
              problem: /ci lacks bind4\n\

@@ -68,20 +68,23 @@ impl Interceptor {
         self.counts.lock().expect("no holder panics").begin(id)?;
         let mut present = self.pins.links()?;
         for program in &self.programs {
+            let path = self.pins.link(id, program.name);
+            let held = kept.links.remove(&(id, program.name));
             let pinned = present.iter().position(|link| link.cgroup == id && link.program == program.name);
-            let link = match pinned.map(|at| present.swap_remove(at)) {
-                Some(link) if link.is_alive() => {
-                    link.exchange(&program.fd)?;
-                    link.into_fd()
-                }
-                other => {
-                    other.map_or(Ok(()), |dead| self.pins.unpin(&dead))?;
-                    let link = bpf::link_cgroup(program.fd.as_fd(), cgroup.as_fd(), program.attach_type)
-                        .map_err(InterceptError::io("guard", directory))?;
-                    self.pins.pin(id, program.name, &link)?;
+            let pinned = pinned.map(|at| present.swap_remove(at).into_fd());
+            let lives = |link: &OwnedFd| bpf::link_info(link.as_fd()).is_ok_and(|info| info.cgroup == id.0);
+            let link = match held.filter(lives).or(pinned.filter(lives)) {
+                Some(link) => {
+                    bpf::update_link(link.as_fd(), program.fd.as_fd())
+                        .map_err(InterceptError::io("exchange the program behind", &path))?;
                     link
                 }
+                None => bpf::link_cgroup(program.fd.as_fd(), cgroup.as_fd(), program.attach_type)
+                    .map_err(InterceptError::io("guard", directory))?,
             };
+            if pinned_link(&path) != bpf::link_info(link.as_fd()).ok().map(|info| info.id) {
+                self.pins.repin(&path, &link)?;
+            }
             kept.links.insert((id, program.name), link);
         }
         kept.guards.insert(id, directory.to_owned());
@@ -124,7 +127,7 @@ impl Interceptor {
         for cgroup in kept.guards.keys() {
             let Some(path) = self.hierarchy.path(*cgroup) else { continue };
             let programs: Vec<_> = self.programs.iter().map(|program| self.state(&kept, *cgroup, program)).collect();
-            let missing = self.programs.iter().zip(&programs).filter(|(_, state)| !state.is_whole());
+            let missing = self.programs.iter().zip(&programs).filter(|(_, state)| !state.guards());
             guards.push(Guard {
                 cgroup: *cgroup,
                 path: Some(path),
@@ -180,7 +183,11 @@ impl Interceptor {
         for (name, map) in &kept.maps {
             if !self.is_pinned(name, map) {
                 let repaired = words(self.pins.repin(&self.pins.map(name), map));
-                found.push(Damage { kind: Kind::Pin, what: format!("the pin of the map {name} was removed"), repaired });
+                found.push(Damage {
+                    kind: Kind::Pin,
+                    what: format!("the pin of the map {name} was removed"),
+                    repaired,
+                });
             }
         }
         let mut table = self.table.lock().expect("no holder panics");

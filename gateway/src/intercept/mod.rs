@@ -37,6 +37,7 @@ pub mod deny;
 mod error;
 mod kept;
 mod kernel_log;
+mod nft;
 mod pins;
 mod refusals;
 mod rights;

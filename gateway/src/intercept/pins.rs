@@ -95,13 +95,6 @@ impl Pins {
         links(&self.directory)
     }
 
-    pub(super) fn pin(&self, cgroup: CgroupId, program: &str, link: &OwnedFd) -> Result<(), InterceptError> {
-        let directory = self.cgroup(cgroup);
-        fs::create_dir_all(&directory).map_err(InterceptError::io("make", &directory))?;
-        let path = self.link(cgroup, program);
-        bpf::pin(link.as_fd(), &path).map_err(InterceptError::io("pin the link", path))
-    }
-
     pub(super) fn unpin(&self, link: &PinnedLink) -> Result<(), InterceptError> {
         link.detach();
         remove(&link.path)?;

@@ -64,6 +64,20 @@ impl Network {
         self.addr
     }
 
+    /// Its address without the bits that do not count, so that 10.1.2.3/8 and 10.0.0.0/8 are one.
+    pub(super) fn first(&self) -> IpAddr {
+        match self.addr {
+            IpAddr::V4(v4) => {
+                let mask = u32::MAX.checked_shl(32 - u32::from(self.prefix)).unwrap_or(0);
+                std::net::Ipv4Addr::from(u32::from(v4) & mask).into()
+            }
+            IpAddr::V6(v6) => {
+                let mask = u128::MAX.checked_shl(128 - u32::from(self.prefix)).unwrap_or(0);
+                std::net::Ipv6Addr::from(u128::from(v6) & mask).into()
+            }
+        }
+    }
+
     /// How many bits count.
     pub fn prefix(&self) -> u8 {
         self.prefix
@@ -210,9 +224,7 @@ impl Table {
 
 /// Nobody changes this table any more, not even root: whoever wants other rules in force has to exchange it, which shows.
 fn freeze(trie: u32) {
-    let frozen = MapData::from_id(trie)
-        .map_err(std::io::Error::other)
-        .and_then(|map| bpf::freeze(map.fd().as_fd()));
+    let frozen = MapData::from_id(trie).map_err(std::io::Error::other).and_then(|map| bpf::freeze(map.fd().as_fd()));
     if let Err(error) = frozen {
         tracing::warn!(%error, "the rule table can be changed by others");
     }
@@ -229,8 +241,7 @@ fn generation(trie: &Trie) -> u32 {
 fn keys(rules: &[Rule]) -> HashMap<(RuleKey, u32), Action> {
     let mut keys = HashMap::with_capacity(rules.len());
     for rule in rules {
-        let addr = masked(rule.to);
-        let key = RuleKey::of(&endpoint(SocketAddr::new(addr, rule.port.unwrap_or(0))), false);
+        let key = RuleKey::of(&endpoint(SocketAddr::new(rule.to.first(), rule.port.unwrap_or(0))), false);
         match keys.entry((key, key.prefix_bits(rule.to.prefix))) {
             Entry::Vacant(free) => {
                 free.insert(rule.action);
@@ -242,20 +253,6 @@ fn keys(rules: &[Rule]) -> HashMap<(RuleKey, u32), Action> {
         }
     }
     keys
-}
-
-/// The address without the bits that do not count, so that 10.1.2.3/8 and 10.0.0.0/8 are one key.
-fn masked(network: Network) -> IpAddr {
-    match network.addr {
-        IpAddr::V4(v4) => {
-            let mask = u32::MAX.checked_shl(32 - u32::from(network.prefix)).unwrap_or(0);
-            std::net::Ipv4Addr::from(u32::from(v4) & mask).into()
-        }
-        IpAddr::V6(v6) => {
-            let mask = u128::MAX.checked_shl(128 - u32::from(network.prefix)).unwrap_or(0);
-            std::net::Ipv6Addr::from(u128::from(v6) & mask).into()
-        }
-    }
 }
 
 #[cfg(test)]

@@ -21,9 +21,14 @@ pub struct Guard {
 }
 
 impl Guard {
-    /// Whether every program is attached, and is this gateway's.
+    /// Whether every program is attached, is this gateway's, and outlives it.
     pub fn is_whole(&self) -> bool {
-        self.missing.is_empty()
+        self.programs.iter().all(ProgramState::is_whole)
+    }
+
+    /// What is wrong with which program, in words.
+    pub fn faults(&self) -> Vec<String> {
+        self.programs.iter().filter_map(|state| state.fault().map(|fault| format!("{} {fault}", state.name))).collect()
     }
 }
 
@@ -47,7 +52,21 @@ pub struct ProgramState {
 impl ProgramState {
     /// Whether all of that is so.
     pub fn is_whole(&self) -> bool {
-        self.attached && self.current && self.pinned
+        self.guards() && self.pinned
+    }
+
+    /// Whether it does its work now.
+    pub(super) fn guards(&self) -> bool {
+        self.attached && self.current
+    }
+
+    fn fault(&self) -> Option<&'static str> {
+        match (self.attached, self.current, self.pinned) {
+            (false, ..) => Some("is detached"),
+            (_, false, _) => Some("is exchanged for another program"),
+            (.., false) => Some("is not pinned"),
+            _ => None,
+        }
     }
 }
 

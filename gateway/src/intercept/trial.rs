@@ -12,7 +12,7 @@ use gateway_ebpf::{Listener, Own, maps, settings};
 
 use super::{
     Action, InterceptError, Loaded, OBJECT, PROGRAMS, Rule, bpf, btf,
-    deny::{self, Maker, TableName},
+    deny::{self, Deny, Maker, TableName, Whose},
     load, load_unix, open_cgroup, pins, unix,
 };
 use crate::{
@@ -155,8 +155,8 @@ pub fn nftables() -> io::Result<()> {
         Rule { to: to("2001:db8::/32")?, port: None, action: Action::Refuse },
     ];
     let name = TableName::of(Path::new("/holdpoint-doctor"));
-    deny::install(&namespace, &name, maker, &rules)?;
-    match deny::is_installed(&namespace, &name)? {
+    let mut deny = Deny::install(&namespace, &name, &Whose::AllBut(maker), &rules)?;
+    match deny.is_intact()? {
         true => deny::remove(&namespace, &name).map(drop),
         false => Err(io::Error::other("the table was taken and is not there")),
     }

@@ -66,7 +66,10 @@ impl Powers {
     pub fn ways_round(&self) -> Vec<String> {
         let held = DANGEROUS.iter().filter(|one| self.capabilities >> one.bit & 1 == 1);
         let mut ways: Vec<_> = held.map(|one| format!("{} ({})", one.name, one.does)).collect();
-        let cgroups = self.cgroups.as_ref().map(|at| format!("a writable cgroup tree at {} (it can leave its cgroup)", at.display()));
+        let cgroups = self
+            .cgroups
+            .as_ref()
+            .map(|at| format!("a writable cgroup tree at {} (it can leave its cgroup)", at.display()));
         ways.extend(cgroups);
         ways.extend(self.tun.then(|| "an open tun device (it sends what it likes)".to_owned()));
         ways
@@ -107,11 +110,11 @@ mod tests {
 
     #[test]
     fn what_can_be_taken_counts_like_what_is_held() {
-        let status = "Name:\tpsql\nUid:\t0\t65534\t65534\t65534\nCapPrm:\t0000000000002000\nCapEff:\t0000000000000000\n";
+        let status =
+            "Name:\tpsql\nUid:\t0\t65534\t65534\t65534\nCapPrm:\t0000000000002000\nCapEff:\t0000000000000000\n";
         assert_eq!(read_status(status), Some(("psql".to_owned(), 65534, 1 << 13)));
         assert_eq!(read_status("Name:\tpsql\n"), None);
-        let powers =
-            Powers { comm: "x".into(), uid: 1, capabilities: 1 << 13, cgroups: None, tun: true };
+        let powers = Powers { comm: "x".into(), uid: 1, capabilities: 1 << 13, cgroups: None, tun: true };
         assert_eq!(powers.ways_round().len(), 2, "{:?}", powers.ways_round());
     }
 
@@ -120,9 +123,12 @@ mod tests {
         let line = |mount: &str, kind: &str, of: &str| {
             format!("30 25 0:26 / /sys/fs/cgroup {mount},nosuid shared:4 - {kind} cgroup {of},nsdelegate\n")
         };
-        for (mount, kind, of, found) in
-            [("rw", "cgroup2", "rw", 1), ("ro", "cgroup2", "rw", 0), ("rw", "cgroup2", "ro", 0), ("rw", "cgroup", "rw", 0)]
-        {
+        for (mount, kind, of, found) in [
+            ("rw", "cgroup2", "rw", 1),
+            ("ro", "cgroup2", "rw", 0),
+            ("rw", "cgroup2", "ro", 0),
+            ("rw", "cgroup", "rw", 0),
+        ] {
             assert_eq!(writable_cgroups(&line(mount, kind, of)).len(), found, "{mount} {kind} {of}");
         }
     }

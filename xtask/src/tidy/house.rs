@@ -38,7 +38,7 @@ const MODULES: &[(&str, &[&str])] = &[
     // From policy's resources to addresses for the kernel.
     ("resources", &["config", "net", "policy", "intercept"]),
     ("accept", &["crowd", "intercept", "workload", "protocol", "gate", "net", "drain", "resources"]),
-    ("namespaces", &["accept", "damage", "intercept", "net"]),
+    ("namespaces", &["accept", "damage", "intercept", "net", "workload"]),
     // Reads of processes, and compares with what the kernel and the namespaces say.
     ("assess", &["intercept", "namespaces", "net", "workload"]),
     ("rulebook", &["intercept", "namespaces"]),
@@ -46,8 +46,18 @@ const MODULES: &[(&str, &[&str])] = &[
     (
         "admin",
         &[
-            "assess", "crowd", "damage", "hold", "record", "workload", "metrics", "config", "intercept", "namespaces",
-            "policy", "rulebook",
+            "assess",
+            "crowd",
+            "damage",
+            "hold",
+            "record",
+            "workload",
+            "metrics",
+            "config",
+            "intercept",
+            "namespaces",
+            "policy",
+            "rulebook",
         ],
     ),
     ("app", &["*"]),

@@ -102,7 +102,9 @@ fn others(config: &Config) -> Vec<Check> {
     for guard in config.guard.iter().map(|guard| hierarchy.resolve(guard)) {
         let shown = guard.display().to_string();
         match trial::order(&config.bpffs, &guard) {
-            Err(_) if !guard.exists() => checks.push(Check::ok(NAME, format!("{shown} is not there yet; the gateway makes it"))),
+            Err(_) if !guard.exists() => {
+                checks.push(Check::ok(NAME, format!("{shown} is not there yet; the gateway makes it")))
+            }
             Err(error) => checks.push(Check::warn(NAME, error.to_string(), "")),
             Ok(hooks) => checks.extend(foreign(&shown, &hooks)),
         }
@@ -116,7 +118,11 @@ fn foreign(guard: &str, hooks: &[(&'static str, Vec<trial::Hooked>)]) -> Vec<Che
     for (hook, programs) in hooks {
         let ours = programs.iter().position(|program| program.ours);
         for (place, other) in programs.iter().enumerate().filter(|(_, program)| !program.ours) {
-            let which = format!("{} (id {}) at {hook} of {guard}", if other.name.is_empty() { "a program" } else { &other.name }, other.id);
+            let which = format!(
+                "{} (id {}) at {hook} of {guard}",
+                if other.name.is_empty() { "a program" } else { &other.name },
+                other.id
+            );
             checks.push(match ours {
                 None => Check::warn(NAME, format!("{which}, where the gateway has none"), "start the gateway"),
                 Some(ours) if place < ours => Check::warn(
@@ -145,13 +151,18 @@ fn policies(config: &Config) -> Vec<Check> {
     let set = match PolicySet::load_inspected(&config.policies, &*app::inspector()) {
         Ok(set) => set,
         Err(errors) => {
-            return vec![Check::fail(NAME, errors.to_string(), "correct the files; `holdpoint policy check` says the same")];
+            return vec![Check::fail(
+                NAME,
+                errors.to_string(),
+                "correct the files; `holdpoint policy check` says the same",
+            )];
         }
     };
     let (rules, resources) = (set.rule_count(), set.resources().len());
     let at = config.policies.display();
     let mut checks = vec![Check::ok(NAME, format!("{rules} policies and {resources} resources in {at}"))];
-    let mut missing: Vec<_> = set.approvers().filter_map(|(by, who)| absent(config, who).map(|who| (who, by))).collect();
+    let mut missing: Vec<_> =
+        set.approvers().filter_map(|(by, who)| absent(config, who).map(|who| (who, by))).collect();
     missing.sort_unstable();
     missing.dedup();
     for (who, by) in missing {
@@ -182,7 +193,9 @@ fn gateway(socket: &Socket) -> Check {
     const NAME: &str = "gateway";
     let status: Value = match socket.ask(&Method::GET, "/api/v1/status", None) {
         Ok(status) => status,
-        Err(error) => return Check::warn(NAME, format!("{error:#}"), "start it; guarded workloads are refused until then"),
+        Err(error) => {
+            return Check::warn(NAME, format!("{error:#}"), "start it; guarded workloads are refused until then");
+        }
     };
     let words = |list: &Value| -> Vec<String> {
         list.as_array().into_iter().flatten().filter_map(Value::as_str).map(str::to_owned).collect()

@@ -101,9 +101,11 @@ pub(super) fn ports(port: u16) -> Check {
             Check::warn(NAME, format!("the kernel gives out {low}–{high}, which leaves none for the gateway"), todo)
         }
         0 => Check::ok(NAME, format!("one below {low}, which the kernel does not give out")),
-        port if (low..=high).contains(&port) => {
-            Check::warn(NAME, format!("the kernel gives {port} out: with no gateway, a bot may come to listen on it"), todo)
-        }
+        port if (low..=high).contains(&port) => Check::warn(
+            NAME,
+            format!("the kernel gives {port} out: with no gateway, a bot may come to listen on it"),
+            todo,
+        ),
         port => Check::ok(NAME, format!("{port}, which the kernel does not give out")),
     }
 }
@@ -134,7 +136,7 @@ pub(super) fn disk(state: &Path) -> Vec<Check> {
     let shown = directory.display();
     let room = match nix::sys::statvfs::statvfs(&directory) {
         Err(error) => Check::warn(NAME, format!("{shown}: {error}"), ""),
-        Ok(found) => room(&shown.to_string(), found.blocks_available() as u64 * found.fragment_size() as u64),
+        Ok(found) => room(&shown.to_string(), found.blocks_available() * found.fragment_size()),
     };
     vec![room, sync(&directory)]
 }
@@ -142,12 +144,13 @@ pub(super) fn disk(state: &Path) -> Vec<Check> {
 fn room(shown: &str, free: u64) -> Check {
     const NAME: &str = "disk";
     const GIB: u64 = 1 << 30;
+    const LEAST: u64 = 100 << 20;
     let says = format!("{:.1} GiB free in {shown}", free as f64 / GIB as f64);
     let todo = "nothing is ever deleted from the record, and a full disk refuses everything: make room";
     match free {
-        0..=104_857_600 => Check::fail(NAME, says, todo),
-        ..GIB => Check::warn(NAME, says, todo),
-        _ => Check::ok(NAME, says),
+        ..LEAST => Check::fail(NAME, says, todo),
+        LEAST..GIB => Check::warn(NAME, says, todo),
+        GIB.. => Check::ok(NAME, says),
     }
 }
 
@@ -156,7 +159,9 @@ fn sync(directory: &Path) -> Check {
     /// Above it, people feel an approved operation wait.
     const SLOW: Duration = Duration::from_millis(10);
     match measure(directory) {
-        Err(error) => Check::warn(NAME, format!("{} cannot be written: {error}", directory.display()), "run this as root"),
+        Err(error) => {
+            Check::warn(NAME, format!("{} cannot be written: {error}", directory.display()), "run this as root")
+        }
         Ok((median, worst)) => {
             let says = format!("an append and fdatasync takes {median:.1?} (median of {ROUNDS}), {worst:.1?} at worst");
             match median > SLOW {

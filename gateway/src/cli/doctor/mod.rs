@@ -100,7 +100,12 @@ fn lines(checks: &[Check]) -> String {
         }
     }
     let count = |wanted| checks.iter().filter(|check| check.outcome == wanted).count();
-    text + &format!("{} failed, {} to look at, {} fine\n", count(Outcome::Fail), count(Outcome::Warn), count(Outcome::Ok))
+    text + &format!(
+        "{} failed, {} to look at, {} fine\n",
+        count(Outcome::Fail),
+        count(Outcome::Warn),
+        count(Outcome::Ok)
+    )
 }
 
 #[cfg(test)]
@@ -110,6 +115,9 @@ mod tests {
     #[test]
     fn each_check_says_what_to_do() {
         let checks = [Check::ok("kernel", "6.18"), Check::fail("disk", "full", "make room")];
-        assert_eq!(lines(&checks), "ok    kernel: 6.18\nFAIL  disk: full\n      → make room\n1 failed, 0 to look at, 1 fine\n");
+        assert_eq!(
+            lines(&checks),
+            "ok    kernel: 6.18\nFAIL  disk: full\n      → make room\n1 failed, 0 to look at, 1 fine\n"
+        );
     }
 }

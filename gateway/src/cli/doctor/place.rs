@@ -50,7 +50,9 @@ fn named(socket: &Socket, name: &str) -> Result<String> {
     let mut found = workloads.iter().filter(|one| one["name"] == name).filter_map(|one| one["cgroup"].as_str());
     match (found.next(), found.next()) {
         (Some(path), None) => Ok(path.to_owned()),
-        (Some(one), Some(other)) => bail!("several workloads are called {name}: give a cgroup's path, such as {one} or {other}"),
+        (Some(one), Some(other)) => {
+            bail!("several workloads are called {name}: give a cgroup's path, such as {one} or {other}")
+        }
         (None, _) => {
             let known: Vec<_> = workloads.iter().filter_map(|one| one["name"].as_str()).collect();
             bail!("no workload called {name} runs; there are: {}", known.join(", "))
@@ -62,7 +64,9 @@ fn a_process_in(cgroup: &Path) -> Result<i32> {
     let file = cgroup.join("cgroup.procs");
     let listed = fs::read_to_string(&file).with_context(|| format!("cannot read {}", file.display()))?;
     let first = listed.lines().find_map(|line| line.parse().ok());
-    first.with_context(|| format!("nobody is in {}: the probe takes its rights and its network from a process there", cgroup.display()))
+    first.with_context(|| {
+        format!("nobody is in {}: the probe takes its rights and its network from a process there", cgroup.display())
+    })
 }
 
 /// What a probe's own process is told.

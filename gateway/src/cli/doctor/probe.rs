@@ -147,7 +147,8 @@ fn lines(place: &Place, tried: &[Tried]) -> String {
         many => format!("{many} paths go round the gateway\n"),
     };
     if place.shared && round > 0 {
-        text += "the workload shares this network namespace, where nothing denies what the hooks do not see: give it one of its own\n";
+        text += "the workload shares this network namespace, where a socket made outside its cgroup cannot be told from \
+                 others': give it one of its own\n";
     }
     text
 }
@@ -236,7 +237,10 @@ impl Listeners {
                 Err(error) => last = Some(error),
             }
         }
-        bail!("cannot listen inside the workload's network namespace: {}", last.map_or_else(String::new, |error| error.to_string()))
+        bail!(
+            "cannot listen inside the workload's network namespace: {}",
+            last.map_or_else(String::new, |error| error.to_string())
+        )
     }
 
     fn unix_path(&self) -> PathBuf {
