@@ -24,7 +24,7 @@ pub(crate) fn refuse(reason: u32) -> i32 {
 #[inline(always)]
 pub(crate) fn count_for(guard: u64, reason: u32) {
     let Some(refusals) = maps::REFUSED.get_ptr_mut(guard) else { return };
-    if reason <= Reason::Unanswered as u32 {
+    if reason <= Reason::Packet as u32 {
         // SAFETY: the entry is this processor's own, and the reason is in its bounds. Another program that interrupts
         // this one may lose a count, and nothing else.
         unsafe {

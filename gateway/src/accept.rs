@@ -99,7 +99,9 @@ impl Acceptor {
             Ok(halves) => halves,
             Err(error) => return tracing::debug!(%error, "the client has gone"),
         };
-        let dialer = Dialer::tcp(self.namespace.clone(), destination);
+        let interceptor = self.interceptor.clone();
+        let dialer =
+            Dialer::tcp(self.namespace.clone(), destination, Arc::new(move |socket| interceptor.claim(socket)));
         let gate = match Gate::open(connection, self.services.clone(), write, dialer) {
             Ok(gate) => gate,
             Err(error) => return tracing::error!(%error, "cannot record a connection, so it is closed"),

@@ -39,6 +39,7 @@ mod watch;
 /// # Errors
 /// What is missing or wrong, with what to do about it.
 pub fn run(config: Config) -> Result<()> {
+    crate::workload::leave_namespace()?;
     take_every_descriptor();
     let runtime =
         tokio::runtime::Builder::new_multi_thread().enable_all().build().context("cannot start the runtime")?;

@@ -29,10 +29,10 @@ use crate::{
     accept::Acceptor,
     damage::{Damage, Damages, Kind},
     intercept::{
-        Rule,
+        Interceptor, Rule,
         deny::{Deny, Maker, TableName, Whose},
     },
-    net::{Namespace, NamespaceId, listen},
+    net::{HostSide, Namespace, NamespaceId, host_sides, listen},
     workload::Hierarchy,
 };
 
@@ -54,6 +54,8 @@ pub struct Standing {
     /// Whether it is the gateway's own, which others use, too: there only sockets that were made in guarded cgroups are
     /// denied, and those that were made elsewhere and handed in are not.
     pub shared: bool,
+    /// Why packet sockets there are not stopped on the host's side.
+    pub unwatched: Option<String>,
     /// Packets that were denied since the gateway started.
     pub dropped: u64,
 }
@@ -92,6 +94,9 @@ struct Place {
     deaf: Option<String>,
     /// The deny there, or why there is none.
     denied: Result<Denied, String>,
+    /// Where packets come out on the host, or why not all of that is watched; and when that was last looked at.
+    outlets: Result<Vec<HostSide>, String>,
+    looked: Option<Instant>,
     /// Since when no guarded process has been seen there.
     empty_since: Option<Instant>,
 }
@@ -238,8 +243,10 @@ impl Shared {
         let rules = locked(&self.rules).clone();
         // Most need nothing: that is asked at the price of a system call each. The others side by side, since a
         // transaction of nftables waits for every processor, tens of milliseconds on a busy machine.
-        let mut left: Vec<_> =
-            places.iter_mut().filter_map(|(id, place)| (!place.stands(&rules)).then_some((id, place))).collect();
+        let mut left: Vec<_> = places
+            .iter_mut()
+            .filter_map(|(id, place)| (!place.stands(&rules, &acceptor.interceptor)).then_some((id, place)))
+            .collect();
         for some in left.chunks_mut(AT_ONCE) {
             std::thread::scope(|scope| {
                 for (id, place) in some {
@@ -256,7 +263,30 @@ impl Shared {
             Ok(maker) => self.deny(id, &place.namespace, Whose::AllBut(*maker), &mut place.denied),
             Err(why) => place.denied = Err(why.clone()),
         }
+        self.watch(id, place, &acceptor.interceptor);
         self.listen(id, place, acceptor);
+    }
+
+    /// What comes out of the namespace past its own hooks is stopped on the host's side.
+    fn watch(&self, id: NamespaceId, place: &mut Place, interceptor: &Interceptor) {
+        if self.maker.is_err() || !place.outlets_are_old(interceptor) {
+            return;
+        }
+        place.looked = Some(Instant::now());
+        let sides = host_sides(&place.namespace).map_err(|error| format!("its interfaces cannot be listed: {error}"));
+        let watched = sides.and_then(|sides| {
+            let sides: Result<Vec<_>, _> = sides.into_iter().collect();
+            let sides = sides.map_err(|name| format!("its interface {name} has no other end on this host"))?;
+            let refused = |error| format!("the kernel (Linux 6.6 or newer is needed) refuses: {error}");
+            sides.iter().try_for_each(|side| interceptor.watch(*side)).map_err(refused)?;
+            Ok(sides)
+        });
+        if let Err(why) = &watched
+            && place.outlets.as_ref().err() != Some(why)
+        {
+            tracing::warn!(namespace = id.0, why, "packet sockets there are not stopped on the host's side");
+        }
+        place.outlets = watched;
     }
 
     /// In the gateway's own namespace, what was made in the guarded cgroups of which processes are here is denied.
@@ -342,20 +372,27 @@ impl Shared {
 impl Place {
     fn new(namespace: Namespace) -> Self {
         let (deaf, denied) = (Some(NOT_YET.into()), Err(NOT_YET.into()));
-        Self { namespace, loops: Vec::new(), deaf, denied, empty_since: None }
+        Self { namespace, loops: Vec::new(), deaf, denied, outlets: Ok(Vec::new()), looked: None, empty_since: None }
+    }
+
+    /// Interfaces come and go, and so may what watches them.
+    fn outlets_are_old(&self, interceptor: &Interceptor) -> bool {
+        self.looked.is_none_or(|looked| looked.elapsed() > INTERFACES)
+            || self.outlets.as_ref().is_ok_and(|sides| !sides.iter().all(|side| interceptor.is_watched(*side)))
     }
 
     /// Whether there is nothing to do.
-    fn stands(&mut self, rules: &Arc<[Rule]>) -> bool {
+    fn stands(&mut self, rules: &Arc<[Rule]>, interceptor: &Interceptor) -> bool {
         let denied = self
             .denied
             .as_mut()
             .is_ok_and(|denied| Arc::ptr_eq(&denied.rules, rules) && denied.deny.is_intact().unwrap_or(false));
-        denied && self.deaf.is_none()
+        denied && self.deaf.is_none() && !self.outlets_are_old(interceptor)
     }
 
     fn standing(&mut self, id: NamespaceId) -> Standing {
-        standing(id, self.deaf.clone(), &mut self.denied, false)
+        let unwatched = self.outlets.as_ref().err().cloned();
+        Standing { unwatched, ..standing(id, self.deaf.clone(), &mut self.denied, false) }
     }
 
     fn close(&self) {
@@ -379,7 +416,7 @@ fn standing(id: NamespaceId, deaf: Option<String>, denied: &mut Result<Denied, S
         },
         Err(why) => Err(why.clone()),
     };
-    Standing { id, deaf, dropped: intact.as_ref().copied().unwrap_or(0), open: intact.err(), shared }
+    Standing { id, deaf, dropped: intact.as_ref().copied().unwrap_or(0), open: intact.err(), shared, unwatched: None }
 }
 
 /// Listeners on those loopback addresses that the namespace has.
@@ -487,6 +524,9 @@ const NOT_YET: &str = "not tried yet";
 
 /// How long a namespace is kept when its last guarded process has gone: the next one often comes at once.
 const LINGER: Duration = Duration::from_secs(5);
+
+/// How often a namespace's interfaces are listed.
+const INTERFACES: Duration = Duration::from_secs(5);
 
 /// How many namespaces are seen to at a time: each takes a thread or two, for as long as a system call waits.
 const AT_ONCE: usize = 16;

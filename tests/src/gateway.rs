@@ -25,7 +25,10 @@ impl Gateway {
 
     pub(crate) fn launch(lab: &Lab) -> Running {
         let config = lab.config().display().to_string();
-        let mut command = lab.command(&[&lab.tool("holdpoint"), "run", "--config", &config]);
+        let (confinement, holdpoint) = (lab.confinement(), lab.tool("holdpoint"));
+        let run = [holdpoint.as_str(), "run", "--config", &config];
+        let words: Vec<_> = confinement.iter().map(String::as_str).chain(run).collect();
+        let mut command = lab.command(&words);
         command.env("HOLDPOINT_LOG", std::env::var("HOLDPOINT_LOG").unwrap_or_else(|_| "info".to_owned()));
         // In a cgroup of its own, as a unit or a container is: by it nftables knows the gateway's sockets.
         lab.enter_cgroup("gateway", &mut command);

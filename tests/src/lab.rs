@@ -14,6 +14,10 @@ use std::{
     time::Duration,
 };
 
+use holdpoint::{
+    intercept::deny::{self, TableName},
+    net::Namespace,
+};
 use nix::unistd::{Pid, geteuid};
 use tempfile::TempDir;
 
@@ -27,6 +31,7 @@ pub struct Lab {
     name: String,
     settings: Mutex<BTreeMap<String, String>>,
     gateway: Mutex<Option<Gateway>>,
+    confinement: Mutex<Vec<String>>,
     space: MountSpace,
     cgroup: Cgroup,
     // Last: everything above has files in it.
@@ -54,8 +59,8 @@ impl Lab {
         }
         let binds = binds(dir.path());
         let space = MountSpace::make(&dir.path().join("bpf"), &binds);
-        let lab =
-            Self { name: name.to_owned(), settings: Mutex::default(), gateway: Mutex::new(None), space, cgroup, dir };
+        let (settings, gateway, confinement) = (Mutex::default(), Mutex::new(None), Mutex::default());
+        let lab = Self { name: name.to_owned(), settings, gateway, confinement, space, cgroup, dir };
         lab.default_settings();
         lab
     }
@@ -93,6 +98,20 @@ impl Lab {
         let mut gateway = self.gateway();
         assert!(gateway.is_none(), "the gateway runs already");
         *gateway = Some(Gateway::start(self));
+    }
+
+    /// Lets gateways start as a container runtime starts one without privilege: in a cgroup namespace of its own, with
+    /// `capabilities` (`sys_admin`) and none besides. Takes effect at the next start.
+    pub fn confine(&self, capabilities: &[String]) {
+        let allowed = capabilities.iter().map(|capability| format!(",+{capability}")).collect::<String>();
+        let words =
+            ["unshare", "--cgroup", "setpriv", &format!("--bounding-set=-all{allowed}"), "--inh-caps=-all", "--"];
+        *self.confinement.lock().expect("no test panics with this lock") = words.map(str::to_owned).to_vec();
+    }
+
+    /// The words before the gateway's own that start it.
+    pub(crate) fn confinement(&self) -> Vec<String> {
+        self.confinement.lock().expect("no test panics with this lock").clone()
     }
 
     /// Starts the gateway where it is expected to fail, and returns how it did.
@@ -248,6 +267,10 @@ impl Drop for Lab {
         let log = gateway.as_ref().map(Gateway::log).unwrap_or_default();
         drop(gateway);
         let left = self.cgroup.remove();
+        // Everything else of the lab is in namespaces of its own and goes with them.
+        let table = TableName::of(&self.path("bpf/holdpoint"));
+        let denied = deny::remove(&Namespace::Own, &table).map(drop).map_err(|error| format!("table {table}: {error}"));
+        let left = left.and(denied);
         self.space.close();
         if failing {
             return;

@@ -22,6 +22,7 @@ mod child;
 mod eventually;
 mod flood;
 mod gateway;
+mod kube_apiserver;
 mod lab;
 pub mod meddler;
 mod namespace;
@@ -31,6 +32,8 @@ mod python;
 mod raw;
 mod record;
 mod rules;
+#[path = "../../xtask/src/tool_name.rs"]
+mod tool_name;
 pub mod wire;
 
 pub use approvals::{Request, request_ids};
@@ -40,8 +43,9 @@ pub use child::{Outcome, Running};
 pub use eventually::{eventually, never};
 pub use flood::{CLIENT_SEED, client_frames, server_frame};
 pub use gateway::Gateway;
+pub use kube_apiserver::{ApiServer, tool};
 pub use lab::{Lab, binary};
-pub use namespace::Net;
+pub use namespace::{Ends, Net};
 pub use pace::Pace;
 pub use postgres::{Method, Postgres, Statement};
 pub use python::venv;

@@ -5,10 +5,14 @@
 
 use std::{
     fs::File,
+    net::Ipv4Addr,
     os::unix::process::CommandExt,
     path::{Path, PathBuf},
     process::{Child, Command, Stdio},
-    sync::Arc,
+    sync::{
+        Arc,
+        atomic::{AtomicU32, Ordering},
+    },
 };
 
 use nix::{
@@ -88,6 +92,17 @@ pub struct Net {
     file: Arc<File>,
 }
 
+/// The two ends of a [joined](Net::joined) network.
+#[derive(Debug)]
+pub struct Ends {
+    /// This machine's address.
+    pub outside: Ipv4Addr,
+    /// The namespace's.
+    pub inside: Ipv4Addr,
+    /// This machine's interface.
+    pub interface: String,
+}
+
 impl Net {
     /// A new one.
     ///
@@ -110,6 +125,30 @@ impl Net {
         let up = Command::new("nsenter").args([&format!("--net={path}"), "ip", "link", "set", "lo", "up"]).status();
         assert!(up.expect("nsenter and ip are installed").success(), "the loopback does not come up");
         Self { holder, file: Arc::new(file) }
+    }
+
+    /// The same with an interface `eth0`, whose other end is on this machine.
+    ///
+    /// # Panics
+    /// As [`Net::make`], and without veth.
+    pub fn joined() -> (Self, Ends) {
+        static MADE: AtomicU32 = AtomicU32::new(0);
+        let net = Self::make();
+        // A network of four addresses, in the range that is kept for benchmarks of networks.
+        let number = (std::process::id() * 16 + MADE.fetch_add(1, Ordering::Relaxed)) % (1 << 15);
+        let at = |host: u32| Ipv4Addr::from(0xc612_0000 + number * 4 + host);
+        let ends = Ends { outside: at(1), inside: at(2), interface: format!("hp{number}") };
+        let (pid, outside, inside) = (net.holder.id(), ends.outside, ends.inside);
+        let name = &ends.interface;
+        let enter = format!("nsenter --net=/proc/{pid}/ns/net");
+        let script = format!(
+            "ip link add {name} type veth peer name eth0 netns {pid} && ip addr add {outside}/30 dev {name} && \
+             ip link set {name} up && {enter} ip addr add {inside}/30 dev eth0 && {enter} ip link set eth0 up && \
+             {enter} ip route add default via {outside}"
+        );
+        let made = Command::new("sh").args(["-c", &script]).status().expect("there is a shell");
+        assert!(made.success(), "no veth: {script}");
+        (net, ends)
     }
 
     /// Where it can be opened.

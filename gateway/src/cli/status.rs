@@ -65,6 +65,9 @@ fn lines(status: &Value) -> String {
             (None, Some(reason)) => format!("OPEN to sockets that the hooks do not see: {reason}"),
         };
         lines.push(format!("network namespace {}: {state}", words_of(&namespace["id"])));
+        if let Some(reason) = of("unwatched") {
+            lines.push(format!("not stopped: packet sockets of {}: {reason}", words_of(&namespace["id"])));
+        }
         if namespace["dropped"].as_u64().is_some_and(|dropped| dropped > 0) {
             lines.push(format!("dropped in {}: {} packets", words_of(&namespace["id"]), namespace["dropped"]));
         }
@@ -108,6 +111,7 @@ fn words(reason: &str) -> &str {
         "gateway_port" => "binds of the gateway's own port",
         "socket" => "raw, SCTP or other sockets",
         "unix" => "towards a UNIX socket on the refuse list",
+        "packet" => "packets that no socket had sent, or one that somebody else made",
         "unanswered" => "intercepted connections that no gateway answered",
         other => other,
     }

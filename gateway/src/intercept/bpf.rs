@@ -34,6 +34,18 @@ pub(super) fn link_cgroup(program: BorrowedFd<'_>, cgroup: BorrowedFd<'_>, attac
     new_fd(LINK_CREATE, &attr)
 }
 
+/// Attaches `program` to what comes in at the interface, before all others. Linux 6.6.
+pub(super) fn link_interface(program: BorrowedFd<'_>, interface: u32) -> io::Result<OwnedFd> {
+    let attr = LinkCreate { program: raw(program), target: interface, attach_type: TCX_INGRESS, flags: BEFORE };
+    new_fd(LINK_CREATE, &attr)
+}
+
+/// The interface that `link` is attached to; 0 once it is detached, or the interface gone.
+pub(super) fn interface_of(link: BorrowedFd<'_>) -> io::Result<u32> {
+    // Its place is that of a cgroup's lower half.
+    link_info(link).map(|info| u32::try_from(info.cgroup & u64::from(u32::MAX)).unwrap_or(0))
+}
+
 /// Exchanges the program behind `link`, with no moment in which neither is attached.
 pub(super) fn update_link(link: BorrowedFd<'_>, program: BorrowedFd<'_>) -> io::Result<()> {
     let attr = LinkUpdate { link: raw(link), program: raw(program), flags: 0, old_program: 0 };
@@ -169,6 +181,10 @@ const LINK_CREATE: libc::c_int = 28;
 const LINK_UPDATE: libc::c_int = 29;
 const LINK_DETACH: libc::c_int = 34;
 
+/// `BPF_TCX_INGRESS`
+const TCX_INGRESS: u32 = 46;
+/// `BPF_F_BEFORE`
+const BEFORE: u32 = 1 << 3;
 /// `BPF_PROG_TYPE_CGROUP_SOCK_ADDR`
 const SOCK_ADDR: u32 = 18;
 

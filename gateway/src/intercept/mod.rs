@@ -26,7 +26,7 @@ use gateway_ebpf::{Facts, Listener, Tuple, maps, settings};
 use nix::libc;
 
 use crate::{
-    net,
+    net::{self, HostSide},
     workload::{CgroupId, Hierarchy},
 };
 
@@ -47,6 +47,7 @@ mod status;
 mod tests;
 pub mod trial;
 mod unix;
+mod veth;
 
 pub use arrival::{Arrival, Intercepted, NoEntry};
 pub use error::InterceptError;
@@ -99,6 +100,7 @@ pub struct Interceptor {
     arrivals: OwnedFd,
     kept: Mutex<kept::Kept>,
     counts: Mutex<refusals::Counts>,
+    gates: Mutex<veth::Gates>,
     unix: Result<(), String>,
     log: Option<KernelLog>,
 }
@@ -175,6 +177,7 @@ impl Interceptor {
             .ok();
         let mut programs: Vec<_> =
             PROGRAMS.iter().map(|(name, kind)| load(&mut object, name, *kind)).collect::<Result<_, _>>()?;
+        let gates = Mutex::new(veth::Gates::load(&mut object, pins.veths())?);
         let refused = pins.map(maps::REFUSED);
         let refused = bpf::open_pin(&refused).map_err(InterceptError::io("open", refused))?;
         let unix = load_unix(&mut object, &automaton, refused.as_fd())?.map(|loaded| programs.extend(loaded));
@@ -184,9 +187,31 @@ impl Interceptor {
         let mut counts = refusals::Counts::open(&pins.map(maps::REFUSED))?;
         counts.begin(refusals::EVERYBODY)?;
         let (table, counts, kept) = (Mutex::new(table), Mutex::new(counts), Mutex::new(kept::Kept::open(&pins)?));
-        let interceptor = Self { pins, hierarchy, programs, table, arrivals, kept, counts, unix, log };
+        let interceptor = Self { pins, hierarchy, programs, table, arrivals, kept, counts, gates, unix, log };
         interceptor.take_over()?;
         Ok(interceptor)
+    }
+
+    /// Stops what comes out of a workload's namespace at `side` for governed destinations, unless a
+    /// [claimed](Self::claim) socket has sent it. Doing it twice changes nothing.
+    ///
+    /// # Errors
+    /// The kernel's own: before Linux 6.6 there is no such hook.
+    pub fn watch(&self, side: HostSide) -> std::io::Result<()> {
+        self.gates.lock().expect("no holder panics").watch(side)
+    }
+
+    /// Whether that is so: asked of the kernel, now.
+    pub fn is_watched(&self, side: HostSide) -> bool {
+        self.gates.lock().expect("no holder panics").is_watched(side)
+    }
+
+    /// Makes a socket known for the gateway's own. Before it connects.
+    ///
+    /// # Errors
+    /// The kernel's own.
+    pub fn claim(&self, socket: BorrowedFd<'_>) -> std::io::Result<()> {
+        self.gates.lock().expect("no holder panics").claim(socket)
     }
 
     /// Puts `rules` in force in place of all before, at one moment for all connects.
@@ -220,6 +245,7 @@ impl Interceptor {
     /// # Errors
     /// The maps cannot be read.
     pub fn sweep(&self) -> Result<usize, InterceptError> {
+        self.gates.lock().expect("no holder panics").sweep();
         let oldest = now().saturating_sub(STALE);
         let stale = |facts: &Facts| Duration::from_nanos(facts.at_ns) < oldest;
         let arrivals = forget(self.open_map::<Tuple>(maps::ARRIVALS)?, stale);

@@ -3,6 +3,7 @@
 //! ```text
 //! <bpffs>/maps-<LAYOUT>/<map>            the maps; another layout never meets these
 //! <bpffs>/links/<cgroup id>/<program>    one link per guarded cgroup and program
+//! <bpffs>/veths/<interface>              one link per workload's interface, on the host's side
 //! ```
 //!
 //! As long as a link is pinned its program runs, gateway or no gateway, and sends what it intercepts to a port where
@@ -87,6 +88,10 @@ impl Pins {
         self.cgroup(cgroup).join(program)
     }
 
+    pub(super) fn veths(&self) -> PathBuf {
+        self.directory.join(VETHS)
+    }
+
     fn cgroup(&self, CgroupId(id): CgroupId) -> PathBuf {
         self.directory.join(LINKS).join(id.to_string())
     }
@@ -166,9 +171,11 @@ pub(super) fn links(directory: &Path) -> Result<Vec<PinnedLink>, InterceptError>
 /// Removes every link, and with the links the guard; then the maps, and the directory where nobody else uses it.
 pub(super) fn remove_all(directory: &Path) -> Result<(), InterceptError> {
     links(directory)?.iter().for_each(PinnedLink::detach);
+    let veths = entries(&directory.join(VETHS));
+    veths.iter().filter_map(|path| bpf::open_pin(path).ok()).for_each(|link| _ = bpf::detach_link(link.as_fd()));
     let ours = |entry: &&PathBuf| {
         let name = entry.file_name().unwrap_or_default().to_string_lossy();
-        name == LINKS || name.starts_with(MAPS)
+        name == LINKS || name == VETHS || name.starts_with(MAPS)
     };
     entries(directory).iter().filter(ours).try_for_each(|entry| remove_tree(entry))?;
     match fs::remove_dir(directory) {
@@ -180,6 +187,7 @@ pub(super) fn remove_all(directory: &Path) -> Result<(), InterceptError> {
 }
 
 const LINKS: &str = "links";
+const VETHS: &str = "veths";
 const MAPS: &str = "maps-";
 
 fn maps(directory: &Path) -> PathBuf {

@@ -20,7 +20,7 @@ use nix::sched::{CloneFlags, setns};
 use serde::Serialize;
 use tokio::net::{TcpSocket, TcpStream};
 
-use super::OriginalDst;
+use super::{Claim, OriginalDst};
 
 /// A network namespace.
 #[derive(Debug, Clone, Default)]
@@ -151,12 +151,17 @@ pub fn is_nobodys(namespace: &Namespace, port: u16) -> bool {
     bound.is_ok()
 }
 
-/// Connects to `destination` from inside `namespace`.
+/// Connects to `destination` from inside `namespace`, once `claim` has seen the socket.
 ///
 /// # Errors
 /// The network's own, or [`io::ErrorKind::TimedOut`] after [`DIAL_LIMIT`].
-pub async fn dial(namespace: &Namespace, OriginalDst(destination): OriginalDst) -> io::Result<TcpStream> {
+pub async fn dial(
+    namespace: &Namespace,
+    OriginalDst(destination): OriginalDst,
+    claim: &Claim,
+) -> io::Result<TcpStream> {
     let socket = namespace.within(|| if destination.is_ipv4() { TcpSocket::new_v4() } else { TcpSocket::new_v6() })?;
+    claim(socket.as_fd())?;
     tokio::time::timeout(DIAL_LIMIT, socket.connect(destination))
         .await
         .unwrap_or_else(|_| Err(io::ErrorKind::TimedOut.into()))

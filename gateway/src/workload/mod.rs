@@ -19,7 +19,7 @@ pub mod process;
 mod secret;
 mod systemd;
 
-pub use cgroup::Hierarchy;
+pub use cgroup::{Hierarchy, leave_namespace};
 pub use process::{Caller, Processes};
 
 /// A cgroup v2 directory's id: the inode number that `bpf_get_current_cgroup_id` answers.

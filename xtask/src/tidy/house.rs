@@ -73,6 +73,8 @@ const HOMES: &[(&str, &[&str])] = &[
     ("aya_log", &["intercept"]),
     ("aya_obj", &["intercept"]),
     ("gateway_ebpf", &["intercept"]),
+    ("netlink_packet_core", &["net"]),
+    ("netlink_packet_route", &["net"]),
     ("nftnl", &["intercept"]),
     ("mnl", &["intercept"]),
     ("pg_query", &["protocol::postgres"]),
