@@ -14,14 +14,12 @@ use crate::{
     admin::{self, Admin},
     config::Config,
     crowd::Crowd,
+    damage::Damages,
     drain,
     gate::Services,
     guards::{Guards, Node},
     hold::{Desk, Directory},
-    intercept::{
-        Interceptor, Options,
-        deny::{Maker, TableName},
-    },
+    intercept::{Interceptor, Options, deny::TableName},
     namespaces::{self, Listening, Namespaces},
     net::{Namespace, keep},
     policy::{Inspector, Objection, Policies, Resource},
@@ -31,6 +29,7 @@ use crate::{
         entry::{Body, Entry, Timestamp},
     },
     resources::Destinations,
+    rulebook::Rulebook,
     workload::{Hierarchy, Processes, Workloads},
 };
 
@@ -39,6 +38,7 @@ mod handover;
 mod inherited;
 mod kubernetes;
 mod listeners;
+mod watch;
 
 use handover::Handover;
 use inherited::Inherited;
@@ -104,6 +104,10 @@ async fn serve(config: Config) -> Result<Option<UnixStream>> {
     note_policies(&recorder, &policies)?;
     let desk = Desk::open_on(recorder.clone())?;
     let socket = patiently(from_another, || admin::listen(&config.socket())).await?;
+    let health = match config.health {
+        Some(at) => Some(patiently(from_another, || listen_for_health(at)).await?),
+        None => None,
+    };
 
     listeners::remember(&config, ports);
     let mut options = Options::new(ports[0], ports[1]);
@@ -136,7 +140,7 @@ async fn serve(config: Config) -> Result<Option<UnixStream>> {
     };
     let acceptor = Acceptor {
         interceptor: interceptor.clone(),
-        workloads,
+        workloads: workloads.clone(),
         processes: Processes::default(),
         destinations: destinations.clone(),
         services,
@@ -146,24 +150,27 @@ async fn serve(config: Config) -> Result<Option<UnixStream>> {
         crowd: Crowd::default(),
         drain,
     };
+    let crowd = acceptor.crowd.clone();
     let own: Vec<_> = [Some(v4), v6].into_iter().flatten().map(Arc::new).collect();
     keep::store(Namespace::Own.id()?, &own);
     let weak: Vec<_> = own.iter().map(Arc::downgrade).collect();
     let connections = Connections::start(acceptor.clone(), own);
-    let maker =
-        Maker::own(&hierarchy).inspect_err(|error| tracing::warn!(%error, "no default deny in network namespaces"));
     let listening = Listening { ports, inherited: inherited.others };
+    let damages = Damages::default();
     let namespaces = Namespaces::start(
         acceptor,
         guards.clone(),
         listening,
         TableName::of(&config.bpffs),
-        maker,
-        resolved.rules,
+        resolved.rules.clone(),
         hierarchy.clone(),
+        damages.clone(),
     )
     .context("cannot look after network namespaces")?;
     let namespaces = Arc::new(namespaces);
+    let rulebook = Arc::new(Rulebook::new(interceptor.clone(), namespaces.clone(), resolved.rules));
+    let watch =
+        watch::Watch::start(interceptor.clone(), named, damages.clone()).context("cannot look after the programs")?;
     let admin = Admin {
         desk: desk.clone(),
         directory: Directory::with_groups(config.groups.clone()),
@@ -173,11 +180,17 @@ async fn serve(config: Config) -> Result<Option<UnixStream>> {
         recorder: recorder.clone(),
         policies: policies.clone(),
         node,
+        workloads,
+        hierarchy,
+        damages,
+        rulebook: rulebook.clone(),
+        road: tokio::runtime::Handle::current(),
+        connections: Box::new(move || crowd.count() as u64),
     };
-    start_desk(desk.clone(), admin, socket)?;
+    start_desk(desk.clone(), admin, socket, health)?;
     let follow = Follow {
         interceptor,
-        namespaces: namespaces.clone(),
+        rulebook,
         destinations,
         policies: policies.clone(),
         recorder: recorder.clone(),
@@ -199,6 +212,8 @@ async fn serve(config: Config) -> Result<Option<UnixStream>> {
         successor = handover.asked() => Some(successor),
     };
     tracing::info!("stopping");
+    // First: from now on another gateway may take over.
+    drop(watch);
     if successor.is_none() {
         announce::stopping().await;
     }
@@ -279,7 +294,7 @@ impl Connections {
 /// Keeps the kernel's rules in step with the policies and with what their hosts resolve to.
 struct Follow {
     interceptor: Arc<Interceptor>,
-    namespaces: Arc<Namespaces>,
+    rulebook: Arc<Rulebook>,
     destinations: Arc<Destinations>,
     policies: Arc<Policies>,
     recorder: Recorder,
@@ -310,6 +325,9 @@ impl Follow {
                     Err(error) => tracing::error!(%error, "resolving ended unexpectedly"),
                 }
             }
+            if let Err(error) = self.rulebook.end_old_trials() {
+                tracing::error!(%error, "cannot end a trial of the guard");
+            }
             if let Err(error) = self.interceptor.sweep() {
                 tracing::error!(%error, "cannot sweep connections that never arrived");
             }
@@ -319,15 +337,20 @@ impl Follow {
     fn put_in_force(&self, resolved: &crate::resources::Resolved) {
         // Names first: an address that the kernel brings must be known here.
         self.destinations.put_in_force(resolved);
-        if let Err(error) = self.interceptor.replace_rules(&resolved.rules) {
+        if let Err(error) = self.rulebook.replace(resolved.rules.clone()) {
             tracing::error!(%error, "cannot put new rules in force; the old ones stay");
         }
-        self.namespaces.replace_rules(resolved.rules.clone());
     }
 }
 
 /// The desk's timers and the API run on a thread of their own: whatever load bots make, people get through.
-fn start_desk(desk: Desk, admin: Admin, socket: tokio::net::UnixListener) -> Result<()> {
+fn start_desk(
+    desk: Desk,
+    admin: Admin,
+    socket: tokio::net::UnixListener,
+    health: Option<std::net::TcpListener>,
+) -> Result<()> {
+    let admin = Arc::new(admin);
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_all()
         .build()
@@ -336,6 +359,9 @@ fn start_desk(desk: Desk, admin: Admin, socket: tokio::net::UnixListener) -> Res
     std::thread::Builder::new().name("desk".into()).spawn(move || {
         runtime.block_on(async {
             tokio::spawn(desk.keep_time());
+            if let Some(health) = health {
+                tokio::spawn(serve_health(admin.clone(), health));
+            }
             let served = match tokio::net::UnixListener::from_std(socket) {
                 Ok(socket) => admin::serve(admin, socket).await,
                 Err(error) => Err(error),
@@ -346,6 +372,26 @@ fn start_desk(desk: Desk, admin: Admin, socket: tokio::net::UnixListener) -> Res
         });
     })?;
     Ok(())
+}
+
+/// Before anybody is told that the gateway is ready: an address that cannot be had is the operator's to correct.
+fn listen_for_health(address: std::net::SocketAddr) -> Result<std::net::TcpListener> {
+    let listener = std::net::TcpListener::bind(address).with_context(|| {
+        format!("cannot listen on {address}; set `health:` to an address of this machine and a free port")
+    })?;
+    listener.set_nonblocking(true)?;
+    tracing::info!(address = %listener.local_addr()?, "health is answered over TCP");
+    Ok(listener)
+}
+
+async fn serve_health(admin: Arc<Admin>, listener: std::net::TcpListener) {
+    let served = match TcpListener::from_std(listener) {
+        Ok(listener) => admin::serve_health(admin, listener).await,
+        Err(error) => Err(error),
+    };
+    if let Err(error) = served {
+        tracing::error!(%error, "health is answered over TCP no more");
+    }
 }
 
 fn port(listener: &TcpListener) -> Result<u16> {

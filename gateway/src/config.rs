@@ -37,6 +37,9 @@ pub struct Config {
     pub port: u16,
     /// How durable a read's entry is before the read is forwarded. Everything else is always synced.
     pub durability: ReadDurability,
+    /// Where `/livez`, `/readyz`, `/healthz` and `/metrics` are answered over TCP, beside the administration socket:
+    /// `127.0.0.1:9464`, or the pod's address. Default: nowhere.
+    pub health: Option<std::net::SocketAddr>,
     /// How often a waiting client is told that it still waits.
     #[serde(with = "seconds")]
     pub remind: Duration,
@@ -63,6 +66,7 @@ impl Default for Config {
             guard: vec![GuardEntry::Cgroup("holdpoint".into())],
             kubernetes: None,
             port: 0,
+            health: None,
             durability: ReadDurability::Written,
             remind: Duration::from_secs(15),
             drain: Duration::from_secs(10),

@@ -16,6 +16,7 @@ pub mod operation;
 
 pub mod config;
 pub mod crowd;
+pub mod damage;
 pub mod drain;
 pub mod net;
 pub mod visible;
@@ -32,8 +33,10 @@ pub mod protocol;
 pub mod resources;
 
 pub mod accept;
+pub mod assess;
 pub mod guards;
 pub mod namespaces;
+pub mod rulebook;
 
 pub mod admin;
 pub mod app;

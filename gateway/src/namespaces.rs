@@ -27,10 +27,11 @@ use tokio::{net::TcpListener, runtime::Handle, task::AbortHandle};
 
 use crate::{
     accept::Acceptor,
+    damage::{Damage, Damages, Kind},
     guards::Guards,
     intercept::{
         Interceptor, Rule,
-        deny::{self, Deny, Maker, NoMaker, TableName, Whose},
+        deny::{self, Deny, Maker, TableName, Whose},
     },
     net::{HostSide, Namespace, NamespaceId, host_sides, keep, listen},
     workload::Hierarchy,
@@ -81,6 +82,7 @@ struct Shared {
     ports: [u16; 2],
     table: TableName,
     maker: Result<Maker, String>,
+    damages: Damages,
     rules: Mutex<Arc<[Rule]>>,
     places: Mutex<BTreeMap<NamespaceId, Place>>,
     own: Mutex<Own>,
@@ -128,20 +130,23 @@ impl Namespaces {
         guards: Guards,
         Listening { ports, inherited }: Listening,
         table: TableName,
-        maker: Result<Maker, NoMaker>,
         rules: Vec<Rule>,
         hierarchy: Hierarchy,
+        damages: Damages,
     ) -> std::io::Result<Self> {
         let mut places = BTreeMap::new();
         for (namespace, listeners) in inherited {
             places.insert(namespace.id()?, Place { inherited: Some(listeners), ..Place::new(namespace) });
         }
+        let maker =
+            Maker::own(&hierarchy).inspect_err(|error| tracing::warn!(%error, "no default deny in network namespaces"));
         let shared = Arc::new(Shared {
             acceptor: Mutex::new(Some(acceptor)),
             guards,
             ports,
             table,
             maker: maker.map_err(|error| error.to_string()),
+            damages,
             rules: Mutex::new(rules.into()),
             places: Mutex::new(places),
             own: Mutex::new(Own { guards: BTreeSet::new(), denied: Err(NOT_YET.into()) }),
@@ -352,6 +357,7 @@ impl Shared {
 
     fn deny(&self, id: NamespaceId, namespace: &Namespace, whose: Whose, denied: &mut Result<Denied, String>) {
         let rules = locked(&self.rules).clone();
+        let mut changed = false;
         if let Ok(there) = denied {
             match there.deny.is_intact() {
                 Ok(true) if there.is_for(&whose, &rules) => return,
@@ -362,6 +368,7 @@ impl Shared {
                     }
                 }
                 Ok(false) => {
+                    changed = true;
                     tracing::error!(
                         namespace = id.0,
                         "somebody changed the deny in a network namespace: it is put back"
@@ -371,7 +378,13 @@ impl Shared {
             }
         }
         *denied = match Deny::install(namespace, &self.table, &whose, &rules) {
-            Ok(deny) => Ok(Denied { deny, whose, rules }),
+            Ok(deny) => {
+                if changed {
+                    let what = format!("the deny in network namespace {} was changed or removed", id.0);
+                    self.damages.note(Damage { kind: Kind::Deny, what, repaired: Ok(()) });
+                }
+                Ok(Denied { deny, whose, rules })
+            }
             Err(error) => {
                 let why = format!("nftables refuses: {error}");
                 if denied.as_ref().err() != Some(&why) {

@@ -238,6 +238,13 @@ impl Lab {
         self.cgroup.path().join("guarded")
     }
 
+    /// A path as a process outside the lab's mounts finds it: below the bpffs there is nothing to see from elsewhere.
+    pub fn path_from_outside(&self, below: &str) -> PathBuf {
+        let inside = self.path(below);
+        let holder = PathBuf::from(format!("/proc/{}/root", self.space.holder()));
+        holder.join(inside.strip_prefix("/").unwrap_or(&inside))
+    }
+
     /// The processes called `name` (the kernel's short name) that run guarded now.
     pub fn guarded(&self, name: &str) -> Vec<Pid> {
         let called = |pid: &Pid| fs::read_to_string(format!("/proc/{pid}/comm")).is_ok_and(|comm| comm.trim() == name);

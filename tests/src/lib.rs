@@ -25,6 +25,7 @@ mod gateway;
 mod kube_apiserver;
 mod lab;
 mod load;
+pub mod meddler;
 mod namespace;
 mod pace;
 mod postgres;

@@ -67,6 +67,11 @@ impl MountSpace {
         }
     }
 
+    /// The process that holds it.
+    pub(crate) fn holder(&self) -> u32 {
+        self.holder.id()
+    }
+
     /// Ends the holder; the mounts go with it.
     pub(crate) fn close(&mut self) {
         let _gone = self.holder.kill();

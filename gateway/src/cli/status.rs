@@ -83,6 +83,13 @@ fn lines(status: &Value) -> String {
             lines.push(format!("dropped in {}: {} packets", words_of(&namespace["id"]), namespace["dropped"]));
         }
     }
+    for workload in list(&status["workloads"]) {
+        let of = |part: &str| words_of(&workload[part]);
+        lines.push(format!("workload {} ({}): {}", of("name"), of("cgroup"), of("enforcement")));
+        lines.extend(list(&workload["reasons"]).iter().map(|reason| format!("    {}", text(reason))));
+    }
+    lines.extend(list(&status["problems"]).iter().map(|problem| format!("problem: {}", text(problem))));
+    damage(&mut lines, status);
     let unseen: Vec<_> = list(&status["unseen"]).iter().map(text).collect();
     lines.push(format!("not seen by any hook: {}: take CAP_NET_RAW from guarded workloads", unseen.join(", ")));
     lines.join("\n") + "\n"
@@ -104,6 +111,18 @@ fn standing(lines: &mut Vec<String>, guard: &Value) {
     for (part, what) in [("unguardable", "UNGUARDABLE"), ("failed", "NOT GUARDED")] {
         of(part).into_iter().for_each(|why| lines.push(format!("{path} is {what}: {why}")));
     }
+}
+
+fn damage(lines: &mut Vec<String>, status: &Value) {
+    let counts = status["repairs"].as_object().into_iter().flatten();
+    let sum: u64 = counts.filter_map(|(_, count)| count.as_u64()).sum();
+    let Some(what) = status["last_damage"]["what"].as_str() else { return };
+    let ago = status["last_damage"]["seconds_ago"].as_f64().unwrap_or(0.0);
+    let repaired = match status["last_damage"]["unrepaired"].as_str() {
+        None => "repaired".to_owned(),
+        Some(why) => format!("NOT REPAIRED: {why}"),
+    };
+    lines.push(format!("repairs since the start: {sum}; the last damage, {ago:.0} s ago: {what}: {repaired}"));
 }
 
 fn refused(lines: &mut Vec<String>, path: &str, counts: &Value) {
@@ -172,6 +191,10 @@ mod tests {
                 { "id": 4026532, "deaf": null, "open": "nftables is missing", "shared": false, "dropped": 0 },
             ],
             "unseen": ["AF_PACKET", "AF_VSOCK"],
+            "workloads": [{ "name": "ci", "cgroup": "/ci/a", "enforcement": "Bypassable", "reasons": ["a hole"] }],
+            "problems": ["/ci lacks bind4"],
+            "repairs": { "link": 1, "pin": 2 },
+            "last_damage": { "what": "the pin of RULES was removed", "seconds_ago": 3.2, "unrepaired": null },
         });
         assert_eq!(
             lines(&status),
@@ -193,6 +216,9 @@ mod tests {
              network namespace 4026531: shared with others: denied are sockets made in guarded cgroups, not those handed in\n\
              dropped in 4026531: 9 packets\n\
              network namespace 4026532: OPEN to sockets that the hooks do not see: nftables is missing\n\
+             workload ci (/ci/a): Bypassable\n    a hole\n\
+             problem: /ci lacks bind4\n\
+             repairs since the start: 3; the last damage, 3 s ago: the pin of RULES was removed: repaired\n\
              not seen by any hook: AF_PACKET, AF_VSOCK: take CAP_NET_RAW from guarded workloads\n"
         );
     }

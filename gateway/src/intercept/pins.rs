@@ -12,8 +12,12 @@
 use std::{
     fs::{self, File},
     io,
-    os::fd::{AsFd, OwnedFd},
+    os::{
+        fd::{AsFd, OwnedFd},
+        unix::fs::MetadataExt,
+    },
     path::{Path, PathBuf},
+    sync::{Mutex, PoisonError},
 };
 
 use gateway_ebpf::LAYOUT;
@@ -33,7 +37,7 @@ use crate::workload::CgroupId;
 /// The directory, locked for as long as this lives: one gateway at a time.
 pub(super) struct Pins {
     directory: PathBuf,
-    _lock: Flock<File>,
+    lock: Mutex<Flock<File>>,
 }
 
 /// One pinned link and what the kernel says of it.
@@ -52,12 +56,28 @@ impl Pins {
         fs::create_dir_all(&maps).map_err(InterceptError::io("make", &maps))?;
         let links = directory.join(LINKS);
         fs::create_dir_all(&links).map_err(InterceptError::io("make", &links))?;
-        let file = File::open(directory).map_err(InterceptError::io("open", directory))?;
-        match Flock::lock(file, FlockArg::LockExclusiveNonblock) {
-            Ok(lock) => Ok(Self { directory: directory.to_owned(), _lock: lock }),
-            Err((_, Errno::EWOULDBLOCK)) => Err(InterceptError::InUse { path: directory.to_owned() }),
-            Err((_, errno)) => Err(InterceptError::io("lock", directory)(errno.into())),
+        Ok(Self { directory: directory.to_owned(), lock: Mutex::new(lock(directory)?) })
+    }
+
+    /// Makes the directory again where somebody has removed it, and takes the lock on the new one.
+    pub(super) fn stay(&self) -> Result<(), InterceptError> {
+        let mut held = self.lock.lock().unwrap_or_else(PoisonError::into_inner);
+        let locked = held.metadata().map(|file| file.ino()).ok();
+        if fs::metadata(&self.directory).map(|there| there.ino()).ok() == locked {
+            return Ok(());
         }
+        on_bpffs(&self.directory)?;
+        fs::create_dir_all(&self.directory).map_err(InterceptError::io("make", &self.directory))?;
+        *held = lock(&self.directory)?;
+        Ok(())
+    }
+
+    /// Pins `object` at `path`, in place of whatever is there.
+    pub(super) fn repin(&self, path: &Path, object: &OwnedFd) -> Result<(), InterceptError> {
+        let directory = path.parent().unwrap_or(&self.directory);
+        fs::create_dir_all(directory).map_err(InterceptError::io("make", directory))?;
+        remove_tree(path)?;
+        bpf::pin(object.as_fd(), path).map_err(InterceptError::io("pin again", path))
     }
 
     pub(super) fn map(&self, name: &str) -> PathBuf {
@@ -88,13 +108,6 @@ impl Pins {
     /// The cgroups that have links.
     pub(super) fn cgroups(&self) -> Vec<CgroupId> {
         cgroups(&self.directory).map(|(id, _)| id).collect()
-    }
-
-    pub(super) fn pin(&self, cgroup: CgroupId, program: &str, link: &OwnedFd) -> Result<(), InterceptError> {
-        let directory = self.cgroup(cgroup);
-        fs::create_dir_all(&directory).map_err(InterceptError::io("make", &directory))?;
-        let path = self.link(cgroup, program);
-        bpf::pin(link.as_fd(), &path).map_err(InterceptError::io("pin the link", path))
     }
 
     pub(super) fn unpin(&self, link: &PinnedLink) -> Result<(), InterceptError> {
@@ -132,10 +145,22 @@ impl PinnedLink {
         let _already = bpf::detach_link(self.fd.as_fd());
     }
 
+    pub(super) fn into_fd(self) -> OwnedFd {
+        self.fd
+    }
+
     pub(super) fn exchange(&self, program: impl AsFd) -> Result<(), InterceptError> {
         bpf::update_link(self.fd.as_fd(), program.as_fd())
             .map_err(InterceptError::io("exchange the program behind", &self.path))
     }
+}
+
+fn lock(directory: &Path) -> Result<Flock<File>, InterceptError> {
+    let file = File::open(directory).map_err(InterceptError::io("open", directory))?;
+    Flock::lock(file, FlockArg::LockExclusiveNonblock).map_err(|(_, errno)| match errno {
+        Errno::EWOULDBLOCK => InterceptError::InUse { path: directory.to_owned() },
+        errno => InterceptError::io("lock", directory)(errno.into()),
+    })
 }
 
 /// The links pinned under `directory`, whoever is at work there.
@@ -205,7 +230,7 @@ fn on_bpffs(directory: &Path) -> Result<(), InterceptError> {
     Err(InterceptError::NoBpffs { path: directory.to_owned(), mount: mount.to_owned() })
 }
 
-fn is_bpffs(directory: &Path) -> bool {
+pub(super) fn is_bpffs(directory: &Path) -> bool {
     /// `BPF_FS_MAGIC`
     const BPFFS: FsType = FsType(0xcafe_4a11);
     let existing = directory.ancestors().find(|ancestor| ancestor.exists());

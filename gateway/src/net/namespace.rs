@@ -79,6 +79,18 @@ impl Namespace {
         Ok(Self::Other(Arc::new(unsafe { OwnedFd::from_raw_fd(fd) })))
     }
 
+    /// A new one with nothing in it, for as long as this lives.
+    ///
+    /// # Errors
+    /// The kernel's own.
+    pub fn fresh() -> io::Result<Self> {
+        let made = std::thread::spawn(|| {
+            nix::sched::unshare(CloneFlags::CLONE_NEWNET)?;
+            Self::open(Path::new("/proc/thread-self/ns/net"))
+        });
+        made.join().unwrap_or_else(|_| Err(io::Error::other("the thread that made it panicked")))
+    }
+
     /// The namespace's number, by which people know it (`lsns -t net`).
     ///
     /// # Errors

@@ -14,6 +14,7 @@ mod container;
 pub mod exec;
 pub mod kubernetes;
 pub mod labels;
+pub mod powers;
 pub mod process;
 mod secret;
 mod systemd;

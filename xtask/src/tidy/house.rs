@@ -16,6 +16,7 @@ const MODULES: &[(&str, &[&str])] = &[
     ("visible", &[]),
     ("clock", &[]),
     ("crowd", &[]),
+    ("damage", &[]),
     ("drain", &[]),
     ("metrics", &[]),
     ("config", &["operation"]),
@@ -33,17 +34,34 @@ const MODULES: &[(&str, &[&str])] = &[
     // One language: never a sibling's, never `policy`, `record`, `hold` or `intercept`. `mask` says what stands in the
     // place of a value; where the values are, only the language knows.
     ("protocol::*", &["operation", "net", "mask", "gate"]),
-    ("intercept", &["workload", "net"]),
+    ("intercept", &["workload", "net", "damage"]),
     // From policy's resources to addresses for the kernel.
     ("resources", &["config", "net", "policy", "intercept"]),
     ("accept", &["crowd", "intercept", "workload", "protocol", "gate", "net", "drain", "resources"]),
     // Selectors have policy's globs.
     ("guards", &["config", "policy", "workload", "intercept"]),
-    ("namespaces", &["accept", "guards", "intercept", "net", "workload"]),
+    ("namespaces", &["accept", "damage", "guards", "intercept", "net", "workload"]),
+    // Reads of processes, and compares with what the kernel and the namespaces say.
+    ("assess", &["intercept", "namespaces", "net", "workload"]),
+    ("rulebook", &["intercept", "namespaces"]),
     // Health asks the kernel itself, and status names the policies in force.
     (
         "admin",
-        &["crowd", "guards", "hold", "record", "workload", "metrics", "config", "intercept", "namespaces", "policy"],
+        &[
+            "assess",
+            "crowd",
+            "damage",
+            "guards",
+            "hold",
+            "record",
+            "workload",
+            "metrics",
+            "config",
+            "intercept",
+            "namespaces",
+            "policy",
+            "rulebook",
+        ],
     ),
     ("app", &["*"]),
     ("main", &["*"]),
