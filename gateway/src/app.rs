@@ -120,6 +120,7 @@ async fn serve(config: Config) -> Result<Option<UnixStream>> {
     let interceptor = Arc::new(interceptor);
     interceptor.replace_rules(&resolved.rules)?;
     destinations.put_in_force(&resolved);
+    let damages = Damages::default();
     let node_pods = match &config.kubernetes {
         Some(settings) => Some(kubernetes::start(settings, &config, &hierarchy, &node).await),
         None => None,
@@ -128,7 +129,8 @@ async fn serve(config: Config) -> Result<Option<UnixStream>> {
         Some(Node { pods, roots }) => Workloads::with_pods(hierarchy.clone(), &named, roots, pods),
         None => Workloads::new(hierarchy.clone(), &named),
     };
-    let (guards, _keeper) = Guards::start(interceptor.clone(), hierarchy.clone(), &config.guard, node_pods)?;
+    let (guards, _keeper) =
+        Guards::start(interceptor.clone(), hierarchy.clone(), &config.guard, node_pods, damages.clone())?;
 
     let (stop, drain) = drain::channel();
     let services = Services {
@@ -156,7 +158,6 @@ async fn serve(config: Config) -> Result<Option<UnixStream>> {
     let weak: Vec<_> = own.iter().map(Arc::downgrade).collect();
     let connections = Connections::start(acceptor.clone(), own);
     let listening = Listening { ports, inherited: inherited.others };
-    let damages = Damages::default();
     let namespaces = Namespaces::start(
         acceptor,
         guards.clone(),
@@ -169,8 +170,7 @@ async fn serve(config: Config) -> Result<Option<UnixStream>> {
     .context("cannot look after network namespaces")?;
     let namespaces = Arc::new(namespaces);
     let rulebook = Arc::new(Rulebook::new(interceptor.clone(), namespaces.clone(), resolved.rules));
-    let watch =
-        watch::Watch::start(interceptor.clone(), named, damages.clone()).context("cannot look after the programs")?;
+    let watch = watch::Watch::start(interceptor.clone(), damages.clone()).context("cannot look after the programs")?;
     let admin = Admin {
         desk: desk.clone(),
         directory: Directory::with_groups(config.groups.clone()),

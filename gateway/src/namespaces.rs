@@ -10,6 +10,7 @@
 
 use std::{
     collections::{BTreeMap, BTreeSet, btree_map::Entry},
+    net::{IpAddr, Ipv4Addr, Ipv6Addr},
     path::{Path, PathBuf},
     sync::{Arc, Mutex, MutexGuard, PoisonError},
     thread::JoinHandle,
@@ -24,7 +25,7 @@ use crate::{
     damage::{Damage, Damages, Kind},
     guards::Guards,
     intercept::{
-        Interceptor, Rule,
+        Action, Interceptor, Rule,
         deny::{self, Deny, Maker, TableName, Whose},
     },
     net::{HostSide, Namespace, NamespaceId, host_sides, keep, listen},
@@ -145,7 +146,7 @@ impl Namespaces {
             table,
             maker: maker.map_err(|error| error.to_string()),
             damages,
-            rules: Mutex::new(rules.into()),
+            rules: Mutex::new(denied_of(rules, ports)),
             places: Mutex::new(places),
             own: Mutex::new(Own { guards: BTreeSet::new(), denied: Err(NOT_YET.into()) }),
             hierarchy,
@@ -167,9 +168,10 @@ impl Namespaces {
 
     /// Denies `rules` in every namespace, from the next look on.
     pub fn replace_rules(&self, rules: Vec<Rule>) {
+        let rules = denied_of(rules, self.shared.ports);
         let mut current = locked(&self.shared.rules);
         if **current != *rules {
-            *current = rules.into();
+            *current = rules;
         }
     }
 
@@ -322,11 +324,20 @@ impl Shared {
         }
         place.looked = Some(Instant::now());
         let sides = host_sides(&place.namespace).map_err(|error| format!("its interfaces cannot be listed: {error}"));
+        let before = place.outlets.clone().unwrap_or_default();
         let watched = sides.and_then(|sides| {
             let sides: Result<Vec<_>, _> = sides.into_iter().collect();
             let sides = sides.map_err(|name| format!("its interface {name} has no other end on this host"))?;
             let refused = |error| format!("the kernel (Linux 6.6 or newer is needed) refuses: {error}");
-            sides.iter().try_for_each(|side| interceptor.watch(*side)).map_err(refused)?;
+            for side in &sides {
+                let damaged = before.contains(side) && !interceptor.is_watched(*side);
+                let done = interceptor.watch(*side).map_err(refused);
+                if damaged {
+                    let what = format!("the program on the host's side of network namespace {} was taken away", id.0);
+                    self.damages.note(Damage { kind: Kind::Link, what, repaired: done.clone() });
+                }
+                done?;
+            }
             Ok(sides)
         });
         if let Err(why) = &watched
@@ -470,6 +481,18 @@ fn standing(id: NamespaceId, deaf: Option<String>, denied: &mut Result<Denied, S
         Err(why) => Err(why.clone()),
     };
     Standing { id, deaf, dropped: intact.as_ref().copied().unwrap_or(0), open: intact.err(), shared, unwatched: None }
+}
+
+/// The rules as the deny has them: whatever they say of the gateway's own listeners, what the kernel programs send there
+/// must arrive. A rule that refuses everything would otherwise cut guarded workloads off.
+fn denied_of(mut rules: Vec<Rule>, [v4, v6]: [u16; 2]) -> Arc<[Rule]> {
+    let listeners = [(IpAddr::from(Ipv4Addr::LOCALHOST), v4), (Ipv6Addr::LOCALHOST.into(), v6)];
+    for (addr, port) in listeners.into_iter().filter(|(_, port)| *port != 0) {
+        let open = Rule { to: addr.into(), port: Some(port), action: Action::Pass };
+        rules.retain(|rule| (rule.to, rule.port) != (open.to, open.port));
+        rules.push(open);
+    }
+    rules.into()
 }
 
 /// Listeners on those loopback addresses that the namespace has.

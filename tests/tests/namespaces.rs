@@ -81,6 +81,21 @@ fn n5_a_bot_in_a_namespace_of_its_own_is_served_there() {
 }
 
 #[test]
+fn n3_refusing_everything_else_leaves_the_way_to_the_gateway_open() {
+    let (lab, net, pg) = inside("refuse-all", &Rules::allowing());
+    lab.set("network", "[{ to: \"0.0.0.0/0\", action: refuse }, { to: \"::/0\", action: refuse }]");
+    lab.start();
+    let bot = lab.bot("pod").inside(&net);
+    bot.psql(&pg.url(), "SELECT 'over IPv4'").ok();
+    bot.psql(&pg.url_at("[::1]"), "SELECT 'over IPv6'").ok();
+    let record = lab.record();
+    assert_eq!((record.forwarded("'over IPv4'"), record.forwarded("'over IPv6'")), (1, 1));
+    // Everything else is refused by the hook, and by the deny where the hook does not see it.
+    bot.psql("postgresql://app@127.0.0.1:1/shop", "SELECT 1").failed().says(&["Operation not permitted"]);
+    handed_in(&lab, &net, 1).failed().says(&["timed out"]);
+}
+
+#[test]
 fn n5_a_socket_that_was_handed_in_does_not_get_out() {
     let (lab, net, pg) = inside("handed-in", &Rules::allowing());
     // The mechanism off: the same database, under a policy that does not name it. The socket goes straight to it.

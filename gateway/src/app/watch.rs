@@ -4,16 +4,12 @@
 //! It must end before another gateway may take over: two that put their own programs back would never come to rest.
 
 use std::{
-    path::PathBuf,
     sync::{Arc, mpsc},
     thread::JoinHandle,
     time::Duration,
 };
 
-use crate::{
-    damage::{Damage, Damages, Kind},
-    intercept::Interceptor,
-};
+use crate::{damage::Damages, intercept::Interceptor};
 
 /// Looks until it is dropped.
 pub(super) struct Watch {
@@ -22,23 +18,11 @@ pub(super) struct Watch {
 }
 
 impl Watch {
-    /// Begins. `guards` are the settings' cgroups, which are made again when somebody removes them.
-    pub(super) fn start(
-        interceptor: Arc<Interceptor>,
-        guards: Vec<PathBuf>,
-        damages: Damages,
-    ) -> std::io::Result<Self> {
+    /// Begins.
+    pub(super) fn start(interceptor: Arc<Interceptor>, damages: Damages) -> std::io::Result<Self> {
         let (stop, stopped) = mpsc::channel();
         let look = move || {
             while stopped.recv_timeout(LOOK) == Err(mpsc::RecvTimeoutError::Timeout) {
-                let gone = guards.iter().filter(|guard| !guard.exists());
-                gone.filter_map(|guard| {
-                    // Made before anybody else makes it: what starts in it is guarded from the first connection.
-                    let error = std::fs::create_dir_all(guard).err()?;
-                    let what = format!("the guarded cgroup {} is gone", guard.display());
-                    Some(Damage { kind: Kind::Guard, what, repaired: Err(error.to_string()) })
-                })
-                .for_each(|damage| damages.note(damage));
                 interceptor.look_after().into_iter().for_each(|damage| damages.note(damage));
             }
         };

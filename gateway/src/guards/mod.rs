@@ -25,6 +25,7 @@ use tokio::sync::watch;
 
 use crate::{
     config::{self, GuardEntry},
+    damage::{Damage, Damages, Kind},
     intercept::{InterceptError, Interceptor},
     workload::{self, CgroupId, Hierarchy, Pods, Roots, cgroup},
 };
@@ -91,6 +92,7 @@ struct Shared {
     node: Option<Node>,
     /// The gateway's own cgroup.
     own: Option<PathBuf>,
+    damages: Damages,
     state: Mutex<State>,
 }
 
@@ -125,6 +127,7 @@ impl Guards {
         hierarchy: Hierarchy,
         settings: &[GuardEntry],
         node: Option<Node>,
+        damages: Damages,
     ) -> Result<(Self, Keeper), GuardError> {
         let selectors = Selectors::read(settings.iter().filter_map(selector))?;
         if selectors.of_pods() && node.is_none() {
@@ -136,7 +139,7 @@ impl Guards {
         });
         let own = hierarchy.own_path().map(|path| hierarchy.resolve(Path::new(&path)));
         let named = named.collect();
-        let shared = Shared { hierarchy, interceptor, named, selectors, node, own, state: Mutex::default() };
+        let shared = Shared { hierarchy, interceptor, named, selectors, node, own, damages, state: Mutex::default() };
         let guards = Self(Arc::new(shared));
         guards.0.name()?;
         guards.0.adopt();
@@ -355,11 +358,18 @@ impl Shared {
     }
 
     fn guard(&self, directory: &Path, why: Why) {
+        // The first time was in `name`: systemd removes a slice with its last unit, and others remove what they like.
+        let removed = why == Why::Named && !self.state().failed.contains_key(directory);
         if why == Why::Named && !directory.exists() {
-            tracing::error!(cgroup = %directory.display(), "somebody removed a guarded cgroup: it is made again");
             let _attaching_says_why = std::fs::create_dir_all(directory);
         }
-        match self.interceptor.attach(directory) {
+        let attached = self.interceptor.attach(directory);
+        if removed {
+            let what = format!("the guarded cgroup {} was removed", directory.display());
+            let repaired = attached.as_ref().map(drop).map_err(ToString::to_string);
+            self.damages.note(Damage { kind: Kind::Guard, what, repaired });
+        }
+        match attached {
             Ok(id) => {
                 let late = populated(directory);
                 tracing::info!(cgroup = %directory.display(), ?why, late, "guarding");

@@ -196,35 +196,14 @@ impl Interceptor {
         }
         drop(table);
         for (cgroup, directory) in kept.guards.clone() {
-            match self.hierarchy.id(&directory) {
-                Ok(now) if now == cgroup => {
-                    for program in &self.programs {
-                        self.look_at(&mut kept, (cgroup, &directory), program, &mut found);
-                    }
-                }
-                // Nobody is in it. Kept in mind, for when it comes back under another id.
-                Err(_) => {}
-                Ok(_) => {
-                    let what = format!("the cgroup {} is another one than was guarded", directory.display());
-                    let repaired = words(self.guard(&mut kept, &directory).map(drop));
-                    if repaired.is_ok() {
-                        self.forget(&mut kept, cgroup);
-                    }
-                    found.push(Damage { kind: Kind::Guard, what, repaired });
+            // Where the cgroup is gone or another one, whoever asked for the guard sees to that.
+            if self.hierarchy.id(&directory).is_ok_and(|now| now == cgroup) {
+                for program in &self.programs {
+                    self.look_at(&mut kept, (cgroup, &directory), program, &mut found);
                 }
             }
         }
         found
-    }
-
-    /// Lets go of a cgroup that does not exist any more.
-    fn forget(&self, kept: &mut Kept, cgroup: CgroupId) {
-        kept.guards.remove(&cgroup);
-        kept.links.retain(|(of, _), _| *of != cgroup);
-        for link in &self.pins.links_of(cgroup).unwrap_or_default() {
-            // What stays is a link without a cgroup; the next gateway clears it away.
-            let _ = self.pins.unpin(link);
-        }
     }
 
     fn look_at(&self, kept: &mut Kept, at: (CgroupId, &Path), program: &Loaded, found: &mut Vec<Damage>) {

@@ -75,6 +75,7 @@ impl Gates {
     /// Whether it is there: asked of the kernel, now.
     pub(super) fn is_watched(&self, side: HostSide) -> bool {
         self.links.get(&side.interface).is_some_and(|link| is_on(link, side.interface))
+            && self.pin(side.interface).exists()
             && self.veths.get(&side.interface, 0).is_ok_and(|namespace| namespace == side.namespace)
     }
 
@@ -84,16 +85,21 @@ impl Gates {
             return Ok(());
         }
         self.veths.insert(side.interface, side.namespace, 0).map_err(io::Error::other)?;
-        if self.links.get(&side.interface).is_some_and(|link| is_on(link, side.interface)) {
-            return Ok(());
-        }
-        let link = bpf::link_interface(self.program.as_fd(), side.interface)?;
-        let path = self.directory.join(side.interface.to_string());
+        let link = match self.links.remove(&side.interface).filter(|link| is_on(link, side.interface)) {
+            Some(link) => link,
+            None => bpf::link_interface(self.program.as_fd(), side.interface)?,
+        };
+        let path = self.pin(side.interface);
+        fs::create_dir_all(&self.directory)?;
         // Of an interface that had the number before.
         let _mostly_not_there = fs::remove_file(&path);
-        bpf::pin(link.as_fd(), &path)?;
+        let pinned = bpf::pin(link.as_fd(), &path);
         self.links.insert(side.interface, link);
-        Ok(())
+        pinned
+    }
+
+    fn pin(&self, interface: u32) -> PathBuf {
+        self.directory.join(interface.to_string())
     }
 
     /// Takes it away.
@@ -116,7 +122,7 @@ impl Gates {
             self.links.iter().filter(|(interface, link)| !is_on(link, **interface)).map(|(one, _)| *one).collect();
         for interface in gone {
             self.links.remove(&interface);
-            let _gone = fs::remove_file(self.directory.join(interface.to_string()));
+            let _gone = fs::remove_file(self.pin(interface));
             let _gone = self.veths.remove(&interface);
         }
     }

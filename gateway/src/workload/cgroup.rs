@@ -190,8 +190,8 @@ pub enum Misplaced {
     },
     /// Cgroups cannot be found by the ids that the kernel programs give.
     #[error(
-        "cannot find a cgroup by its id, so guarded processes would not be recognised: give the gateway \
-         CAP_DAC_READ_SEARCH"
+        "cannot find a cgroup by its id, so guarded processes would not be recognised: run the gateway as root, \
+         or give it CAP_DAC_READ_SEARCH"
     )]
     Blind,
 }

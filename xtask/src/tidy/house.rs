@@ -39,7 +39,7 @@ const MODULES: &[(&str, &[&str])] = &[
     ("resources", &["config", "net", "policy", "intercept"]),
     ("accept", &["crowd", "intercept", "workload", "protocol", "gate", "net", "drain", "resources"]),
     // Selectors have policy's globs.
-    ("guards", &["config", "policy", "workload", "intercept"]),
+    ("guards", &["config", "damage", "policy", "workload", "intercept"]),
     ("namespaces", &["accept", "damage", "guards", "intercept", "net", "workload"]),
     // Reads of processes, and compares with what the kernel and the namespaces say.
     ("assess", &["intercept", "namespaces", "net", "workload"]),
