@@ -25,7 +25,7 @@ use crate::{
     damage::{Damage, Damages, Kind},
     guards::Guards,
     intercept::{
-        Action, Interceptor, Rule,
+        Action, Interceptor, Network, Rule,
         deny::{self, Deny, Maker, TableName, Whose},
     },
     net::{HostSide, Namespace, NamespaceId, host_sides, keep, listen},
@@ -483,9 +483,15 @@ fn standing(id: NamespaceId, deaf: Option<String>, denied: &mut Result<Denied, S
     Standing { id, deaf, dropped: intact.as_ref().copied().unwrap_or(0), open: intact.err(), shared, unwatched: None }
 }
 
-/// The rules as the deny has them: whatever they say of the gateway's own listeners, what the kernel programs send there
-/// must arrive. A rule that refuses everything would otherwise cut guarded workloads off.
+/// The rules as the deny has them. Whatever they say of the gateway's own listeners, what the kernel programs send there
+/// must arrive, and so must the answers, which go to any port of the loopback. A rule that refuses everything would
+/// otherwise cut guarded workloads off. Ports of the loopback that a rule names stay denied.
 fn denied_of(mut rules: Vec<Rule>, [v4, v6]: [u16; 2]) -> Arc<[Rule]> {
+    let is_loopback = |rule: &Rule| rule.to.addr().is_loopback() && rule.to.prefix() >= LOOPBACK_BITS;
+    rules.retain(|rule| rule.port.is_some() || !is_loopback(rule));
+    let whole =
+        [Network::new(Ipv4Addr::LOCALHOST.into(), LOOPBACK_BITS), Network::new(Ipv6Addr::LOCALHOST.into(), 128)];
+    rules.extend(whole.into_iter().flatten().map(|to| Rule { to, port: None, action: Action::Pass }));
     let listeners = [(IpAddr::from(Ipv4Addr::LOCALHOST), v4), (Ipv6Addr::LOCALHOST.into(), v6)];
     for (addr, port) in listeners.into_iter().filter(|(_, port)| *port != 0) {
         let open = Rule { to: addr.into(), port: Some(port), action: Action::Pass };
@@ -535,6 +541,9 @@ fn locked<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
 
 /// Of what is tried as soon as it is known.
 const NOT_YET: &str = "not tried yet";
+
+/// 127.0.0.0/8
+const LOOPBACK_BITS: u8 = 8;
 
 /// How long a namespace is kept when its last guarded process has gone: the next one often comes at once.
 const LINGER: Duration = Duration::from_secs(5);

@@ -90,9 +90,9 @@ fn n3_refusing_everything_else_leaves_the_way_to_the_gateway_open() {
     bot.psql(&pg.url_at("[::1]"), "SELECT 'over IPv6'").ok();
     let record = lab.record();
     assert_eq!((record.forwarded("'over IPv4'"), record.forwarded("'over IPv6'")), (1, 1));
-    // Everything else is refused by the hook, and by the deny where the hook does not see it.
+    // Everything else is refused by the hook, and the database by the deny where the hook does not see it.
     bot.psql("postgresql://app@127.0.0.1:1/shop", "SELECT 1").failed().says(&["Operation not permitted"]);
-    handed_in(&lab, &net, 1).failed().says(&["timed out"]);
+    handed_in(&lab, &net, pg.port()).failed().says(&["timed out"]);
 }
 
 #[test]
