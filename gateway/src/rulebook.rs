@@ -44,8 +44,17 @@ impl Rulebook {
     /// As [`Interceptor::replace_rules`]; the old ones stay in force.
     pub fn replace(&self, policies: Vec<Rule>) -> Result<(), InterceptError> {
         let mut pages = self.lock();
-        pages.policies = policies;
-        self.put_in_force(&pages)
+        // Names are resolved again and again, and mostly to the same: a table is not built for that.
+        if pages.policies == policies {
+            return Ok(());
+        }
+        let before = std::mem::replace(&mut pages.policies, policies);
+        let done = self.put_in_force(&pages);
+        if done.is_err() {
+            // So that the next time it is tried again.
+            pages.policies = before;
+        }
+        done
     }
 
     /// Governs `port` of 127.0.0.1 and `::1` for [`TRIAL`].

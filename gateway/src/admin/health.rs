@@ -14,7 +14,12 @@ use axum::{
 use serde::Serialize;
 
 use super::Admin;
-use crate::{damage::Last, intercept::Refused, namespaces::Standing};
+use crate::{
+    damage::Last,
+    guards,
+    intercept::{Guard, Refused},
+    namespaces::Standing,
+};
 
 /// What is wrong.
 #[derive(Debug, Serialize)]
@@ -28,13 +33,27 @@ pub(super) struct Health {
     repairs: BTreeMap<&'static str, u64>,
 }
 
+/// What the kernel says at one moment, asked once for all that is told of it.
+pub(super) struct Seen {
+    pub(super) kernel: Result<Vec<Guard>, String>,
+    pub(super) guards: Vec<guards::Standing>,
+    pub(super) namespaces: Vec<Standing>,
+}
+
+impl Seen {
+    pub(super) fn now(admin: &Admin) -> Self {
+        let kernel = admin.interceptor.status().map_err(|error| error.to_string());
+        Self { kernel, guards: admin.guards.standing(), namespaces: admin.namespaces.standing() }
+    }
+}
+
 /// What is wrong now, each with where.
-pub(super) fn problems(admin: &Admin) -> Vec<String> {
+pub(super) fn problems(admin: &Admin, seen: &Seen) -> Vec<String> {
     let mut problems = Vec::new();
-    match admin.interceptor.status() {
+    match &seen.kernel {
         Err(error) => problems.push(format!("the kernel cannot be asked: {error}")),
         // Selectors may match nobody, which leaves nobody to guard.
-        Ok(guards) if guards.is_empty() && !admin.guards.standing().is_empty() => {
+        Ok(guards) if guards.is_empty() && !seen.guards.is_empty() => {
             problems.push("no cgroup is guarded".to_owned());
         }
         Ok(guards) => problems.extend(guards.iter().filter(|guard| !guard.is_whole()).map(|guard| {
@@ -42,19 +61,14 @@ pub(super) fn problems(admin: &Admin) -> Vec<String> {
             format!("at {path}: {}", guard.faults().join(", "))
         })),
     }
-    problems.extend(
-        admin
-            .guards
-            .standing()
-            .into_iter()
-            .filter_map(|guard| guard.failed.map(|why| format!("{} is not guarded: {why}", guard.path))),
-    );
+    let failed = seen.guards.iter().filter_map(|guard| guard.failed.as_ref().map(|why| (&guard.path, why)));
+    problems.extend(failed.map(|(path, why)| format!("{path} is not guarded: {why}")));
     problems.extend(admin.interceptor.rules_in_force().err());
     let unpinned = admin.interceptor.unpinned_maps();
     problems.extend((!unpinned.is_empty()).then(|| format!("not pinned: the maps {}", unpinned.join(", "))));
-    for Standing { id, deaf, open, .. } in admin.namespaces.standing() {
-        problems.extend(open.map(|why| format!("network namespace {} is open: {why}", id.0)));
-        problems.extend(deaf.map(|why| format!("network namespace {} is not served: {why}", id.0)));
+    for Standing { id, deaf, open, .. } in &seen.namespaces {
+        problems.extend(open.as_ref().map(|why| format!("network namespace {} is open: {why}", id.0)));
+        problems.extend(deaf.as_ref().map(|why| format!("network namespace {} is not served: {why}", id.0)));
     }
     let record = admin.recorder.head().and_then(|_| admin.recorder.records().map(drop));
     problems.extend(record.err().map(|error| format!("the record cannot be written: {error}")));
@@ -72,7 +86,7 @@ pub(super) async fn live(State(admin): State<Arc<Admin>>) -> Response {
 
 /// `/readyz`: guarded workloads are served and cannot go round, as far as is known now.
 pub(super) async fn ready(State(admin): State<Arc<Admin>>) -> Response {
-    let asked = tokio::task::spawn_blocking(move || problems(&admin)).await;
+    let asked = tokio::task::spawn_blocking(move || problems(&admin, &Seen::now(&admin))).await;
     let problems = asked.unwrap_or_else(|error| vec![error.to_string()]);
     let code = if problems.is_empty() { StatusCode::OK } else { StatusCode::SERVICE_UNAVAILABLE };
     (code, Json(serde_json::json!({ "ready": problems.is_empty(), "problems": problems }))).into_response()
@@ -81,7 +95,7 @@ pub(super) async fn ready(State(admin): State<Arc<Admin>>) -> Response {
 /// `/healthz`: the same, and red for a while after damage that was repaired, so that it is seen.
 pub(super) async fn health(State(admin): State<Arc<Admin>>) -> Response {
     let asked = tokio::task::spawn_blocking(move || {
-        let (problems, recent_damage) = (problems(&admin), admin.damages.recent());
+        let (problems, recent_damage) = (problems(&admin, &Seen::now(&admin)), admin.damages.recent());
         let healthy = problems.is_empty() && recent_damage.is_none();
         Health { healthy, problems, recent_damage, repairs: admin.damages.repairs() }
     });
@@ -103,11 +117,12 @@ pub(super) async fn metrics(State(admin): State<Arc<Admin>>) -> Response {
 
 fn text(admin: &Admin) -> String {
     let mut page = Page::default();
-    let healthy = problems(admin).is_empty() && admin.damages.recent().is_none();
+    let seen = Seen::now(admin);
+    let healthy = problems(admin, &seen).is_empty() && admin.damages.recent().is_none();
     page.one("healthy", "gauge", "1 while /healthz is green.", u64::from(healthy));
-    let guards = admin.interceptor.status().unwrap_or_default();
+    let guards = seen.kernel.unwrap_or_default();
     page.one("guarded_cgroups", "gauge", "Guarded cgroups.", guards.len() as u64);
-    let standing = admin.namespaces.standing();
+    let standing = seen.namespaces;
     let dropped = standing.iter().map(|one| one.dropped).sum();
     let (whole, not): (Vec<_>, Vec<_>) = standing.into_iter().partition(Standing::is_whole);
     let namespaces = [("whole", whole.len() as u64), ("not_whole", not.len() as u64)];
@@ -131,7 +146,7 @@ fn text(admin: &Admin) -> String {
     page.0
 }
 
-fn refused(admin: &Admin, guards: &[crate::intercept::Guard]) -> Refused {
+fn refused(admin: &Admin, guards: &[Guard]) -> Refused {
     let mut sum = admin.interceptor.refused_somewhere();
     for (reason, count) in guards.iter().flat_map(|guard| &guard.refused) {
         *sum.entry(reason).or_default() += count;

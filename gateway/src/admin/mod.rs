@@ -339,18 +339,18 @@ struct Status {
 
 impl Status {
     fn of(admin: &Admin) -> Self {
-        let kernel = admin.interceptor.status().map_err(|error| error.to_string());
+        let seen = health::Seen::now(admin);
+        let problems = health::problems(admin, &seen);
+        let health::Seen { kernel, guards: standing, namespaces } = seen;
         let record = admin.recorder.head().map(|head| head.to_string()).map_err(|error| error.to_string());
-        let namespaces = admin.namespaces.standing();
         let guards = kernel.as_deref().unwrap_or_default();
         let (hierarchy, workloads) = (&admin.hierarchy, &admin.workloads);
         let workloads = assess::workloads(&assess::Facts { hierarchy, workloads, guards, namespaces: &namespaces });
-        let problems = health::problems(admin);
         Self {
             node: admin.node.clone(),
             version: env!("CARGO_PKG_VERSION"),
             healthy: problems.is_empty(),
-            guards: admin.guards.standing(),
+            guards: standing,
             missing: admin.guards.missing(),
             kubernetes: admin.guards.kubernetes(),
             kernel,

@@ -17,13 +17,13 @@ use tokio::net::TcpListener;
 
 use crate::{
     config::Config,
-    net::{Namespace, is_nobodys, listen},
+    net::{Namespace, automatic_ports, is_nobodys, listen},
 };
 
 /// Listens on both loopback addresses; without the second where the machine has no IPv6. `last` are the ports of the gateway
 /// before, to which pinned programs still send connections, or 0.
 pub(super) fn open(namespace: &Namespace, port: u16, last: [u16; 2]) -> Result<(TcpListener, Option<TcpListener>)> {
-    let automatic = automatic();
+    let automatic = automatic_ports();
     if port != 0 && automatic.is_some_and(|(low, high)| (low..=high).contains(&port)) {
         tracing::warn!(
             port,
@@ -110,13 +110,6 @@ fn candidates(automatic: Option<(u16, u16)>) -> Result<Vec<u16>> {
     getrandom::fill(&mut chance).context("no random numbers for a port")?;
     let ports = chance.chunks_exact(2).map(|two| first + u16::from_ne_bytes([two[0], two[1]]) % count);
     Ok(ports.collect())
-}
-
-/// From where to where the kernel picks ports.
-fn automatic() -> Option<(u16, u16)> {
-    let text = std::fs::read_to_string("/proc/sys/net/ipv4/ip_local_port_range").ok()?;
-    let mut words = text.split_ascii_whitespace().map(str::parse);
-    Some((words.next()?.ok()?, words.next()?.ok()?))
 }
 
 fn kind(error: &anyhow::Error) -> Option<io::ErrorKind> {

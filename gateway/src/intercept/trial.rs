@@ -7,13 +7,13 @@ use std::{
     path::{Path, PathBuf},
 };
 
-use aya::{Ebpf, EbpfLoader, maps::Map, programs::loaded_programs};
-use gateway_ebpf::{Listener, Own, maps, settings};
+use aya::{Ebpf, maps::Map, programs::loaded_programs};
+use gateway_ebpf::maps;
 
 use super::{
-    Action, InterceptError, Loaded, OBJECT, PROGRAMS, Rule, bpf, btf,
+    Action, InterceptError, Loaded, Options, PROGRAMS, Rule, bpf, btf,
     deny::{self, Deny, Maker, TableName, Whose},
-    load, load_unix, open_cgroup, pins, unix,
+    load, load_unix, open, open_cgroup, pins, unix,
 };
 use crate::{
     net::Namespace,
@@ -26,22 +26,10 @@ use crate::{
 /// # Errors
 /// What the gateway would fail with.
 pub fn programs(unix_refused: &[String]) -> Result<(usize, Result<(), String>), InterceptError> {
-    if OBJECT.is_empty() {
-        return Err(InterceptError::NotBuilt);
-    }
     let hierarchy = Hierarchy::find()?;
     let automaton = unix::Automaton::new(unix_refused)?;
-    let offsets = btf::offsets(Path::new(btf::VMLINUX)).unwrap_or_default();
-    let mut object = EbpfLoader::new()
-        .btf(None)
-        .override_global(settings::LISTENER, &Listener::default(), true)
-        .override_global(settings::OWN, &Own::default(), true)
-        .override_global(settings::OFFSETS, &offsets, true)
-        .map_max_entries(maps::DIALLED, 16)
-        .map_max_entries(maps::ARRIVALS, 16)
-        .map_max_entries(maps::UNIX_PATHS, automaton.states())
-        .load(OBJECT)
-        .map_err(|error| InterceptError::load(&error))?;
+    let options = Options { connections: 16, ..Options::new(0, 0) };
+    let mut object = open(&options, &hierarchy, &automaton, None)?;
     let mut programs =
         PROGRAMS.iter().map(|(name, kind)| load(&mut object, name, *kind)).collect::<Result<Vec<_>, _>>()?;
     let refused = refused(&mut object)?;

@@ -174,6 +174,13 @@ pub fn is_nobodys(namespace: &Namespace, port: u16) -> bool {
     bound.is_ok()
 }
 
+/// From where to where the kernel picks ports by itself (`net.ipv4.ip_local_port_range`), in the gateway's own namespace.
+pub fn automatic_ports() -> Option<(u16, u16)> {
+    let text = std::fs::read_to_string("/proc/sys/net/ipv4/ip_local_port_range").ok()?;
+    let mut words = text.split_ascii_whitespace().map(str::parse);
+    Some((words.next()?.ok()?, words.next()?.ok()?))
+}
+
 /// Connects to `destination` from inside `namespace`, once `claim` has seen the socket.
 ///
 /// # Errors

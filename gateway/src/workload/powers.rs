@@ -76,12 +76,17 @@ impl Powers {
     }
 }
 
+/// One of a process's sets of capabilities (`CapEff:`, `CapPrm:`), as bits, from the text of its `/proc/PID/status`.
+pub fn capabilities(status: &str, set: &str) -> Option<u64> {
+    let bits = status.lines().find_map(|line| line.strip_prefix(set))?;
+    u64::from_str_radix(bits.trim(), 16).ok()
+}
+
 /// The name, the effective user, and what is effective or permitted.
 fn read_status(status: &str) -> Option<(String, u32, u64)> {
     let field = |name: &str| status.lines().find_map(|line| line.strip_prefix(name)).map(str::trim);
-    let hex = |name: &str| field(name).and_then(|text| u64::from_str_radix(text, 16).ok());
     let uid = field("Uid:")?.split_ascii_whitespace().nth(1)?.parse().ok()?;
-    Some((field("Name:")?.to_owned(), uid, hex("CapEff:")? | hex("CapPrm:")?))
+    Some((field("Name:")?.to_owned(), uid, capabilities(status, "CapEff:")? | capabilities(status, "CapPrm:")?))
 }
 
 fn writable_cgroups(mountinfo: &str) -> Vec<PathBuf> {

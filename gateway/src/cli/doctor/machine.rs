@@ -10,7 +10,7 @@ use std::{
 use nix::{libc, sys::resource};
 
 use super::{Check, checks::nearest};
-use crate::intercept::trial;
+use crate::{intercept::trial, net::automatic_ports, workload::powers};
 
 /// The oldest kernel with all that is used but connect_unix: `BPF_MAP_LOOKUP_AND_DELETE_ELEM` for hashes came with 5.14.
 const OLDEST: (u32, u32) = (5, 15);
@@ -56,8 +56,7 @@ pub(super) fn capabilities(gateway: Option<i32>) -> Check {
         None => ("this process", "/proc/self/status".to_owned()),
     };
     let status = fs::read_to_string(path).unwrap_or_default();
-    let line = status.lines().find_map(|line| line.strip_prefix("CapEff:"));
-    let Some(held) = line.and_then(|hex| u64::from_str_radix(hex.trim(), 16).ok()) else {
+    let Some(held) = powers::capabilities(&status, "CapEff:") else {
         return Check::warn(NAME, format!("those of {whose} cannot be read"), "run this as root");
     };
     let missing = missing(held);
@@ -90,9 +89,7 @@ pub(super) fn descriptors() -> Check {
 
 pub(super) fn ports(port: u16) -> Check {
     const NAME: &str = "port";
-    let text = fs::read_to_string("/proc/sys/net/ipv4/ip_local_port_range").unwrap_or_default();
-    let mut words = text.split_ascii_whitespace().map(str::parse::<u16>);
-    let (Some(Ok(low)), Some(Ok(high))) = (words.next(), words.next()) else {
+    let Some((low, high)) = automatic_ports() else {
         return Check::warn(NAME, "net.ipv4.ip_local_port_range cannot be read", "");
     };
     let todo = "set `port:` to one outside net.ipv4.ip_local_port_range";

@@ -14,7 +14,7 @@ use serde_json::Value;
 use crate::{
     cli::client::Socket,
     net::{Namespace, NamespaceId},
-    workload::{Hierarchy, cgroup::path_of},
+    workload::{Hierarchy, cgroup::path_of, powers},
 };
 
 /// A workload's place.
@@ -140,13 +140,12 @@ impl Rights {
             field(name)?.split_ascii_whitespace().map(|word| word.parse().ok()).collect()
         };
         let three = |name: &str| numbers(name)?.get(..3)?.try_into().ok();
-        let hex = |name: &str| u64::from_str_radix(field(name)?.trim(), 16).ok();
         Some(Self {
             users: three("Uid:")?,
             groups: three("Gid:")?,
             more_groups: numbers("Groups:")?,
-            permitted: hex("CapPrm:")?,
-            effective: hex("CapEff:")?,
+            permitted: powers::capabilities(status, "CapPrm:")?,
+            effective: powers::capabilities(status, "CapEff:")?,
             no_new: field("NoNewPrivs:").is_some_and(|value| value.trim() == "1"),
         })
     }
