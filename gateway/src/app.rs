@@ -43,11 +43,14 @@ mod watch;
 use handover::Handover;
 use inherited::Inherited;
 
-/// Runs a gateway until it is told to stop.
+/// A successor that waits until this process has let go of everything.
+pub struct HandedOver(#[expect(dead_code, reason = "it is its end that says something")] UnixStream);
+
+/// Runs a gateway until it is told to stop, or has handed over to another one and was not told to stop meanwhile.
 ///
 /// # Errors
 /// What is missing or wrong, with what to do about it.
-pub fn run(config: Config) -> Result<()> {
+pub fn run(config: Config) -> Result<Option<HandedOver>> {
     crate::workload::leave_namespace()?;
     take_every_descriptor();
     let runtime =
@@ -55,8 +58,7 @@ pub fn run(config: Config) -> Result<()> {
     let done = runtime.block_on(serve(config));
     // What is still running has had its time; nothing here may keep the process alive.
     runtime.shutdown_timeout(Duration::from_millis(200));
-    // A successor waits for the end of this stream: until then the record is open.
-    done.map(drop)
+    Ok(done?.map(HandedOver))
 }
 
 /// As many open files as this process may have. Fewer are no reason not to start.
@@ -214,6 +216,7 @@ async fn serve(config: Config) -> Result<Option<UnixStream>> {
     tracing::info!("stopping");
     // First: from now on another gateway may take over.
     drop(watch);
+    let told_to_end = tokio::spawn(stop_signal());
     if successor.is_none() {
         announce::stopping().await;
     }
@@ -225,7 +228,7 @@ async fn serve(config: Config) -> Result<Option<UnixStream>> {
     if successor.is_none() {
         let _ = std::fs::remove_file(config.socket());
     }
-    Ok(successor)
+    Ok(successor.filter(|_| !told_to_end.is_finished()))
 }
 
 /// What an earlier gateway left.
