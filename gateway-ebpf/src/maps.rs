@@ -6,8 +6,8 @@ use aya_ebpf::{
     macros::btf_map,
 };
 use gateway_ebpf::{
-    DEFAULT_CONNECTIONS, Facts, Listener, MAX_GUARDS, MAX_RULES, MAX_UNIX_STATES, Offsets, Own, Refusals, Rule,
-    RuleKey, Tuple, UnixRow,
+    Asked, DEFAULT_CONNECTIONS, Facts, Listener, MAX_ASKING, MAX_GUARDS, MAX_RULES, MAX_UNIX_STATES, Offsets, Own,
+    Refusals, Rule, RuleKey, Tuple, UnixRow,
 };
 
 pub(crate) type Rules = LpmTrie<RuleKey, Rule, { MAX_RULES as usize }>;
@@ -24,6 +24,12 @@ pub(crate) static ARRIVALS: HashMap<Tuple, Facts, { DEFAULT_CONNECTIONS as usize
 #[btf_map]
 pub(crate) static DIALLED: HashMap<u64, Facts, { DEFAULT_CONNECTIONS as usize }> = HashMap::new();
 
+#[btf_map]
+pub(crate) static ASKED: HashMap<u64, Asked, { MAX_ASKING as usize }> = HashMap::new();
+
+#[btf_map]
+pub(crate) static QUERIES: HashMap<Tuple, Asked, { MAX_ASKING as usize }> = HashMap::new();
+
 /// The gateway makes the entries; the programs only add.
 #[btf_map]
 pub(crate) static REFUSED: PerCpuHashMap<u64, Refusals, { MAX_GUARDS as usize }> = PerCpuHashMap::new();
@@ -37,6 +43,9 @@ static LISTENER: Global<Listener> = Global::new(Listener { v4: 0, v6: 0 });
 
 #[unsafe(no_mangle)]
 static OWN: Global<Own> = Global::new(Own { cgroup: 0, started_ticks: 0, pid: 0, padding: 0 });
+
+#[unsafe(no_mangle)]
+static NAMES: Global<u32> = Global::new(0);
 
 #[unsafe(no_mangle)]
 static OFFSETS: Global<Offsets> = Global::new(Offsets {
@@ -58,6 +67,11 @@ pub(crate) fn listener() -> Listener {
 #[inline(always)]
 pub(crate) fn own() -> Own {
     OWN.load()
+}
+
+#[inline(always)]
+pub(crate) fn names() -> bool {
+    NAMES.load() != 0
 }
 
 #[inline(always)]

@@ -3,7 +3,11 @@
 //! *Order:* policies, record, desk, listeners, kernel programs, rules, administration. Whatever fails before the
 //! kernel is told leaves guarded connections as they were: refused, if a gateway ever ran here.
 
-use std::{path::PathBuf, sync::Arc, time::Duration};
+use std::{
+    path::PathBuf,
+    sync::{Arc, Mutex, OnceLock, PoisonError},
+    time::Duration,
+};
 
 use anyhow::{Context as _, Result};
 use tokio::{net::TcpListener, signal::unix::SignalKind};
@@ -11,8 +15,9 @@ use tokio::{net::TcpListener, signal::unix::SignalKind};
 use crate::{
     accept::Acceptor,
     admin::{self, Admin},
-    config::Config,
+    config::{Config, Dns},
     crowd::Crowd,
+    dns::Names,
     drain,
     gate::Services,
     hold::{Desk, Directory},
@@ -21,7 +26,7 @@ use crate::{
         deny::{Maker, TableName},
     },
     namespaces::Namespaces,
-    net::Namespace,
+    net::{Namespace, NamespaceId},
     policy::{Inspector, Objection, Policies, Resource},
     protocol,
     record::{
@@ -77,7 +82,8 @@ async fn serve(config: Config) -> Result<()> {
     let mut options = Options::new(port(&v4)?, v6.as_ref().map_or(Ok(0), port)?);
     options.bpffs = config.bpffs.clone();
     options.unix_refused = config.unix_refused.clone();
-    let destinations = Arc::new(Destinations::new(policies.clone()));
+    options.names = config.dns == Dns::On;
+    let destinations = Arc::new(Destinations::new(policies.clone(), options.names));
     let resolved = destinations.resolve(&config.network)?;
     let mut interceptor = Interceptor::load(&options)?;
     if let Some(log) = interceptor.kernel_log() {
@@ -103,7 +109,21 @@ async fn serve(config: Config) -> Result<()> {
         durability: config.durability,
     };
     let workloads = Workloads::new(hierarchy.clone(), &guard);
+    let enforce = Arc::new(Enforce {
+        interceptor: interceptor.clone(),
+        destinations: destinations.clone(),
+        namespaces: OnceLock::new(),
+        order: Mutex::default(),
+    });
+    let learnt = enforce.clone();
+    let names = options.names.then(|| Names {
+        interceptor: interceptor.clone(),
+        destinations: destinations.clone(),
+        put_in_force: Arc::new(move |id| learnt.learnt(id)),
+        crowd: Crowd::default(),
+    });
     let acceptor = Acceptor {
+        names: names.clone(),
         interceptor: interceptor.clone(),
         workloads: workloads.clone(),
         processes: Processes::default(),
@@ -116,9 +136,17 @@ async fn serve(config: Config) -> Result<()> {
         drain,
     };
     let connections = Connections::start(acceptor.clone(), [Some(v4), v6]);
+    let ports = [options.port_v4, options.port_v6];
+    if let Some(names) = names {
+        // Two listeners of one process may have ports of different numbers.
+        let sockets = crate::namespaces::sockets(&Namespace::Own, ports)
+            .context("cannot take queries for names on the gateway's port; set `port:` to another, or `dns: off`")?;
+        for socket in sockets {
+            tokio::spawn(names.clone().run(socket, Namespace::Own));
+        }
+    }
     let maker =
         Maker::own(&hierarchy).inspect_err(|error| tracing::warn!(%error, "no default deny in network namespaces"));
-    let ports = [options.port_v4, options.port_v6];
     let namespaces = Namespaces::start(
         acceptor,
         guard.clone(),
@@ -130,6 +158,7 @@ async fn serve(config: Config) -> Result<()> {
     )
     .context("cannot look after network namespaces")?;
     let namespaces = Arc::new(namespaces);
+    let _first = enforce.namespaces.set(Arc::downgrade(&namespaces));
     let admin = Admin {
         desk: desk.clone(),
         directory: Directory::with_groups(config.groups.clone()),
@@ -144,7 +173,7 @@ async fn serve(config: Config) -> Result<()> {
     start_desk(desk.clone(), admin, socket)?;
     let follow = Follow {
         interceptor,
-        namespaces: namespaces.clone(),
+        enforce,
         destinations,
         policies: policies.clone(),
         recorder: recorder.clone(),
@@ -200,7 +229,7 @@ impl Connections {
 /// Keeps the kernel's rules in step with the policies and with what their hosts resolve to.
 struct Follow {
     interceptor: Arc<Interceptor>,
-    namespaces: Arc<Namespaces>,
+    enforce: Arc<Enforce>,
     destinations: Arc<Destinations>,
     policies: Arc<Policies>,
     recorder: Recorder,
@@ -226,7 +255,7 @@ impl Follow {
                 let (destinations, network) = (self.destinations.clone(), self.network.clone());
                 let resolved = tokio::task::spawn_blocking(move || destinations.resolve(&network)).await;
                 match resolved {
-                    Ok(Ok(resolved)) => self.put_in_force(&resolved),
+                    Ok(Ok(resolved)) => self.enforce.resolved(&resolved),
                     Ok(Err(error)) => tracing::error!(%error, "the addresses known before stay in force"),
                     Err(error) => tracing::error!(%error, "resolving ended unexpectedly"),
                 }
@@ -236,14 +265,38 @@ impl Follow {
             }
         }
     }
+}
 
-    fn put_in_force(&self, resolved: &crate::resources::Resolved) {
+/// Puts what was resolved and what was learnt in force, one after the other.
+struct Enforce {
+    interceptor: Arc<Interceptor>,
+    destinations: Arc<Destinations>,
+    namespaces: OnceLock<std::sync::Weak<Namespaces>>,
+    order: Mutex<()>,
+}
+
+impl Enforce {
+    fn resolved(&self, resolved: &crate::resources::Resolved) {
+        let _order = self.order.lock().unwrap_or_else(PoisonError::into_inner);
         // Names first: an address that the kernel brings must be known here.
         self.destinations.put_in_force(resolved);
-        if let Err(error) = self.interceptor.replace_rules(&resolved.rules) {
+        let rules = self.destinations.rules();
+        if let Err(error) = self.interceptor.replace_rules(&rules) {
             tracing::error!(%error, "cannot put new rules in force; the old ones stay");
         }
-        self.namespaces.replace_rules(resolved.rules.clone());
+        if let Some(namespaces) = self.namespaces.get().and_then(std::sync::Weak::upgrade) {
+            namespaces.replace_rules(rules);
+        }
+    }
+
+    /// What the namespace `id` has learnt, there and in the kernel's table.
+    fn learnt(&self, id: NamespaceId) -> Result<(), String> {
+        let _order = self.order.lock().unwrap_or_else(PoisonError::into_inner);
+        let namespaces = self.namespaces.get().and_then(std::sync::Weak::upgrade);
+        let namespaces = namespaces.ok_or("the gateway is starting or stopping")?;
+        self.interceptor.add_rules(&self.destinations.learnt_rules()).map_err(|error| error.to_string())?;
+        namespaces.replace_rules(self.destinations.rules());
+        namespaces.settle(id)
     }
 }
 

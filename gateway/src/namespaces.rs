@@ -23,7 +23,11 @@ use nix::{
     sys::inotify::{AddWatchFlags, InitFlags, Inotify},
 };
 use serde::Serialize;
-use tokio::{net::TcpListener, runtime::Handle, task::AbortHandle};
+use tokio::{
+    net::{TcpListener, UdpSocket},
+    runtime::Handle,
+    task::AbortHandle,
+};
 
 use crate::{
     accept::Acceptor,
@@ -31,7 +35,7 @@ use crate::{
         Rule,
         deny::{Deny, Maker, NoMaker, TableName, Whose},
     },
-    net::{Namespace, NamespaceId, listen},
+    net::{Namespace, NamespaceId, listen, listen_udp},
     workload::Hierarchy,
 };
 
@@ -147,6 +151,25 @@ impl Namespaces {
         if **current != *rules {
             *current = rules.into();
         }
+    }
+
+    /// Denies the current rules in the namespace `id` now.
+    ///
+    /// # Errors
+    /// nftables refuses.
+    pub fn settle(&self, id: NamespaceId) -> Result<(), String> {
+        if Namespace::Own.id().is_ok_and(|own| own == id) {
+            self.shared.see_to_own(Vec::new());
+            let own = locked(&self.shared.own);
+            return if own.guards.is_empty() { Ok(()) } else { own.denied.as_ref().map(|_| ()).map_err(Clone::clone) };
+        }
+        let mut places = locked(&self.shared.places);
+        let Some(acceptor) = locked(&self.shared.acceptor).clone() else {
+            return Err("the gateway is stopping".into());
+        };
+        let Some(place) = places.get_mut(&id) else { return Err("nobody guarded is there any more".into()) };
+        self.shared.see_to(id, place, &acceptor);
+        place.denied.as_ref().map(|_| ()).map_err(Clone::clone)
     }
 
     /// Guards the namespace of the process `pid` now, before a guarded process enters it, and says how it stands.
@@ -307,8 +330,12 @@ impl Shared {
             return;
         }
         let _runtime = self.runtime.enter();
-        let listeners = match listeners(&place.namespace, self.ports) {
-            Ok(listeners) => listeners,
+        let made = listeners(&place.namespace, self.ports).and_then(|listeners| {
+            let names = acceptor.names.as_ref().map(|_| sockets(&place.namespace, self.ports)).transpose()?;
+            Ok((listeners, names.unwrap_or_default()))
+        });
+        let (listeners, sockets) = match made {
+            Ok(made) => made,
             Err(error) => {
                 let why = format!("the gateway's port cannot be had there: {error}");
                 if place.deaf.as_ref() != Some(&why) {
@@ -321,6 +348,10 @@ impl Shared {
         let acceptor = Acceptor { namespace: place.namespace.clone(), ..acceptor.clone() };
         let serve = |listener| self.runtime.spawn(acceptor.clone().run(listener)).abort_handle();
         place.loops = listeners.into_iter().map(serve).collect();
+        for (names, socket) in acceptor.names.iter().cycle().zip(sockets) {
+            let answering = names.clone().run(socket, place.namespace.clone());
+            place.loops.push(self.runtime.spawn(answering).abort_handle());
+        }
         place.deaf = None;
         tracing::info!(namespace = id.0, denied = place.denied.is_ok(), "guarding a network namespace");
     }
@@ -375,6 +406,19 @@ fn listeners(namespace: &Namespace, [v4, v6]: [u16; 2]) -> std::io::Result<Vec<T
     if v6 != 0 {
         match listen(namespace, ([0, 0, 0, 0, 0, 0, 0, 1], v6).into()) {
             Ok(listener) => made.push(listener),
+            Err(error) if error.kind() == std::io::ErrorKind::AddrNotAvailable => {}
+            Err(error) => return Err(error),
+        }
+    }
+    Ok(made)
+}
+
+/// For queries, on those loopback addresses that the namespace has.
+pub fn sockets(namespace: &Namespace, [v4, v6]: [u16; 2]) -> std::io::Result<Vec<UdpSocket>> {
+    let mut made = vec![listen_udp(namespace, ([127, 0, 0, 1], v4).into())?];
+    if v6 != 0 {
+        match listen_udp(namespace, ([0, 0, 0, 0, 0, 0, 0, 1], v6).into()) {
+            Ok(socket) => made.push(socket),
             Err(error) if error.kind() == std::io::ErrorKind::AddrNotAvailable => {}
             Err(error) => return Err(error),
         }

@@ -179,6 +179,19 @@ impl Table {
         Ok(())
     }
 
+    /// Puts more into the table that is in force; what is there stays.
+    pub(super) fn add(&mut self, rules: &[Rule]) -> Result<(), InterceptError> {
+        let refused = || InterceptError::map(RULES);
+        let mut current = self.slot.get(&0, 0).map_err(refused())?;
+        for ((key, bits), action) in keys(rules) {
+            let key = Key::new(bits, key);
+            let there = current.get(&key, 0).ok().map_or(Action::Pass, |rule| Action::from_word(rule.action));
+            let rule = gateway_ebpf::Rule { action: action.stricter(there) as u32, generation: self.generation };
+            current.insert(&key, rule, 0).map_err(refused())?;
+        }
+        Ok(())
+    }
+
     pub(super) fn generation(&self) -> u32 {
         self.generation
     }

@@ -11,7 +11,7 @@ use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 
 pub mod namespace;
 
-pub use namespace::{Namespace, NamespaceId, dial, is_nobodys, listen};
+pub use namespace::{Namespace, NamespaceId, ask, dial, is_nobodys, listen, listen_udp};
 
 /// Where a guarded client's connection comes from.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]

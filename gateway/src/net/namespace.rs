@@ -18,7 +18,7 @@ use std::{
 
 use nix::sched::{CloneFlags, setns};
 use serde::Serialize;
-use tokio::net::{TcpSocket, TcpStream};
+use tokio::net::{TcpSocket, TcpStream, UdpSocket};
 
 use super::OriginalDst;
 
@@ -123,6 +123,27 @@ pub fn listen(namespace: &Namespace, address: SocketAddr) -> io::Result<tokio::n
     tokio::net::TcpListener::from_std(listener)
 }
 
+/// Takes datagrams on `address` inside `namespace`.
+///
+/// # Errors
+/// The address is taken or not there.
+pub fn listen_udp(namespace: &Namespace, address: SocketAddr) -> io::Result<UdpSocket> {
+    let made = namespace.within(|| std::net::UdpSocket::bind(address))?;
+    made.set_nonblocking(true)?;
+    UdpSocket::from_std(made)
+}
+
+/// A socket inside `namespace` that takes datagrams from `server` only.
+///
+/// # Errors
+/// The network's own.
+pub async fn ask(namespace: &Namespace, server: SocketAddr) -> io::Result<UdpSocket> {
+    let any = if server.is_ipv4() { SocketAddr::from(([0; 4], 0)) } else { SocketAddr::from(([0_u16; 8], 0)) };
+    let socket = listen_udp(namespace, any)?;
+    socket.connect(server).await?;
+    Ok(socket)
+}
+
 /// Whether nobody has bound `port` in `namespace`, on whatever address. [`listen`] would not notice somebody who has bound
 /// it and does not listen yet.
 pub fn is_nobodys(namespace: &Namespace, port: u16) -> bool {
@@ -131,8 +152,10 @@ pub fn is_nobodys(namespace: &Namespace, port: u16) -> bool {
         // A machine without IPv6 has nobody there.
         let any_v6 = SocketAddr::from(([0_u16; 8], port));
         for (family, any) in [(AddressFamily::Inet, ([0; 4], port).into()), (AddressFamily::Inet6, any_v6)] {
-            let Ok(made) = socket(family, SockType::Stream, SockFlag::SOCK_CLOEXEC, None) else { continue };
-            bind(std::os::fd::AsRawFd::as_raw_fd(&made), &SockaddrStorage::from(any))?;
+            for kind in [SockType::Stream, SockType::Datagram] {
+                let Ok(made) = socket(family, kind, SockFlag::SOCK_CLOEXEC, None) else { continue };
+                bind(std::os::fd::AsRawFd::as_raw_fd(&made), &SockaddrStorage::from(any))?;
+            }
         }
         Ok(())
     });

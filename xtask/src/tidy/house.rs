@@ -36,7 +36,8 @@ const MODULES: &[(&str, &[&str])] = &[
     ("intercept", &["workload", "net"]),
     // From policy's resources to addresses for the kernel.
     ("resources", &["config", "net", "policy", "intercept"]),
-    ("accept", &["crowd", "intercept", "workload", "protocol", "gate", "net", "drain", "resources"]),
+    ("dns", &["crowd", "intercept", "net", "resources", "workload"]),
+    ("accept", &["crowd", "dns", "intercept", "workload", "protocol", "gate", "net", "drain", "resources"]),
     ("namespaces", &["accept", "intercept", "net", "workload"]),
     // Health asks the kernel itself, and status names the policies in force.
     ("admin", &["crowd", "hold", "record", "workload", "metrics", "config", "intercept", "namespaces", "policy"]),
@@ -55,6 +56,7 @@ const HOMES: &[(&str, &[&str])] = &[
     ("gateway_ebpf", &["intercept"]),
     ("nftnl", &["intercept"]),
     ("mnl", &["intercept"]),
+    ("hickory_proto", &["dns"]),
     ("pg_query", &["protocol::postgres"]),
     ("cel", &["policy"]),
     ("globset", &["policy", "mask", "cli"]),
