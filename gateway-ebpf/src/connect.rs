@@ -155,7 +155,7 @@ fn is_listener(endpoint: &Endpoint) -> bool {
 
 /// See the precedence at [`RuleKey`].
 #[inline(always)]
-fn look_up<'a>(rules: &'a maps::Rules, dialled: &Endpoint) -> Option<&'a Rule> {
+pub(crate) fn look_up<'a>(rules: &'a maps::Rules, dialled: &Endpoint) -> Option<&'a Rule> {
     let mut key = Key::new(RuleKey::all_bits(), RuleKey::of(dialled, false));
     if let Some(rule) = rules.get(&key) {
         return Some(rule);

@@ -26,10 +26,16 @@ pub mod maps {
     /// [`Tuple`](super::Tuple) → [`Asked`](super::Asked): where the queries that come from there were sent.
     pub const QUERIES: &str = "QUERIES";
     /// All of those; each is pinned under its name.
-    pub const PINNED: [&str; 6] = [RULES, ARRIVALS, DIALLED, REFUSED, ASKED, QUERIES];
+    pub const PINNED: [&str; 8] = [RULES, ARRIVALS, DIALLED, REFUSED, VETHS, OURS, ASKED, QUERIES];
     /// The automaton that knows refused UNIX paths, one [`UnixRow`](super::UnixRow) per state. Not pinned: it is part of
     /// the program's settings, and the next gateway brings its own.
     pub const UNIX_PATHS: &str = "UNIX_PATHS";
+    /// The host's side of a workload's veth, by its interface number → the number that the host has given the workload's
+    /// network namespace.
+    pub const VETHS: &str = "VETHS";
+    /// What the gateway attaches to its own sockets towards backends, so that the program on [`VETHS`] knows them. Gone with
+    /// the socket.
+    pub const OURS: &str = "OURS";
 }
 
 /// The names of the programs' read-only settings, written by the loader.
@@ -60,6 +66,9 @@ pub const MAX_ASKING: u32 = 16_384;
 /// Guarded cgroups that can have counts of their own.
 pub const MAX_GUARDS: u32 = 4096;
 
+/// Interfaces of workloads that can be watched on the host's side.
+pub const MAX_VETHS: u32 = 4096;
+
 /// What kept a guarded process from something. The number is its place in [`Refusals`].
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 #[repr(u32)]
@@ -70,7 +79,7 @@ pub enum Reason {
     NotTcp = 1,
     /// Too many intercepted connections were open.
     Full = 2,
-    /// The gateway's own port was to be bound.
+    /// The gateway's own port was to be bound, or a datagram sent there by hand.
     Port = 3,
     /// The socket is of a kind that no other hook would see.
     Socket = 4,
@@ -78,15 +87,25 @@ pub enum Reason {
     Unix = 5,
     /// The connection was intercepted, and no gateway answered it.
     Unanswered = 6,
+    /// A packet left a namespace that no socket of the gateway had sent.
+    Packet = 7,
 }
 
 impl Reason {
     /// All of them, in order.
-    pub const ALL: [Reason; 7] =
-        [Reason::Rule, Reason::NotTcp, Reason::Full, Reason::Port, Reason::Socket, Reason::Unix, Reason::Unanswered];
+    pub const ALL: [Reason; 8] = [
+        Reason::Rule,
+        Reason::NotTcp,
+        Reason::Full,
+        Reason::Port,
+        Reason::Socket,
+        Reason::Unix,
+        Reason::Unanswered,
+        Reason::Packet,
+    ];
 }
 
-/// How often each [`Reason`] has refused something. The last word is free.
+/// How often each [`Reason`] has refused something.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 #[repr(C)]
 pub struct Refusals {

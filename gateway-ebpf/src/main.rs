@@ -6,7 +6,8 @@
 //! that it dialled. What goes to a name server goes to the gateway as well, UDP by [`datagram`] and [`names`].
 //!
 //! Ways round that are refused: [`datagram`] (UDP to what is intercepted), [`bind`] (the gateway's own port), [`socket`]
-//! (kinds of sockets that no hook sees later), [`unix`] (sockets through which others would dial). [`refusal`] counts.
+//! (kinds of sockets that no hook sees later), [`unix`] (sockets through which others would dial), [`veth`] (what
+//! packet sockets send out of a namespace). [`refusal`] counts.
 //!
 //! # Security
 //!
@@ -39,6 +40,8 @@ mod refusal;
 mod socket;
 #[cfg(target_arch = "bpf")]
 mod unix;
+#[cfg(target_arch = "bpf")]
+mod veth;
 
 /// The kernel offers the helpers that read its own structures to code that is also under the GPL.
 #[cfg(target_arch = "bpf")]

@@ -2,12 +2,12 @@
 
 use aya_ebpf::{
     Global,
-    btf_maps::{Array, ArrayOfMaps, HashMap, LpmTrie, PerCpuHashMap},
+    btf_maps::{Array, ArrayOfMaps, HashMap, LpmTrie, PerCpuHashMap, SkStorage},
     macros::btf_map,
 };
 use gateway_ebpf::{
-    Asked, DEFAULT_CONNECTIONS, Facts, Listener, MAX_ASKING, MAX_GUARDS, MAX_RULES, MAX_UNIX_STATES, Offsets, Own,
-    Refusals, Rule, RuleKey, Tuple, UnixRow,
+    Asked, DEFAULT_CONNECTIONS, Facts, Listener, MAX_ASKING, MAX_GUARDS, MAX_RULES, MAX_UNIX_STATES, MAX_VETHS,
+    Offsets, Own, Refusals, Rule, RuleKey, Tuple, UnixRow,
 };
 
 pub(crate) type Rules = LpmTrie<RuleKey, Rule, { MAX_RULES as usize }>;
@@ -37,6 +37,14 @@ pub(crate) static REFUSED: PerCpuHashMap<u64, Refusals, { MAX_GUARDS as usize }>
 /// State 0 is the first.
 #[btf_map]
 pub(crate) static UNIX_PATHS: Array<UnixRow, { MAX_UNIX_STATES as usize }> = Array::new();
+
+/// Where there is no entry nothing is the gateway's.
+#[btf_map]
+pub(crate) static VETHS: HashMap<u32, u32, { MAX_VETHS as usize }> = HashMap::new();
+
+/// On sockets that the gateway has claimed.
+#[btf_map]
+pub(crate) static OURS: SkStorage<u32> = SkStorage::new();
 
 #[unsafe(no_mangle)]
 static LISTENER: Global<Listener> = Global::new(Listener { v4: 0, v6: 0 });

@@ -9,17 +9,15 @@ use aya_ebpf::{
     macros::cgroup_skb,
     programs::{SkBuffContext, SockAddrContext},
 };
-use gateway_ebpf::{Asked, Endpoint, Tuple};
+use gateway_ebpf::{Asked, Endpoint, Reason, Tuple};
 
 use crate::{
     connect::{IPPROTO_UDP, cookie},
-    maps, process,
+    maps, process, refusal,
 };
 
 /// The packet goes on.
 const GO: i32 = 1;
-/// The packet is dropped, and whoever sent it is told `EPERM`.
-const DROP: i32 = 0;
 
 /// `ETH_P_IP` and `ETH_P_IPV6`, in network order.
 const IPV4: u32 = 0x0800_u16.to_be() as u32;
@@ -74,14 +72,16 @@ pub(crate) fn egress(ctx: SkBuffContext) -> i32 {
 fn file(ctx: &SkBuffContext, from: &Endpoint, to: &Endpoint) -> i32 {
     // SAFETY: the context is this hook's own.
     let cookie = unsafe { bpf_get_socket_cookie(ctx.skb.skb.cast()) };
-    let Some(asked) = maps::ASKED.get_ptr_mut(cookie) else { return DROP };
+    let Some(asked) = maps::ASKED.get_ptr_mut(cookie) else {
+        return refusal::drop(ctx, Reason::Port as u32);
+    };
     // SAFETY: the socket is sending, so its entry is not being removed.
     let asked = unsafe { &mut *asked };
     asked.from.client = from.addr;
     asked.from.client_port = from.port;
     asked.from.gateway_port = to.port;
     let key = asked.from;
-    if maps::QUERIES.insert(key, &*asked, 0).is_ok() { GO } else { DROP }
+    if maps::QUERIES.insert(key, &*asked, 0).is_ok() { GO } else { refusal::drop(ctx, Reason::Full as u32) }
 }
 
 #[inline(always)]

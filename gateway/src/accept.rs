@@ -50,7 +50,7 @@ pub struct Acceptor {
 
 impl Acceptor {
     /// Accepts until the gateway stops.
-    pub async fn run(self, listener: TcpListener) {
+    pub async fn run(self, listener: Arc<TcpListener>) {
         let mut drain = self.drain.clone();
         loop {
             let accepted = tokio::select! {
@@ -85,11 +85,13 @@ impl Acceptor {
             return tracing::warn!(cgroup, PER_WORKLOAD, "closed a connection: its workload has too many open");
         };
         let destination = OriginalDst(intercepted.dialled);
-        let Ok(place) = self.namespace.id() else { return };
-        let resource = self.destinations.resource(place, destination);
-        if let (None, NAME_PORT, Some(names)) = (&resource, destination.0.port(), &self.names) {
-            return names.clone().serve(stream, &self.namespace, destination).await;
+        let Ok(inside) = self.namespace.id() else { return };
+        let found = self.destinations.resource(inside, destination);
+        if let (None, NAME_PORT, Some(names)) = (&found, destination.0.port(), &self.names) {
+            return names.serve(stream, &self.namespace, destination).await;
         }
+        let learnt = found.as_ref().is_some_and(|found| found.learnt);
+        let resource = found.map(|found| found.resource);
         let protocol =
             resource.as_ref().and_then(|resource| self.protocols.iter().find(|one| one.name() == resource.protocol));
         let connection = Arc::new(Connection {
@@ -100,13 +102,16 @@ impl Acceptor {
             destination,
             protocol: protocol.map_or(UNRECOGNISED, |protocol| protocol.name()),
             resource,
+            learnt,
         });
         tracing::debug!(session = %connection.id, workload = %connection.workload.name, destination = %destination.0, "connection");
         let (read, write) = match split_tcp(stream) {
             Ok(halves) => halves,
             Err(error) => return tracing::debug!(%error, "the client has gone"),
         };
-        let dialer = Dialer::tcp(self.namespace.clone(), destination);
+        let interceptor = self.interceptor.clone();
+        let dialer =
+            Dialer::tcp(self.namespace.clone(), destination, Arc::new(move |socket| interceptor.claim(socket)));
         let gate = match Gate::open(connection, self.services.clone(), write, dialer) {
             Ok(gate) => gate,
             Err(error) => return tracing::error!(%error, "cannot record a connection, so it is closed"),

@@ -1,13 +1,10 @@
 //! Wiring: from settings to a gateway that serves, and back down in order.
 //!
-//! *Order:* policies, record, desk, listeners, kernel programs, rules, administration. Whatever fails before the
-//! kernel is told leaves guarded connections as they were: refused, if a gateway ever ran here.
+//! *Order:* policies, handover, record, desk, listeners, kernel programs, rules, administration. Whatever fails before
+//! the handover leaves a gateway that runs as it was. Whatever fails before the kernel is told leaves guarded connections
+//! as they were: refused, if a gateway ever ran here.
 
-use std::{
-    path::PathBuf,
-    sync::{Arc, Mutex, OnceLock, PoisonError},
-    time::Duration,
-};
+use std::{os::unix::net::UnixStream, path::PathBuf, sync::Arc, time::Duration};
 
 use anyhow::{Context as _, Result};
 use tokio::{net::TcpListener, signal::unix::SignalKind};
@@ -17,16 +14,15 @@ use crate::{
     admin::{self, Admin},
     config::{Config, Dns},
     crowd::Crowd,
+    damage::Damages,
     dns::Names,
     drain,
     gate::Services,
+    guards::{Guards, Node},
     hold::{Desk, Directory},
-    intercept::{
-        Interceptor, Options,
-        deny::{Maker, TableName},
-    },
-    namespaces::Namespaces,
-    net::{Namespace, NamespaceId},
+    intercept::{Interceptor, Options, deny::TableName},
+    namespaces::{self, Listening, Namespaces},
+    net::{Namespace, keep},
     policy::{Inspector, Objection, Policies, Resource},
     protocol,
     record::{
@@ -34,23 +30,34 @@ use crate::{
         entry::{Body, Entry, Timestamp},
     },
     resources::Destinations,
+    rulebook::Rulebook,
     workload::{Hierarchy, Processes, Workloads},
 };
 
+mod announce;
+mod handover;
+mod inherited;
+mod kubernetes;
 mod listeners;
+mod watch;
+
+use handover::Handover;
+use inherited::Inherited;
 
 /// Runs a gateway until it is told to stop.
 ///
 /// # Errors
 /// What is missing or wrong, with what to do about it.
 pub fn run(config: Config) -> Result<()> {
+    crate::workload::leave_namespace()?;
     take_every_descriptor();
     let runtime =
         tokio::runtime::Builder::new_multi_thread().enable_all().build().context("cannot start the runtime")?;
     let done = runtime.block_on(serve(config));
     // What is still running has had its time; nothing here may keep the process alive.
     runtime.shutdown_timeout(Duration::from_millis(200));
-    done
+    // A successor waits for the end of this stream: until then the record is open.
+    done.map(drop)
 }
 
 /// As many open files as this process may have. Fewer are no reason not to start.
@@ -63,42 +70,70 @@ fn take_every_descriptor() {
     }
 }
 
-async fn serve(config: Config) -> Result<()> {
+async fn serve(config: Config) -> Result<Option<UnixStream>> {
     let node = config.node.clone().unwrap_or_else(host_name);
     if config.guard.is_empty() {
         anyhow::bail!(
-            "`guard:` names no cgroup, so nothing would be guarded; name at least one, or leave the key out for `holdpoint`"
+            "`guard:` is empty, so nothing would be guarded; name a cgroup or a selector, or leave the key out for `holdpoint`"
         );
     }
     let policies = Arc::new(Policies::open(&config.policies, inspector())?);
-    let recorder = Recorder::open(&config.record(), &crate::record::Options::default())?;
+    let learnt = (config.dns == Dns::On).then(|| config.run.join(NAMES));
+    let destinations = Arc::new(Destinations::new(policies.clone(), learnt));
+    let resolved = destinations.resolve(&config.network)?;
+    let Inheritance { mut inherited, from_another } = inherit(&config)?;
+    let namespace = Namespace::Own;
+    let last = listeners::last(&config);
+    let (v4, v6) = match inherited.own {
+        Some((v4, v6)) => {
+            if config.port != 0 && config.port != port(&v4)? {
+                tracing::warn!(port = port(&v4)?, "`port:` stays what it is until the gateway is stopped and started");
+            }
+            (v4, v6)
+        }
+        None => listeners::open(&namespace, config.port, last)?,
+    };
+    let ports = [port(&v4)?, v6.as_ref().map_or(Ok(0), port)?];
+    let hierarchy = Hierarchy::find()?;
+    let named: Vec<PathBuf> = config.cgroups().map(|cgroup| hierarchy.resolve(cgroup)).collect();
+    if last == ports && inherited.others.is_empty() {
+        // Pinned programs send connections here already: from now on they wait, while the rest gets ready.
+        inherited.others = namespaces::listen_early(&named, ports);
+    }
+    let recorder =
+        patiently(from_another, || Recorder::open(&config.record(), &crate::record::Options::default())).await?;
     note(&recorder, Body::Started { version: env!("CARGO_PKG_VERSION").into(), node: node.clone() })?;
     note_policies(&recorder, &policies)?;
+    destinations.recall();
     let desk = Desk::open_on(recorder.clone())?;
-    let namespace = Namespace::Own;
-    let (v4, v6) = listeners::open(&namespace, config.port)?;
-    let socket = admin::listen(&config.socket())?;
+    let socket = patiently(from_another, || admin::listen(&config.socket())).await?;
+    let health = match config.health {
+        Some(at) => Some(patiently(from_another, || listen_for_health(at)).await?),
+        None => None,
+    };
 
-    let mut options = Options::new(port(&v4)?, v6.as_ref().map_or(Ok(0), port)?);
+    listeners::remember(&config, ports);
+    let mut options = Options::new(ports[0], ports[1]);
     options.bpffs = config.bpffs.clone();
     options.unix_refused = config.unix_refused.clone();
     options.names = config.dns == Dns::On;
-    let destinations = Arc::new(Destinations::new(policies.clone(), options.names));
-    let resolved = destinations.resolve(&config.network)?;
-    let mut interceptor = Interceptor::load(&options)?;
+    let mut interceptor = patiently(from_another, || Interceptor::load(&options)).await?;
     if let Some(log) = interceptor.kernel_log() {
         tokio::spawn(log.run());
     }
     let interceptor = Arc::new(interceptor);
-    interceptor.replace_rules(&resolved.rules)?;
-    destinations.put_in_force(&resolved);
-    let hierarchy = Hierarchy::find()?;
-    let guard: Vec<PathBuf> = config.guard.iter().map(|guard| hierarchy.resolve(guard)).collect();
-    for directory in &guard {
-        std::fs::create_dir_all(directory)
-            .with_context(|| format!("cannot make the cgroup {}", directory.display()))?;
-        interceptor.attach(directory)?;
-    }
+    let rulebook = Arc::new(Rulebook::new(interceptor.clone(), destinations.clone(), &resolved)?);
+    let damages = Damages::default();
+    let node_pods = match &config.kubernetes {
+        Some(settings) => Some(kubernetes::start(settings, &config, &hierarchy, &node).await),
+        None => None,
+    };
+    let workloads = match node_pods.clone() {
+        Some(Node { pods, roots }) => Workloads::with_pods(hierarchy.clone(), &named, roots, pods),
+        None => Workloads::new(hierarchy.clone(), &named),
+    };
+    let (guards, _keeper) =
+        Guards::start(interceptor.clone(), hierarchy.clone(), &config.guard, node_pods, damages.clone())?;
 
     let (stop, drain) = drain::channel();
     let services = Services {
@@ -108,19 +143,12 @@ async fn serve(config: Config) -> Result<()> {
         salt: salt(&config)?,
         durability: config.durability,
     };
-    let workloads = Workloads::new(hierarchy.clone(), &guard);
-    let enforce = Arc::new(Enforce {
-        interceptor: interceptor.clone(),
-        destinations: destinations.clone(),
-        namespaces: OnceLock::new(),
-        order: Mutex::default(),
-    });
-    let learnt = enforce.clone();
     let names = options.names.then(|| Names {
         interceptor: interceptor.clone(),
         destinations: destinations.clone(),
-        put_in_force: Arc::new(move |id| learnt.learnt(id)),
+        rulebook: rulebook.clone(),
         crowd: Crowd::default(),
+        drain: drain.clone(),
     });
     let acceptor = Acceptor {
         names: names.clone(),
@@ -135,45 +163,56 @@ async fn serve(config: Config) -> Result<()> {
         crowd: Crowd::default(),
         drain,
     };
-    let connections = Connections::start(acceptor.clone(), [Some(v4), v6]);
-    let ports = [options.port_v4, options.port_v6];
+    let crowd = acceptor.crowd.clone();
+    let own: Vec<_> = [Some(v4), v6].into_iter().flatten().map(Arc::new).collect();
+    keep::store(Namespace::Own.id()?, &own);
+    let weak: Vec<_> = own.iter().map(Arc::downgrade).collect();
+    let connections = Connections::start(acceptor.clone(), own);
     if let Some(names) = names {
-        // Two listeners of one process may have ports of different numbers.
-        let sockets = crate::namespaces::sockets(&Namespace::Own, ports)
+        let queries = namespaces::queries(&Namespace::Own, ports)
             .context("cannot take queries for names on the gateway's port; set `port:` to another, or `dns: off`")?;
-        for socket in sockets {
-            tokio::spawn(names.clone().run(socket, Namespace::Own));
-        }
+        queries.into_iter().for_each(|socket| drop(tokio::spawn(names.clone().run(socket, Namespace::Own))));
     }
-    let maker =
-        Maker::own(&hierarchy).inspect_err(|error| tracing::warn!(%error, "no default deny in network namespaces"));
+    let listening = Listening { ports, inherited: inherited.others };
     let namespaces = Namespaces::start(
         acceptor,
-        guard.clone(),
-        ports,
+        guards.clone(),
+        listening,
         TableName::of(&config.bpffs),
-        maker,
-        resolved.rules,
+        rulebook.rules(),
         hierarchy.clone(),
+        damages.clone(),
     )
     .context("cannot look after network namespaces")?;
     let namespaces = Arc::new(namespaces);
-    let _first = enforce.namespaces.set(Arc::downgrade(&namespaces));
+    let followers = Arc::downgrade(&namespaces);
+    rulebook.follow(Box::new(move |rules, urgent| {
+        if let Some(namespaces) = followers.upgrade() {
+            namespaces.replace_rules(rules);
+            urgent.into_iter().for_each(|id| namespaces.settle(id));
+        }
+    }));
+    let watch = watch::Watch::start(interceptor.clone(), damages.clone()).context("cannot look after the programs")?;
     let admin = Admin {
         desk: desk.clone(),
         directory: Directory::with_groups(config.groups.clone()),
         interceptor: interceptor.clone(),
         namespaces: namespaces.clone(),
-        workloads,
+        guards: guards.clone(),
         recorder: recorder.clone(),
         policies: policies.clone(),
         node,
-        guard: guard.iter().map(|directory| directory.display().to_string()).collect(),
+        workloads,
+        hierarchy,
+        damages,
+        rulebook: rulebook.clone(),
+        road: tokio::runtime::Handle::current(),
+        connections: Box::new(move || crowd.count() as u64),
     };
-    start_desk(desk.clone(), admin, socket)?;
+    start_desk(desk.clone(), admin, socket, health)?;
     let follow = Follow {
         interceptor,
-        enforce,
+        rulebook,
         destinations,
         policies: policies.clone(),
         recorder: recorder.clone(),
@@ -182,17 +221,66 @@ async fn serve(config: Config) -> Result<()> {
     let _watch = policies.watch(|_| {}).context("cannot watch the policies")?;
     tokio::spawn(follow.run());
 
+    let of_namespaces = namespaces.clone();
+    let mut handover = Handover::listen(&config, move || {
+        let own = weak.iter().filter_map(std::sync::Weak::upgrade);
+        own.chain(of_namespaces.listeners()).collect()
+    })?;
+    announce::ready().await;
     println!("ready socket={} port={}", config.socket().display(), options.port_v4);
-    tracing::info!(socket = %config.socket().display(), port = options.port_v4, guard = ?guard, "guarding");
-    stop_signal().await?;
+    tracing::info!(socket = %config.socket().display(), port = options.port_v4, guards = ?guards.directories(), "guarding");
+    let successor = tokio::select! {
+        signalled = stop_signal() => signalled.map(|()| None)?,
+        successor = handover.asked() => Some(successor),
+    };
     tracing::info!("stopping");
+    // First: from now on another gateway may take over.
+    drop(watch);
+    if successor.is_none() {
+        announce::stopping().await;
+    }
     desk.stop();
     namespaces.stop();
     stop.stop();
     connections.finish(config.drain).await;
     note(&recorder, Body::Stopped)?;
-    let _ = std::fs::remove_file(config.socket());
-    Ok(())
+    if successor.is_none() {
+        let _ = std::fs::remove_file(config.socket());
+    }
+    Ok(successor)
+}
+
+/// What an earlier gateway left.
+struct Inheritance {
+    inherited: Inherited,
+    /// Whether it ran until now.
+    from_another: bool,
+}
+
+/// Takes over from the gateway that runs, or takes what the service manager kept of the last one.
+fn inherit(config: &Config) -> Result<Inheritance> {
+    let kept = keep::kept().context("the service manager's descriptors cannot be had")?;
+    let rehearse = || {
+        let options = Options { unix_refused: config.unix_refused.clone(), ..Options::new(0, 0) };
+        Ok(Interceptor::rehearse(&options)?)
+    };
+    let handed = handover::take_over(config, rehearse)?;
+    let from_another = handed.is_some();
+    let inherited = Inherited::sort(handed.unwrap_or(kept))?;
+    Ok(Inheritance { inherited, from_another })
+}
+
+/// Tries again for a moment what a gateway that has just ended may still hold: the kernel lets go of its locks one by one.
+async fn patiently<T, E>(from_another: bool, mut attempt: impl FnMut() -> Result<T, E>) -> Result<T, E> {
+    let began = std::time::Instant::now();
+    loop {
+        match attempt() {
+            Err(_) if from_another && began.elapsed() < LETTING_GO => {
+                tokio::time::sleep(Duration::from_millis(5)).await
+            }
+            done => return done,
+        }
+    }
 }
 
 /// The accept loops, and the connections that they made.
@@ -202,11 +290,10 @@ struct Connections {
 }
 
 impl Connections {
-    fn start(acceptor: Acceptor, listeners: [Option<TcpListener>; 2]) -> Self {
+    fn start(acceptor: Acceptor, listeners: Vec<Arc<TcpListener>>) -> Self {
         // Every connection's task holds the acceptor, so this list lives as long as the last of them.
         let alive = Arc::downgrade(&acceptor.protocols);
-        let loops =
-            listeners.into_iter().flatten().map(|listener| tokio::spawn(acceptor.clone().run(listener))).collect();
+        let loops = listeners.into_iter().map(|listener| tokio::spawn(acceptor.clone().run(listener))).collect();
         Self { loops, alive }
     }
 
@@ -229,7 +316,7 @@ impl Connections {
 /// Keeps the kernel's rules in step with the policies and with what their hosts resolve to.
 struct Follow {
     interceptor: Arc<Interceptor>,
-    enforce: Arc<Enforce>,
+    rulebook: Arc<Rulebook>,
     destinations: Arc<Destinations>,
     policies: Arc<Policies>,
     recorder: Recorder,
@@ -255,10 +342,17 @@ impl Follow {
                 let (destinations, network) = (self.destinations.clone(), self.network.clone());
                 let resolved = tokio::task::spawn_blocking(move || destinations.resolve(&network)).await;
                 match resolved {
-                    Ok(Ok(resolved)) => self.enforce.resolved(&resolved),
+                    Ok(Ok(resolved)) => {
+                        if let Err(error) = self.rulebook.replace(&resolved) {
+                            tracing::error!(%error, "cannot put new rules in force; the old ones stay");
+                        }
+                    }
                     Ok(Err(error)) => tracing::error!(%error, "the addresses known before stay in force"),
                     Err(error) => tracing::error!(%error, "resolving ended unexpectedly"),
                 }
+            }
+            if let Err(error) = self.rulebook.end_old_trials() {
+                tracing::error!(%error, "cannot end a trial of the guard");
             }
             if let Err(error) = self.interceptor.sweep() {
                 tracing::error!(%error, "cannot sweep connections that never arrived");
@@ -267,41 +361,14 @@ impl Follow {
     }
 }
 
-/// Puts what was resolved and what was learnt in force, one after the other.
-struct Enforce {
-    interceptor: Arc<Interceptor>,
-    destinations: Arc<Destinations>,
-    namespaces: OnceLock<std::sync::Weak<Namespaces>>,
-    order: Mutex<()>,
-}
-
-impl Enforce {
-    fn resolved(&self, resolved: &crate::resources::Resolved) {
-        let _order = self.order.lock().unwrap_or_else(PoisonError::into_inner);
-        // Names first: an address that the kernel brings must be known here.
-        self.destinations.put_in_force(resolved);
-        let rules = self.destinations.rules();
-        if let Err(error) = self.interceptor.replace_rules(&rules) {
-            tracing::error!(%error, "cannot put new rules in force; the old ones stay");
-        }
-        if let Some(namespaces) = self.namespaces.get().and_then(std::sync::Weak::upgrade) {
-            namespaces.replace_rules(rules);
-        }
-    }
-
-    /// What the namespace `id` has learnt, there and in the kernel's table.
-    fn learnt(&self, id: NamespaceId) -> Result<(), String> {
-        let _order = self.order.lock().unwrap_or_else(PoisonError::into_inner);
-        let namespaces = self.namespaces.get().and_then(std::sync::Weak::upgrade);
-        let namespaces = namespaces.ok_or("the gateway is starting or stopping")?;
-        self.interceptor.add_rules(&self.destinations.learnt_rules()).map_err(|error| error.to_string())?;
-        namespaces.replace_rules(self.destinations.rules());
-        namespaces.settle(id)
-    }
-}
-
 /// The desk's timers and the API run on a thread of their own: whatever load bots make, people get through.
-fn start_desk(desk: Desk, admin: Admin, socket: tokio::net::UnixListener) -> Result<()> {
+fn start_desk(
+    desk: Desk,
+    admin: Admin,
+    socket: tokio::net::UnixListener,
+    health: Option<std::net::TcpListener>,
+) -> Result<()> {
+    let admin = Arc::new(admin);
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_all()
         .build()
@@ -310,6 +377,9 @@ fn start_desk(desk: Desk, admin: Admin, socket: tokio::net::UnixListener) -> Res
     std::thread::Builder::new().name("desk".into()).spawn(move || {
         runtime.block_on(async {
             tokio::spawn(desk.keep_time());
+            if let Some(health) = health {
+                tokio::spawn(serve_health(admin.clone(), health));
+            }
             let served = match tokio::net::UnixListener::from_std(socket) {
                 Ok(socket) => admin::serve(admin, socket).await,
                 Err(error) => Err(error),
@@ -320,6 +390,26 @@ fn start_desk(desk: Desk, admin: Admin, socket: tokio::net::UnixListener) -> Res
         });
     })?;
     Ok(())
+}
+
+/// Before anybody is told that the gateway is ready: an address that cannot be had is the operator's to correct.
+fn listen_for_health(address: std::net::SocketAddr) -> Result<std::net::TcpListener> {
+    let listener = std::net::TcpListener::bind(address).with_context(|| {
+        format!("cannot listen on {address}; set `health:` to an address of this machine and a free port")
+    })?;
+    listener.set_nonblocking(true)?;
+    tracing::info!(address = %listener.local_addr()?, "health is answered over TCP");
+    Ok(listener)
+}
+
+async fn serve_health(admin: Arc<Admin>, listener: std::net::TcpListener) {
+    let served = match TcpListener::from_std(listener) {
+        Ok(listener) => admin::serve_health(admin, listener).await,
+        Err(error) => Err(error),
+    };
+    if let Err(error) = served {
+        tracing::error!(%error, "health is answered over TCP no more");
+    }
 }
 
 fn port(listener: &TcpListener) -> Result<u16> {
@@ -400,6 +490,12 @@ fn host_name() -> String {
 
 /// How often reloaded policies and connections that never arrived are looked for.
 const LOOK: Duration = Duration::from_millis(250);
+
+/// How long a gateway that has ended may seem to hold the record, the pins or the socket.
+const LETTING_GO: Duration = Duration::from_secs(3);
+
+/// What was learnt from answers for names, in the run directory: like the ports.
+const NAMES: &str = "names.json";
 
 /// How often hosts are resolved again.
 const RESOLVE: Duration = Duration::from_secs(30);

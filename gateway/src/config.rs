@@ -9,7 +9,10 @@ use std::{
     time::Duration,
 };
 
-use serde::Deserialize;
+use serde::{
+    Deserialize, Deserializer,
+    de::{MapAccess, Visitor, value::MapAccessDeserializer},
+};
 
 /// Everything that can be set. Every field has a default, so an empty file is a valid one.
 #[derive(Debug, Clone, Deserialize)]
@@ -25,12 +28,18 @@ pub struct Config {
     pub policies: PathBuf,
     /// The gateway's own directory on a bpf file system, for pinned programs and maps.
     pub bpffs: PathBuf,
-    /// Guarded cgroups, absolute or below the cgroup2 mount; made where missing. `holdpoint exec` uses the first.
-    pub guard: Vec<PathBuf>,
+    /// What is guarded: cgroups, absolute or below the cgroup2 mount, made where missing (`holdpoint exec` uses the first),
+    /// and selectors of pods and units.
+    pub guard: Vec<GuardEntry>,
+    /// The Kubernetes API that knows this node's pods. Without the key nobody is asked.
+    pub kubernetes: Option<Kubernetes>,
     /// The port on which intercepted connections arrive. 0: any free one below those that the kernel gives out by itself.
     pub port: u16,
     /// How durable a read's entry is before the read is forwarded. Everything else is always synced.
     pub durability: ReadDurability,
+    /// Where `/livez`, `/readyz`, `/healthz` and `/metrics` are answered over TCP, beside the administration socket:
+    /// `127.0.0.1:9464`, or the pod's address. Default: nowhere.
+    pub health: Option<std::net::SocketAddr>,
     /// How often a waiting client is told that it still waits.
     #[serde(with = "seconds")]
     pub remind: Duration,
@@ -57,8 +66,10 @@ impl Default for Config {
             run: "/run/holdpoint".into(),
             policies: "/etc/holdpoint/policies".into(),
             bpffs: "/sys/fs/bpf/holdpoint".into(),
-            guard: vec!["holdpoint".into()],
+            guard: vec![GuardEntry::Cgroup("holdpoint".into())],
+            kubernetes: None,
             port: 0,
+            health: None,
             durability: ReadDurability::Written,
             remind: Duration::from_secs(15),
             drain: Duration::from_secs(10),
@@ -85,6 +96,14 @@ impl Config {
             .map_err(|source| ConfigError::Invalid { path: path.to_owned(), message: source.to_string() })
     }
 
+    /// The guarded cgroups that are written as such.
+    pub fn cgroups(&self) -> impl Iterator<Item = &Path> {
+        self.guard.iter().filter_map(|entry| match entry {
+            GuardEntry::Cgroup(path) => Some(path.as_path()),
+            GuardEntry::Select(_) => None,
+        })
+    }
+
     /// Where the record is.
     pub fn record(&self) -> PathBuf {
         self.state.join("record")
@@ -94,6 +113,87 @@ impl Config {
     pub fn socket(&self) -> PathBuf {
         self.run.join("holdpoint.sock")
     }
+}
+
+/// One entry of `guard:`.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum GuardEntry {
+    /// A cgroup.
+    Cgroup(PathBuf),
+    /// Whatever this selects.
+    Select(Selector),
+}
+
+impl<'de> Deserialize<'de> for GuardEntry {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        struct Entry;
+        // By hand: serde's own way says of a wrong key only that nothing matched.
+        impl<'de> Visitor<'de> for Entry {
+            type Value = GuardEntry;
+
+            fn expecting(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+                f.write_str("a cgroup, or a selector such as `{namespace: ci, service_account: \"deploy-*\"}`")
+            }
+
+            fn visit_str<E: serde::de::Error>(self, path: &str) -> Result<GuardEntry, E> {
+                Ok(GuardEntry::Cgroup(path.into()))
+            }
+
+            fn visit_map<A: MapAccess<'de>>(self, map: A) -> Result<GuardEntry, A::Error> {
+                Selector::deserialize(MapAccessDeserializer::new(map)).map(GuardEntry::Select)
+            }
+        }
+        deserializer.deserialize_any(Entry)
+    }
+}
+
+/// Which pods or units are guarded: everything that is written must match, with globs as in policies.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct Selector {
+    /// The pod's namespace.
+    pub namespace: Option<OneOrMany>,
+    /// The pod's service account.
+    pub service_account: Option<OneOrMany>,
+    /// The pod's labels.
+    pub labels: BTreeMap<String, OneOrMany>,
+    /// The image of one of the pod's containers.
+    pub image: Option<OneOrMany>,
+    /// The systemd unit. Not together with the others.
+    pub unit: Option<OneOrMany>,
+}
+
+/// One glob, or several of which one must match.
+#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
+#[serde(untagged, expecting = "expected a glob or a list of globs")]
+pub enum OneOrMany {
+    /// One.
+    One(String),
+    /// Several.
+    Many(Vec<String>),
+}
+
+impl OneOrMany {
+    /// The globs.
+    pub fn globs(&self) -> &[String] {
+        match self {
+            Self::One(glob) => std::slice::from_ref(glob),
+            Self::Many(globs) => globs,
+        }
+    }
+}
+
+/// Where Kubernetes is, and which node of it this is.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct Kubernetes {
+    /// This node's name in Kubernetes. Default: the environment's `NODE_NAME`, then `node:`, then the host's name.
+    pub node: Option<String>,
+    /// How to reach the API. Default: as a pod does, with its service account.
+    pub kubeconfig: Option<PathBuf>,
+    /// The cgroup below which the kubelet keeps its own (`kubepods`, `kubepods.slice`). Default: the root, and that of the
+    /// node in which the gateway's own pod runs.
+    pub cgroup: Option<PathBuf>,
 }
 
 /// How durable a read's entry is before the read is forwarded.
@@ -172,5 +272,44 @@ mod seconds {
         let text = String::deserialize(deserializer)?;
         humantime::parse_duration(&text)
             .map_err(|_| D::Error::custom(format!("`{text}` is not a duration; write it as `15s` or `5m`")))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn read(text: &str) -> Result<Config, String> {
+        serde_saphyr::from_str(text).map_err(|error| error.to_string())
+    }
+
+    #[test]
+    fn a_guard_is_a_cgroup_or_a_selector() {
+        let text = "guard: [bots.slice, {namespace: ci, service_account: [a, 'deploy-*'], labels: {app: x}}, {unit: 'nightly*'}]";
+        let config = read(text).expect("it is right");
+        assert_eq!(config.cgroups().collect::<Vec<_>>(), [Path::new("bots.slice")]);
+        let GuardEntry::Select(pods) = &config.guard[1] else { panic!("no selector: {:?}", config.guard) };
+        assert_eq!(
+            pods.service_account.as_ref().map(OneOrMany::globs),
+            Some(&["a".to_owned(), "deploy-*".to_owned()][..])
+        );
+        assert_eq!(pods.labels["app"].globs(), ["x"]);
+        assert_eq!(config.guard.len(), 3);
+    }
+
+    #[test]
+    fn a_wrong_guard_is_refused_with_the_key() {
+        let error = read("guard:\n  - {namespce: ci}\n").expect_err("there is no such key");
+        assert!(error.contains("namespce") && error.contains("namespace"), "{error}");
+        let error = read("guard: [7]").expect_err("a number is no guard");
+        assert!(error.contains("selector"), "{error}");
+        let error = read("kubernetes: {kubconfig: x}").expect_err("there is no such key");
+        assert!(error.contains("kubconfig"), "{error}");
+    }
+
+    #[test]
+    fn kubernetes_may_be_written_without_anything() {
+        assert_eq!(read("kubernetes: {}").expect("it is right").kubernetes, Some(Kubernetes::default()));
+        assert_eq!(read("node: x").expect("it is right").kubernetes, None);
     }
 }

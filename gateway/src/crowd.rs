@@ -25,6 +25,11 @@ impl<K: Eq + Hash + Copy> Crowd<K> {
         Some(Place(self.clone(), who))
     }
 
+    /// How many there are of all.
+    pub fn count(&self) -> usize {
+        self.lock().values().sum()
+    }
+
     fn lock(&self) -> MutexGuard<'_, HashMap<K, usize>> {
         // The counts are whole at every point where a holder could panic.
         self.0.lock().unwrap_or_else(PoisonError::into_inner)

@@ -3,7 +3,8 @@
 //! One operation's way through the gateway:
 //!
 //! 1. The kernel programs ([`intercept`]) turn a guarded workload's `connect` to the gateway and keep where it meant to go.
-//!    It listens in every network namespace that a guarded process is in ([`namespaces`]).
+//!    What is guarded comes and goes ([`guards`]); the gateway listens in every network namespace that a guarded process
+//!    is in ([`namespaces`]).
 //! 2. [`accept`] asks them who it is ([`workload`]) and which resource it meant ([`resources`]), and hands the stream to
 //!    the resource's [`protocol`].
 //! 3. The protocol's dialect cuts one request out of the stream: an [`operation`] to judge, and the very bytes of it.
@@ -15,6 +16,7 @@ pub mod operation;
 
 pub mod config;
 pub mod crowd;
+pub mod damage;
 pub mod drain;
 pub mod net;
 pub mod visible;
@@ -33,7 +35,10 @@ pub mod resources;
 pub mod dns;
 
 pub mod accept;
+pub mod assess;
+pub mod guards;
 pub mod namespaces;
+pub mod rulebook;
 
 pub mod admin;
 pub mod app;

@@ -1,8 +1,16 @@
 //! The gateway under test: the real program, as a child.
 
-use std::time::Duration;
+use std::{
+    os::{
+        fd::{AsRawFd, OwnedFd},
+        unix::process::CommandExt,
+    },
+    path::Path,
+    process::Command,
+    time::Duration,
+};
 
-use nix::{sys::signal::Signal, unistd::Pid};
+use nix::{libc, sys::signal::Signal, unistd::Pid};
 
 use crate::{Lab, Outcome, Running};
 
@@ -15,7 +23,43 @@ pub struct Gateway {
 
 impl Gateway {
     pub(crate) fn start(lab: &Lab) -> Self {
-        let mut running = Self::launch(lab);
+        Self::ready(Self::launch(lab))
+    }
+
+    /// Starts it as a service manager would: it is told where to say how it is, ten times a second, and finds `kept`
+    /// open.
+    ///
+    /// # Panics
+    /// When it does not get ready.
+    pub fn start_kept(lab: &Lab, notify: &Path, kept: &[OwnedFd]) -> Self {
+        let mut command = Self::command(lab);
+        let count = kept.len().to_string();
+        command.env("NOTIFY_SOCKET", notify).env("LISTEN_FDS", count).env("WATCHDOG_USEC", "200000");
+        // It says for whom they are, which only the process itself knows.
+        let argv: Vec<_> =
+            [command.get_program()].into_iter().chain(command.get_args()).map(ToOwned::to_owned).collect();
+        let mut shell = lab.command(&["sh", "-c", "LISTEN_PID=$$ exec \"$@\"", "sh"]);
+        shell.args(argv).envs(command.get_envs().filter_map(|(name, value)| Some((name, value?))));
+        lab.enter_cgroup("gateway", &mut shell);
+        let fds: Vec<_> = kept.iter().map(AsRawFd::as_raw_fd).collect();
+        // SAFETY: between fork and exec only system calls are made; the descriptors are open in the child as well.
+        unsafe {
+            shell.pre_exec(move || {
+                // First out of the way of the places where they belong.
+                for (at, fd) in (100..).zip(&fds) {
+                    nix::errno::Errno::result(libc::dup2(*fd, at))?;
+                }
+                for at in 0..i32::try_from(fds.len()).unwrap_or(0) {
+                    nix::errno::Errno::result(libc::dup2(100 + at, 3 + at))?;
+                    nix::errno::Errno::result(libc::close(100 + at))?;
+                }
+                Ok(())
+            });
+        }
+        Self::ready(Running::start(&mut shell))
+    }
+
+    fn ready(mut running: Running) -> Self {
         running.close_stdin();
         let said = running.wait_for_stdout("\n", READY_LIMIT);
         let ready = said.lines().next().unwrap_or_default().to_owned();
@@ -24,12 +68,20 @@ impl Gateway {
     }
 
     pub(crate) fn launch(lab: &Lab) -> Running {
-        let config = lab.config().display().to_string();
-        let mut command = lab.command(&[&lab.tool("holdpoint"), "run", "--config", &config]);
-        command.env("HOLDPOINT_LOG", std::env::var("HOLDPOINT_LOG").unwrap_or_else(|_| "info".to_owned()));
+        let mut command = Self::command(lab);
         // In a cgroup of its own, as a unit or a container is: by it nftables knows the gateway's sockets.
         lab.enter_cgroup("gateway", &mut command);
         Running::start(&mut command)
+    }
+
+    fn command(lab: &Lab) -> Command {
+        let config = lab.config().display().to_string();
+        let (confinement, holdpoint) = (lab.confinement(), lab.tool("holdpoint"));
+        let run = [holdpoint.as_str(), "run", "--config", &config];
+        let words: Vec<_> = confinement.iter().map(String::as_str).chain(run).collect();
+        let mut command = lab.command(&words);
+        command.env("HOLDPOINT_LOG", std::env::var("HOLDPOINT_LOG").unwrap_or_else(|_| "info".to_owned()));
+        command
     }
 
     /// The process id.

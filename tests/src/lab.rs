@@ -14,6 +14,10 @@ use std::{
     time::Duration,
 };
 
+use holdpoint::{
+    intercept::deny::{self, TableName},
+    net::Namespace,
+};
 use nix::unistd::{Pid, geteuid};
 use tempfile::TempDir;
 
@@ -27,6 +31,7 @@ pub struct Lab {
     name: String,
     settings: Mutex<BTreeMap<String, String>>,
     gateway: Mutex<Option<Gateway>>,
+    confinement: Mutex<Vec<String>>,
     space: MountSpace,
     cgroup: Cgroup,
     // Last: everything above has files in it.
@@ -54,8 +59,8 @@ impl Lab {
         }
         let binds = binds(dir.path());
         let space = MountSpace::make(&dir.path().join("bpf"), &binds);
-        let lab =
-            Self { name: name.to_owned(), settings: Mutex::default(), gateway: Mutex::new(None), space, cgroup, dir };
+        let (settings, gateway, confinement) = (Mutex::default(), Mutex::new(None), Mutex::default());
+        let lab = Self { name: name.to_owned(), settings, gateway, confinement, space, cgroup, dir };
         lab.default_settings();
         lab
     }
@@ -95,6 +100,20 @@ impl Lab {
         *gateway = Some(Gateway::start(self));
     }
 
+    /// Lets gateways start as a container runtime starts one without privilege: in a cgroup namespace of its own, with
+    /// `capabilities` (`sys_admin`) and none besides. Takes effect at the next start.
+    pub fn confine(&self, capabilities: &[String]) {
+        let allowed = capabilities.iter().map(|capability| format!(",+{capability}")).collect::<String>();
+        let words =
+            ["unshare", "--cgroup", "setpriv", &format!("--bounding-set=-all{allowed}"), "--inh-caps=-all", "--"];
+        *self.confinement.lock().expect("no test panics with this lock") = words.map(str::to_owned).to_vec();
+    }
+
+    /// The words before the gateway's own that start it.
+    pub(crate) fn confinement(&self) -> Vec<String> {
+        self.confinement.lock().expect("no test panics with this lock").clone()
+    }
+
     /// Starts the gateway where it is expected to fail, and returns how it did.
     pub fn start_failing(&self) -> Outcome {
         Gateway::launch(self).finish(Duration::from_secs(20)).failed()
@@ -119,6 +138,17 @@ impl Lab {
     pub fn kill(&self) {
         let gateway = self.gateway().take().expect("the gateway runs");
         assert!(!gateway.has_panicked(), "the gateway panicked: {}", gateway.log());
+    }
+
+    /// Starts another gateway beside the running one, and waits until it serves and the running one has ended.
+    ///
+    /// # Panics
+    /// When it does not get ready, or the old one does not end in order.
+    pub fn upgrade(&self) {
+        let mut gateway = self.gateway();
+        let old = gateway.take().expect("the gateway runs");
+        *gateway = Some(Gateway::start(self));
+        old.ended().ok();
     }
 
     /// `SIGTERM` for the gateway; waits for its end.
@@ -208,6 +238,13 @@ impl Lab {
         self.cgroup.path().join("guarded")
     }
 
+    /// A path as a process outside the lab's mounts finds it: below the bpffs there is nothing to see from elsewhere.
+    pub fn path_from_outside(&self, below: &str) -> PathBuf {
+        let inside = self.path(below);
+        let holder = PathBuf::from(format!("/proc/{}/root", self.space.holder()));
+        holder.join(inside.strip_prefix("/").unwrap_or(&inside))
+    }
+
     /// The processes called `name` (the kernel's short name) that run guarded now.
     pub fn guarded(&self, name: &str) -> Vec<Pid> {
         let called = |pid: &Pid| fs::read_to_string(format!("/proc/{pid}/comm")).is_ok_and(|comm| comm.trim() == name);
@@ -241,6 +278,10 @@ impl Drop for Lab {
         let log = gateway.as_ref().map(Gateway::log).unwrap_or_default();
         drop(gateway);
         let left = self.cgroup.remove();
+        // Everything else of the lab is in namespaces of its own and goes with them.
+        let table = TableName::of(&self.path("bpf/holdpoint"));
+        let denied = deny::remove(&Namespace::Own, &table).map(drop).map_err(|error| format!("table {table}: {error}"));
+        let left = left.and(denied);
         self.space.close();
         if failing {
             return;
@@ -269,7 +310,8 @@ pub fn binary(name: &str) -> PathBuf {
 /// The programs that unprivileged bots and approvers run, bound to where they can reach them.
 fn binds(dir: &Path) -> Vec<(PathBuf, PathBuf)> {
     let mut binds = Vec::new();
-    for name in ["holdpoint", "record_dump", "raw_client", "tokio_client", "flood_client", "load_client"] {
+    for name in ["holdpoint", "record_dump", "raw_client", "tokio_client", "flood_client", "load_client", "gap_client"]
+    {
         let place = dir.join("bin").join(name);
         fs::write(&place, "").expect("the directory is new and ours");
         binds.push((binary(name), place));

@@ -5,10 +5,14 @@
 
 use std::{
     fs::File,
+    net::Ipv4Addr,
     os::unix::process::CommandExt,
     path::{Path, PathBuf},
     process::{Child, Command, Stdio},
-    sync::Arc,
+    sync::{
+        Arc,
+        atomic::{AtomicU32, Ordering},
+    },
 };
 
 use nix::{
@@ -63,6 +67,11 @@ impl MountSpace {
         }
     }
 
+    /// The process that holds it.
+    pub(crate) fn holder(&self) -> u32 {
+        self.holder.id()
+    }
+
     /// Ends the holder; the mounts go with it.
     pub(crate) fn close(&mut self) {
         let _gone = self.holder.kill();
@@ -81,6 +90,17 @@ impl Drop for MountSpace {
 pub struct Net {
     holder: Child,
     file: Arc<File>,
+}
+
+/// The two ends of a [joined](Net::joined) network.
+#[derive(Debug)]
+pub struct Ends {
+    /// This machine's address.
+    pub outside: Ipv4Addr,
+    /// The namespace's.
+    pub inside: Ipv4Addr,
+    /// This machine's interface.
+    pub interface: String,
 }
 
 impl Net {
@@ -107,9 +127,47 @@ impl Net {
         Self { holder, file: Arc::new(file) }
     }
 
+    /// The same with an interface `eth0`, whose other end is on this machine.
+    ///
+    /// # Panics
+    /// As [`Net::make`], and without veth.
+    pub fn joined() -> (Self, Ends) {
+        static MADE: AtomicU32 = AtomicU32::new(0);
+        let net = Self::make();
+        // A network of four addresses, in the range that is kept for benchmarks of networks.
+        let number = (std::process::id() * 16 + MADE.fetch_add(1, Ordering::Relaxed)) % (1 << 15);
+        let at = |host: u32| Ipv4Addr::from(0xc612_0000 + number * 4 + host);
+        let ends = Ends { outside: at(1), inside: at(2), interface: format!("hp{number}") };
+        let (pid, outside, inside) = (net.holder.id(), ends.outside, ends.inside);
+        let name = &ends.interface;
+        let enter = format!("nsenter --net=/proc/{pid}/ns/net");
+        let script = format!(
+            "ip link add {name} type veth peer name eth0 netns {pid} && ip addr add {outside}/30 dev {name} && \
+             ip link set {name} up && {enter} ip addr add {inside}/30 dev eth0 && {enter} ip link set eth0 up && \
+             {enter} ip route add default via {outside}"
+        );
+        let made = Command::new("sh").args(["-c", &script]).status().expect("there is a shell");
+        assert!(made.success(), "no veth: {script}");
+        (net, ends)
+    }
+
     /// Where it can be opened.
     pub fn path(&self) -> PathBuf {
         format!("/proc/{}/ns/net", self.holder.id()).into()
+    }
+
+    /// Runs `work` on a thread inside.
+    ///
+    /// # Panics
+    /// With `work`.
+    pub fn within<T: Send>(&self, work: impl FnOnce() -> T + Send) -> T {
+        std::thread::scope(|scope| {
+            let inside = scope.spawn(|| {
+                setns(&*self.file, CloneFlags::CLONE_NEWNET).expect("the namespace is held");
+                work()
+            });
+            inside.join().expect("the work inside does not panic")
+        })
     }
 
     /// Makes `command` run inside.

@@ -10,12 +10,15 @@ mod demo;
 mod ebpf;
 mod fuzz;
 mod interrupt;
+mod package;
 mod paths;
 mod run;
 mod scene;
 mod setup;
 mod test;
 mod tidy;
+mod tool_name;
+mod tools;
 
 use clap::{Parser, Subcommand};
 
@@ -43,6 +46,12 @@ enum Task {
     Fuzz(fuzz::Args),
     /// Install what building and testing need, with apt (Debian, Ubuntu); needs root only when something is missing
     Setup(setup::Arguments),
+    /// Make an OCI image of the gateway that was built, as a tarball
+    Image(package::Args),
+    /// Make a Debian package of the gateway that was built
+    Deb(package::Args),
+    /// Build Kubernetes' own programs, for the tests: API server, kubectl, helm
+    Tools(tools::Args),
     /// Build the kernel programs
     Ebpf(ebpf::Arguments),
     /// Build the kernel programs, then the gateway
@@ -58,7 +67,7 @@ fn main() -> std::process::ExitCode {
         unsafe { std::env::set_var("PATH", path) };
     }
     let done = match Arguments::parse().task {
-        task @ (Task::Tidy(_) | Task::Setup(_)) => perform(task),
+        task @ (Task::Tidy(_) | Task::Setup(_) | Task::Tools(_)) => perform(task),
         task => paths::claim_target().and_then(|()| perform(task)),
     };
     match done {
@@ -78,6 +87,9 @@ fn perform(task: Task) -> anyhow::Result<()> {
         Task::Bench(args) => bench::run(&args),
         Task::Tidy(args) => tidy::run(&args),
         Task::Fuzz(args) => fuzz::run(&args),
+        Task::Image(args) => package::image::run(&args),
+        Task::Deb(args) => package::deb::run(&args),
+        Task::Tools(args) => tools::run(&args),
         Task::Ebpf(arguments) => ebpf::main(&arguments),
         Task::Build(arguments) => build::main(&arguments),
         Task::Setup(arguments) => setup::main(&arguments),

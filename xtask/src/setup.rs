@@ -25,7 +25,7 @@ struct Need {
     testing: bool,
 }
 
-const NEEDS: [Need; 6] = [
+const NEEDS: [Need; 8] = [
     Need {
         packages: &["build-essential", "pkg-config", "clang", "libclang-dev", "ca-certificates"],
         reason: "RocksDB and PostgreSQL's parser are C and C++, and their bindings are made with libclang",
@@ -37,18 +37,29 @@ const NEEDS: [Need; 6] = [
         testing: false,
     },
     Need {
+        packages: &["openssl", "dpkg-dev", "systemd"],
+        reason: "tests make a Kubernetes API server's keys, build the Debian package, and have systemd read the unit",
+        testing: true,
+    },
+    Need {
         packages: &["postgresql", "postgresql-contrib", "postgresql-client"],
         reason: "demo and tests run real servers of their own (apt also starts one on the usual port; it is not used)",
         testing: true,
     },
     Need {
         packages: &["python3-venv"],
-        reason: "tests use the clients psycopg and asyncpg, in a virtual environment of their own",
+        reason: "tests use the clients psycopg and asyncpg, in a virtual environment of their own; a Go that the machine \
+                 lacks comes from PyPI the same way",
         testing: true,
     },
     Need {
         packages: &["pgbouncer", "haproxy"],
         reason: "the bench measures beside them; neither needs to run as a service",
+        testing: true,
+    },
+    Need {
+        packages: &["dnsmasq-base"],
+        reason: "tests ask a real name server, which does not run as a service",
         testing: true,
     },
     Need {

@@ -20,7 +20,7 @@ use nix::{
 };
 use serde_json::Value;
 
-use crate::{command, fuzz, interrupt, paths, run::words, tidy};
+use crate::{command, fuzz, interrupt, package, paths, run::words, tidy, tools};
 
 /// The package whose tests load eBPF programs and start real servers.
 const ROOT_PACKAGE: &str = "tests";
@@ -67,6 +67,8 @@ pub(crate) fn run(args: &Args) -> Result<()> {
     report.stage("tidy", |_| tidy::run(&tidy::Args {}))?;
     report.stage("deny", |_| deny())?;
     report.stage("build", |_| command::show(&mut command::xtask("build")?))?;
+    report.stage("tools", |_| tools::run(&tools::Args {}))?;
+    report.stage("packages", |_| packages())?;
     report.stage("clippy", |_| clippy())?;
     let mut programs = Vec::new();
     report.stage("build tests", |_| build_tests().map(|built| programs = built))?;
@@ -88,6 +90,8 @@ pub(crate) fn run_root(args: &RootArgs) -> Result<()> {
     command::need_root("test-root")?;
     interrupt::watch()?;
     command::show(&mut command::xtask("build")?)?;
+    tools::run(&tools::Args {})?;
+    packages()?;
     let programs = build_tests()?;
     let root: Vec<_> = programs.iter().filter(|program| program.package == ROOT_PACKAGE).collect();
     let words: Vec<_> = args.filter.iter().chain(&args.words).map(String::as_str).collect();
@@ -283,6 +287,12 @@ fn deny() -> Result<()> {
         return Ok(());
     }
     command::show(command::cargo().args(["deny", "--offline", "check", "licenses", "bans", "sources"]))
+}
+
+/// Image and package, which the root tests open.
+fn packages() -> Result<()> {
+    package::image::run(&package::Args::default())?;
+    package::deb::run(&package::Args::default())
 }
 
 /// The shipped policies, and the one that the README shows.

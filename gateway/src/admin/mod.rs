@@ -1,9 +1,12 @@
-//! The administration API over a UNIX socket: people list, look at and decide requests; anybody asks for health.
+//! The administration API over a UNIX socket: people list, look at and decide requests; anybody asks for health, over
+//! TCP as well where the settings say so.
 //!
 //! # Security
 //! The person is the socket's peer as the kernel names it; nothing that the client says counts. This module can
 //! approve and inspect; it holds nothing with which it could forward a byte.
 
+mod bounded;
+mod health;
 mod limits;
 
 use std::{path::Path, sync::Arc, time::Duration};
@@ -13,19 +16,23 @@ use axum::{
     extract::{ConnectInfo, Path as InPath, Query, State, connect_info::Connected},
     http::StatusCode,
     response::{IntoResponse, Response},
-    routing::{get, post},
+    routing::{MethodRouter, delete, get, post},
     serve::IncomingStream,
 };
 use serde::{Deserialize, Serialize};
-use tokio::net::{UnixListener, unix::UCred};
+use tokio::net::{TcpListener, UnixListener, unix::UCred};
 
 use crate::{
+    assess::{self, Assessed},
+    damage::{Damages, Last},
+    guards::{self, Guards},
     hold::{DecideError, Decided, Desk, Directory, Person, View},
     intercept::Interceptor,
     namespaces::{Namespaces, Standing},
     policy::Policies,
     record::Recorder,
-    workload::Workloads,
+    rulebook::Rulebook,
+    workload::{Hierarchy, Workloads},
 };
 use limits::Limited;
 
@@ -40,32 +47,84 @@ pub struct Admin {
     /// The workloads' network namespaces.
     pub namespaces: Arc<Namespaces>,
     /// Who is guarded.
-    pub workloads: Workloads,
+    pub guards: Guards,
     /// The record.
     pub recorder: Recorder,
     /// The policies in force.
     pub policies: Arc<Policies>,
     /// The node's name.
     pub node: String,
-    /// The guarded cgroups.
-    pub guard: Vec<String>,
+    /// cgroup → workload.
+    pub workloads: Workloads,
+    /// The cgroup tree.
+    pub hierarchy: Hierarchy,
+    /// What was damaged.
+    pub damages: Damages,
+    /// The rules, for trials.
+    pub rulebook: Arc<Rulebook>,
+    /// The threads that serve guarded connections.
+    pub road: tokio::runtime::Handle,
+    /// How many guarded connections are open.
+    pub connections: Box<dyn Fn() -> u64 + Send + Sync>,
+}
+
+/// Who may use a route. Each handler sees to it; a test walks all of them.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum May {
+    /// Everybody, also over TCP. These read and change nothing.
+    Anybody,
+    /// Every user of the machine.
+    Users,
+    /// Those whom the request concerns, and outside guarded cgroups where something is decided.
+    Concerned,
+    /// The superuser.
+    Root,
+}
+
+type Routes = Vec<(&'static str, May, MethodRouter<Arc<Admin>>)>;
+
+/// Every route there is.
+fn routes() -> Routes {
+    vec![
+        ("/livez", May::Anybody, get(health::live)),
+        ("/readyz", May::Anybody, get(health::ready)),
+        ("/healthz", May::Anybody, get(health::health)),
+        ("/metrics", May::Anybody, get(health::metrics)),
+        ("/api/v1/status", May::Users, get(status)),
+        ("/api/v1/namespaces", May::Root, post(prepare)),
+        ("/api/v1/probe", May::Root, post(begin_probe)),
+        ("/api/v1/probe/{port}", May::Root, delete(end_probe)),
+        ("/api/v1/approvals", May::Concerned, get(approvals)),
+        ("/api/v1/approvals/{request}", May::Concerned, get(approval)),
+        ("/api/v1/approvals/{request}/decision", May::Concerned, post(decision)),
+    ]
+}
+
+/// Every route's path and who may use it.
+pub fn paths() -> Vec<(&'static str, May)> {
+    routes().into_iter().map(|(path, may, _)| (path, may)).collect()
+}
+
+fn router(admin: &Arc<Admin>, wanted: impl Fn(May) -> bool) -> Router {
+    let chosen = routes().into_iter().filter(|(_, may, _)| wanted(*may));
+    chosen.fold(Router::new(), |router, (path, _, route)| router.route(path, route)).with_state(admin.clone())
+}
+
+/// Serves health over TCP until dropped: what is for anybody, and nothing else.
+///
+/// # Errors
+/// The listener's own.
+pub async fn serve_health(admin: Arc<Admin>, listener: TcpListener) -> std::io::Result<()> {
+    let routes = router(&admin, |may| may == May::Anybody);
+    axum::serve(bounded::Bounded::new(listener), routes.into_make_service()).await
 }
 
 /// Serves until dropped.
 ///
 /// # Errors
 /// The listener's own.
-pub async fn serve(admin: Admin, listener: UnixListener) -> std::io::Result<()> {
-    let routes = Router::new()
-        .route("/livez", get(|| async { "alive\n" }))
-        .route("/readyz", get(health))
-        .route("/healthz", get(health))
-        .route("/api/v1/status", get(status))
-        .route("/api/v1/namespaces", post(prepare))
-        .route("/api/v1/approvals", get(approvals))
-        .route("/api/v1/approvals/{request}", get(approval))
-        .route("/api/v1/approvals/{request}/decision", post(decision))
-        .with_state(Arc::new(admin));
+pub async fn serve(admin: Arc<Admin>, listener: UnixListener) -> std::io::Result<()> {
+    let routes = router(&admin, |_| true);
     axum::serve(Limited::new(listener), routes.into_make_service_with_connect_info::<Peer>()).await
 }
 
@@ -164,7 +223,7 @@ fn person(admin: &Admin, peer: &Peer) -> Result<Person, Response> {
 /// A guarded process decides nothing, whatever user it runs as: a bot that can change its user would approve itself.
 fn refuse_the_guarded(admin: &Admin, peer: &Peer) -> Result<(), Response> {
     let pid = peer.0.and_then(|peer| peer.pid());
-    let outside = pid.is_some_and(|pid| admin.workloads.guards_process(pid).is_ok_and(|guarded| !guarded));
+    let outside = pid.is_some_and(|pid| admin.guards.cover(pid).is_ok_and(|guarded| !guarded));
     if outside {
         return Ok(());
     }
@@ -253,7 +312,10 @@ struct Status {
     node: String,
     version: &'static str,
     healthy: bool,
-    guard: Vec<String>,
+    guards: Vec<guards::Standing>,
+    /// Pods that are selected and run, and have no cgroup by which they could be guarded.
+    missing: Vec<String>,
+    kubernetes: Option<crate::workload::kubernetes::Standing>,
     kernel: Result<Vec<crate::intercept::Guard>, String>,
     /// Refused below one guard or another, where the kernel does not say which.
     refused: crate::intercept::Refused,
@@ -266,22 +328,31 @@ struct Status {
     policy_generation: u64,
     open_requests: usize,
     record: Result<String, String>,
+    /// Each workload that has processes, and whether it is really guarded.
+    workloads: Vec<Assessed>,
+    /// What is wrong now.
+    problems: Vec<String>,
+    /// How often each kind of damage was repaired since the gateway started.
+    repairs: std::collections::BTreeMap<&'static str, u64>,
+    last_damage: Option<Last>,
 }
 
 impl Status {
     fn of(admin: &Admin) -> Self {
-        let kernel = admin.interceptor.status().map_err(|error| error.to_string());
+        let seen = health::Seen::now(admin);
+        let problems = health::problems(admin, &seen);
+        let health::Seen { kernel, guards: standing, namespaces } = seen;
         let record = admin.recorder.head().map(|head| head.to_string()).map_err(|error| error.to_string());
-        let whole = kernel
-            .as_ref()
-            .is_ok_and(|guards| !guards.is_empty() && guards.iter().all(crate::intercept::Guard::is_whole));
-        let namespaces = admin.namespaces.standing();
-        let nobody_goes_round = namespaces.iter().all(Standing::is_whole);
+        let guards = kernel.as_deref().unwrap_or_default();
+        let (hierarchy, workloads) = (&admin.hierarchy, &admin.workloads);
+        let workloads = assess::workloads(&assess::Facts { hierarchy, workloads, guards, namespaces: &namespaces });
         Self {
             node: admin.node.clone(),
             version: env!("CARGO_PKG_VERSION"),
-            healthy: whole && nobody_goes_round && record.is_ok(),
-            guard: admin.guard.clone(),
+            healthy: problems.is_empty(),
+            guards: standing,
+            missing: admin.guards.missing(),
+            kubernetes: admin.guards.kubernetes(),
             kernel,
             refused: admin.interceptor.refused_somewhere(),
             unix_sockets: admin.interceptor.unix_guarded().map_err(str::to_owned),
@@ -291,12 +362,20 @@ impl Status {
             policy_generation: admin.policies.generation(),
             open_requests: admin.desk.list().len(),
             record,
+            workloads,
+            problems,
+            repairs: admin.damages.repairs(),
+            last_damage: admin.damages.last(),
         }
     }
 }
 
-async fn status(State(admin): State<Arc<Admin>>) -> Json<Status> {
-    Json(Status::of(&admin))
+async fn status(State(admin): State<Arc<Admin>>) -> Response {
+    // Reads of every guarded process: not on the thread that people need.
+    match tokio::task::spawn_blocking(move || Status::of(&admin)).await {
+        Ok(status) => Json(status).into_response(),
+        Err(error) => Problem::response(StatusCode::INTERNAL_SERVER_ERROR, "no status", error),
+    }
 }
 
 /// How the namespace stands; nothing where it is the gateway's own.
@@ -326,10 +405,56 @@ async fn prepare(
     }
 }
 
-async fn health(State(admin): State<Arc<Admin>>) -> Response {
-    let status = Status::of(&admin);
-    let code = if status.healthy { StatusCode::OK } else { StatusCode::SERVICE_UNAVAILABLE };
-    (code, Json(status)).into_response()
+/// A trial of the guard, as asked for.
+#[derive(Debug, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Probe {
+    /// The port of 127.0.0.1 and `::1` that is governed for a moment.
+    pub port: u16,
+    /// A process of the workload, whose network namespace is to deny it.
+    pub pid: u32,
+}
+
+/// Governs a port of the loopbacks for a moment, for `holdpoint doctor --probe`. It is noted in the log, and each
+/// connection to it in the record, as any that no resource is at.
+async fn begin_probe(
+    State(admin): State<Arc<Admin>>,
+    ConnectInfo(peer): ConnectInfo<Peer>,
+    Json(Probe { port, pid }): Json<Probe>,
+) -> Result<Json<Prepared>, Response> {
+    only_root(&admin, &peer)?;
+    let begun = tokio::task::spawn_blocking(move || {
+        admin.rulebook.begin_trial(port).map_err(|error| error.to_string())?;
+        tracing::warn!(port, pid, "a trial of the guard begins: this port of the loopbacks is governed for a moment");
+        admin.namespaces.prepare(pid).map_err(|error| {
+            // By itself it would end in half a minute.
+            let _ = admin.rulebook.end_trial(port);
+            error.to_string()
+        })
+    });
+    match begun.await {
+        Ok(Ok(namespace)) => Ok(Json(Prepared { namespace })),
+        Ok(Err(why)) => Err(Problem::response(StatusCode::CONFLICT, "no trial", why)),
+        Err(error) => Err(Problem::response(StatusCode::INTERNAL_SERVER_ERROR, "no trial", error)),
+    }
+}
+
+async fn end_probe(
+    State(admin): State<Arc<Admin>>,
+    ConnectInfo(peer): ConnectInfo<Peer>,
+    InPath(port): InPath<u16>,
+) -> Result<Json<()>, Response> {
+    only_root(&admin, &peer)?;
+    let failed = |why| Problem::response(StatusCode::INTERNAL_SERVER_ERROR, "the trial goes on", why);
+    admin.rulebook.end_trial(port).map(Json).map_err(|error| failed(error.to_string()))
+}
+
+fn only_root(admin: &Admin, peer: &Peer) -> Result<(), Response> {
+    refuse_the_guarded(admin, peer)?;
+    match person(admin, peer)?.uid {
+        0 => Ok(()),
+        _ => Err(Problem::response(StatusCode::FORBIDDEN, "not allowed", "only root tries the guard")),
+    }
 }
 
 /// How long a waiting list request may wait.

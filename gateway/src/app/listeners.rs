@@ -15,11 +15,15 @@ use std::{
 use anyhow::{Context as _, Result, bail};
 use tokio::net::TcpListener;
 
-use crate::net::{Namespace, is_nobodys, listen};
+use crate::{
+    config::Config,
+    net::{Namespace, automatic_ports, is_nobodys, listen},
+};
 
-/// Listens on both loopback addresses; without the second where the machine has no IPv6.
-pub(super) fn open(namespace: &Namespace, port: u16) -> Result<(TcpListener, Option<TcpListener>)> {
-    let automatic = automatic();
+/// Listens on both loopback addresses; without the second where the machine has no IPv6. `last` are the ports of the gateway
+/// before, to which pinned programs still send connections, or 0.
+pub(super) fn open(namespace: &Namespace, port: u16, last: [u16; 2]) -> Result<(TcpListener, Option<TcpListener>)> {
+    let automatic = automatic_ports();
     if port != 0 && automatic.is_some_and(|(low, high)| (low..=high).contains(&port)) {
         tracing::warn!(
             port,
@@ -27,8 +31,8 @@ pub(super) fn open(namespace: &Namespace, port: u16) -> Result<(TcpListener, Opt
              set `port:` to one outside net.ipv4.ip_local_port_range"
         );
     }
-    let v4 = one(namespace, SocketAddr::from((Ipv4Addr::LOCALHOST, port)), automatic)?;
-    let v6 = one(namespace, SocketAddr::from((Ipv6Addr::LOCALHOST, port)), automatic);
+    let v4 = one(namespace, SocketAddr::from((Ipv4Addr::LOCALHOST, port)), last[0], automatic)?;
+    let v6 = one(namespace, SocketAddr::from((Ipv6Addr::LOCALHOST, port)), last[1], automatic);
     match v6 {
         Err(error) if kind(&error) == Some(io::ErrorKind::AddrNotAvailable) => {
             tracing::warn!("this machine has no IPv6 loopback: guarded IPv6 connections are refused");
@@ -38,7 +42,40 @@ pub(super) fn open(namespace: &Namespace, port: u16) -> Result<(TcpListener, Opt
     }
 }
 
-fn one(namespace: &Namespace, mut address: SocketAddr, automatic: Option<(u16, u16)>) -> Result<TcpListener> {
+/// The ports of the gateway before, where its programs are still pinned; else zeros.
+pub(super) fn last(config: &Config) -> [u16; 2] {
+    let pinned = std::fs::read_dir(config.bpffs.join("links")).is_ok_and(|mut links| links.next().is_some());
+    let text = std::fs::read_to_string(config.run.join(PORTS)).unwrap_or_default();
+    let mut ports = text.split_ascii_whitespace().map(|port| port.parse().unwrap_or(0));
+    if pinned { [ports.next().unwrap_or(0), ports.next().unwrap_or(0)] } else { [0; 2] }
+}
+
+/// Keeps the ports for the gateway after this one. Without them it takes others, and refuses until it has told the kernel.
+pub(super) fn remember(config: &Config, [v4, v6]: [u16; 2]) {
+    if let Err(error) = std::fs::write(config.run.join(PORTS), format!("{v4} {v6}\n")) {
+        tracing::warn!(%error, "cannot keep the ports for the next start");
+    }
+}
+
+/// The file with the ports, in the run directory: like the pins it does not outlive the machine's uptime.
+const PORTS: &str = "ports";
+
+fn one(
+    namespace: &Namespace,
+    mut address: SocketAddr,
+    last: u16,
+    automatic: Option<(u16, u16)>,
+) -> Result<TcpListener> {
+    if address.port() == 0 && last != 0 {
+        // Nobody was asked whether the port is free: connections of the gateway before linger there. Guarded processes
+        // could not bind it meanwhile, since its programs are pinned.
+        address.set_port(last);
+        match listen(namespace, address) {
+            Err(error) => tracing::info!(%error, port = last, "the port of the gateway before is not to be had"),
+            done => return done.with_context(|| format!("cannot listen on {address}")),
+        }
+        address.set_port(0);
+    }
     if address.port() == 0 {
         for port in candidates(automatic)?.into_iter().filter(|port| is_nobodys(namespace, *port)) {
             address.set_port(port);
@@ -73,13 +110,6 @@ fn candidates(automatic: Option<(u16, u16)>) -> Result<Vec<u16>> {
     getrandom::fill(&mut chance).context("no random numbers for a port")?;
     let ports = chance.chunks_exact(2).map(|two| first + u16::from_ne_bytes([two[0], two[1]]) % count);
     Ok(ports.collect())
-}
-
-/// From where to where the kernel picks ports.
-fn automatic() -> Option<(u16, u16)> {
-    let text = std::fs::read_to_string("/proc/sys/net/ipv4/ip_local_port_range").ok()?;
-    let mut words = text.split_ascii_whitespace().map(str::parse);
-    Some((words.next()?.ok()?, words.next()?.ok()?))
 }
 
 fn kind(error: &anyhow::Error) -> Option<io::ErrorKind> {

@@ -29,6 +29,13 @@ impl Socket {
         Self { socket }
     }
 
+    /// The process that serves it, as the kernel says; `None` where nobody does.
+    pub(super) fn peer(&self) -> Option<i32> {
+        let stream = std::os::unix::net::UnixStream::connect(&self.socket).ok()?;
+        let peer = nix::sys::socket::getsockopt(&stream, nix::sys::socket::sockopt::PeerCredentials).ok()?;
+        Some(peer.pid())
+    }
+
     /// Asks, and reads the answer.
     ///
     /// # Errors

@@ -40,8 +40,8 @@ pub fn run(args: &Args) -> anyhow::Result<ExitCode> {
     }
     let guard = args
         .guard
-        .as_ref()
-        .or(config.guard.first())
+        .as_deref()
+        .or(config.cgroups().next())
         .ok_or_else(|| anyhow::anyhow!("the settings name no guarded cgroup"))?;
     let guard = Hierarchy::find()?.resolve(guard);
     if !intercept::is_guarded(&config.bpffs, &guard)? {

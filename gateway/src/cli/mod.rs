@@ -10,6 +10,7 @@ use crate::{config::Config, protocol};
 
 pub mod approvals;
 mod client;
+pub mod doctor;
 pub mod exec;
 pub mod policy;
 pub mod replay;
@@ -46,6 +47,8 @@ enum Command {
     Policy(policy::Args),
     /// Say how the gateway is, as the kernel has it
     Status(status::Args),
+    /// Check the machine, and probe a workload's guard from inside
+    Doctor(doctor::Args),
     /// Take the guard off this machine, once the gateway is stopped
     Uninstall(uninstall::Args),
 }
@@ -101,6 +104,7 @@ pub fn main() -> ExitCode {
             policy::run(args, &|name, statement| protocol::named(name).map(|protocol| protocol.operation(statement)))
         }
         Command::Status(args) => status::run(&args),
+        Command::Doctor(args) => doctor::run(&args),
         Command::Uninstall(args) => uninstall::run(&args),
     };
     done.unwrap_or_else(|error| {

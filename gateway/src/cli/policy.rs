@@ -209,8 +209,8 @@ fn caller(args: &Explain) -> anyhow::Result<Caller> {
     for (fact, value) in &args.facts {
         if !caller.set(fact, value) {
             bail!(
-                "there is no fact `{fact}`; expected namespace, service_account, image, unit, user, executable or \
-                 executable_sha256 (labels have --label)"
+                "there is no fact `{fact}`; expected namespace, service_account, pod, owner, image, image_digest, unit, user, \
+                 executable or executable_sha256 (labels have --label)"
             );
         }
     }

@@ -29,7 +29,7 @@ enum Log {
 /// # Errors
 /// What is missing or wrong.
 pub fn run(args: &Args) -> anyhow::Result<ExitCode> {
-    let filter = EnvFilter::try_from_env("HOLDPOINT_LOG").unwrap_or_else(|_| EnvFilter::new("info"));
+    let filter = EnvFilter::try_from_env("HOLDPOINT_LOG").unwrap_or_else(|_| EnvFilter::new(USUAL_LOG));
     let lines = tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr);
     match args.log {
         Log::Text => lines.with_ansi(false).init(),
@@ -38,3 +38,6 @@ pub fn run(args: &Args) -> anyhow::Result<ExitCode> {
     app::run(args.settings.load()?)?;
     Ok(ExitCode::SUCCESS)
 }
+
+/// The Kubernetes client logs every failed request beside returning its error, which is logged once.
+const USUAL_LOG: &str = "info,kube_client::client::builder=off";

@@ -50,6 +50,17 @@ fn lines(status: &Value) -> String {
         lines.push(format!("guarded: {path}: {state}"));
         refused(&mut lines, path, &guard["refused"]);
     }
+    list(&status["guards"]).iter().for_each(|guard| standing(&mut lines, guard));
+    for pod in list(&status["missing"]) {
+        lines.push(format!("NOT GUARDED: pod {}: it has no cgroup v2 where the kubelet's are looked for", text(pod)));
+    }
+    if let Some(node) = status["kubernetes"]["node"].as_str() {
+        let pods = &status["kubernetes"]["pods"];
+        let api = status["kubernetes"]["away"]
+            .as_str()
+            .map_or("the API answers".to_owned(), |why| format!("API AWAY: {why}"));
+        lines.push(format!("kubernetes: {pods} pods known of node {node}; {api}"));
+    }
     refused(&mut lines, "guarded cgroups", &status["refused"]);
     if let Some(reason) = status["unix_sockets"]["Err"].as_str() {
         lines.push(format!("not guarded: UNIX sockets: {reason}"));
@@ -65,13 +76,53 @@ fn lines(status: &Value) -> String {
             (None, Some(reason)) => format!("OPEN to sockets that the hooks do not see: {reason}"),
         };
         lines.push(format!("network namespace {}: {state}", words_of(&namespace["id"])));
+        if let Some(reason) = of("unwatched") {
+            lines.push(format!("not stopped: packet sockets of {}: {reason}", words_of(&namespace["id"])));
+        }
         if namespace["dropped"].as_u64().is_some_and(|dropped| dropped > 0) {
             lines.push(format!("dropped in {}: {} packets", words_of(&namespace["id"]), namespace["dropped"]));
         }
     }
+    for workload in list(&status["workloads"]) {
+        let of = |part: &str| words_of(&workload[part]);
+        lines.push(format!("workload {} ({}): {}", of("name"), of("cgroup"), of("enforcement")));
+        lines.extend(list(&workload["reasons"]).iter().map(|reason| format!("    {}", text(reason))));
+    }
+    lines.extend(list(&status["problems"]).iter().map(|problem| format!("problem: {}", text(problem))));
+    damage(&mut lines, status);
     let unseen: Vec<_> = list(&status["unseen"]).iter().map(text).collect();
     lines.push(format!("not seen by any hook: {}: take CAP_NET_RAW from guarded workloads", unseen.join(", ")));
     lines.join("\n") + "\n"
+}
+
+/// Who is behind a guard, and what the programs' being attached does not tell.
+fn standing(lines: &mut Vec<String>, guard: &Value) {
+    let path = text(&guard["path"]);
+    let of = |part: &str| guard[part].as_str();
+    if let Some(who) = of("who") {
+        lines.push(format!("{path} is {who}"));
+    }
+    if of("why") == Some("unknown") {
+        lines.push(format!("{path} is a pod that the API has not told of: guarded until it is known not to match"));
+    }
+    if guard["late"] == true {
+        lines.push(format!("{path} was guarded LATE: connections that its processes had before are not seen"));
+    }
+    for (part, what) in [("unguardable", "UNGUARDABLE"), ("failed", "NOT GUARDED")] {
+        of(part).into_iter().for_each(|why| lines.push(format!("{path} is {what}: {why}")));
+    }
+}
+
+fn damage(lines: &mut Vec<String>, status: &Value) {
+    let counts = status["repairs"].as_object().into_iter().flatten();
+    let sum: u64 = counts.filter_map(|(_, count)| count.as_u64()).sum();
+    let Some(what) = status["last_damage"]["what"].as_str() else { return };
+    let ago = status["last_damage"]["seconds_ago"].as_f64().unwrap_or(0.0);
+    let repaired = match status["last_damage"]["unrepaired"].as_str() {
+        None => "repaired".to_owned(),
+        Some(why) => format!("NOT REPAIRED: {why}"),
+    };
+    lines.push(format!("repairs since the start: {sum}; the last damage, {ago:.0} s ago: {what}: {repaired}"));
 }
 
 fn refused(lines: &mut Vec<String>, path: &str, counts: &Value) {
@@ -86,9 +137,10 @@ fn words(reason: &str) -> &str {
         "rule" => "towards a destination that a rule refuses",
         "not_tcp" => "of UDP or the like towards an intercepted destination",
         "full" => "connections for which there was no room",
-        "gateway_port" => "binds of the gateway's own port",
+        "gateway_port" => "uses of the gateway's own port",
         "socket" => "raw, SCTP or other sockets",
         "unix" => "towards a UNIX socket on the refuse list",
+        "packet" => "packets that no socket had sent, or one that somebody else made",
         "unanswered" => "intercepted connections that no gateway answered",
         other => other,
     }
@@ -126,6 +178,12 @@ mod tests {
                 guard("/holdpoint", &[], json!({ "not_tcp": 3, "gateway_port": 1 })),
                 guard("/ci", &["bind4", "bind6"], json!({})),
             ] },
+            "guards": [
+                { "path": "/kubepods/poda", "who": "ci/deploy", "why": "selected", "late": true, "unguardable": null, "failed": null },
+                { "path": "/kubepods/podb", "who": null, "why": "unknown", "late": false, "unguardable": null, "failed": "no room" },
+            ],
+            "missing": ["ci/other"],
+            "kubernetes": { "node": "db-7", "pods": 3, "away": "refused" },
             "refused": { "unanswered": 20 },
             "unix_sockets": { "Err": "Linux 6.7 or newer is needed" },
             "namespaces": [
@@ -133,6 +191,10 @@ mod tests {
                 { "id": 4026532, "deaf": null, "open": "nftables is missing", "shared": false, "dropped": 0 },
             ],
             "unseen": ["AF_PACKET", "AF_VSOCK"],
+            "workloads": [{ "name": "ci", "cgroup": "/ci/a", "enforcement": "Bypassable", "reasons": ["a hole"] }],
+            "problems": ["/ci lacks bind4"],
+            "repairs": { "link": 1, "pin": 2 },
+            "last_damage": { "what": "the pin of RULES was removed", "seconds_ago": 3.2, "unrepaired": null },
         });
         assert_eq!(
             lines(&status),
@@ -140,14 +202,23 @@ mod tests {
              open requests: 2\n\
              record: a1b2\n\
              guarded: /holdpoint: every program\n\
-             refused in /holdpoint: 1 binds of the gateway's own port\n\
+             refused in /holdpoint: 1 uses of the gateway's own port\n\
              refused in /holdpoint: 3 of UDP or the like towards an intercepted destination\n\
              guarded: /ci: LACKS bind4, bind6\n\
+             /kubepods/poda is ci/deploy\n\
+             /kubepods/poda was guarded LATE: connections that its processes had before are not seen\n\
+             /kubepods/podb is a pod that the API has not told of: guarded until it is known not to match\n\
+             /kubepods/podb is NOT GUARDED: no room\n\
+             NOT GUARDED: pod ci/other: it has no cgroup v2 where the kubelet's are looked for\n\
+             kubernetes: 3 pods known of node db-7; API AWAY: refused\n\
              refused in guarded cgroups: 20 intercepted connections that no gateway answered\n\
              not guarded: UNIX sockets: Linux 6.7 or newer is needed\n\
              network namespace 4026531: shared with others: denied are sockets made in guarded cgroups, not those handed in\n\
              dropped in 4026531: 9 packets\n\
              network namespace 4026532: OPEN to sockets that the hooks do not see: nftables is missing\n\
+             workload ci (/ci/a): Bypassable\n    a hole\n\
+             problem: /ci lacks bind4\n\
+             repairs since the start: 3; the last damage, 3 s ago: the pin of RULES was removed: repaired\n\
              not seen by any hook: AF_PACKET, AF_VSOCK: take CAP_NET_RAW from guarded workloads\n"
         );
     }

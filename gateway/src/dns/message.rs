@@ -1,10 +1,16 @@
 //! What a query asks and what an answer teaches. The messages themselves are forwarded as they are, but for the id.
 
-use std::{collections::BTreeSet, net::IpAddr};
+use std::{collections::HashMap, net::IpAddr};
 
 use hickory_proto::{
     op::{Message, MessageType, OpCode, Query, ResponseCode},
-    rr::{Name, RData, RecordType},
+    rr::{
+        Name, RData, RecordType,
+        rdata::{
+            SVCB,
+            svcb::{IpHint, SvcParamValue},
+        },
+    },
 };
 
 use crate::resources::Lesson;
@@ -49,30 +55,6 @@ impl Question {
         parsed.message_type() == MessageType::Response && parsed.id().to_be_bytes() == id && same
     }
 
-    /// Which names have which addresses, by the chain of aliases that begins with the question.
-    pub(super) fn lessons(&self, answer: &[u8]) -> Vec<Lesson> {
-        let Ok(parsed) = Message::from_vec(answer) else { return Vec::new() };
-        let mut chain = vec![self.query.name().clone()];
-        // An alias may stand before the one that leads to it.
-        while let Some(next) = next(&parsed, &chain) {
-            chain.push(next);
-        }
-        let mut found = BTreeSet::new();
-        let mut lived = 0;
-        for record in parsed.answers().iter().filter(|record| chain.contains(record.name())) {
-            let address: IpAddr = match record.data() {
-                RData::A(v4) => v4.0.into(),
-                RData::AAAA(v6) => v6.0.into(),
-                _ => continue,
-            };
-            lived = lived.max(record.ttl());
-            found.insert(address.to_canonical());
-        }
-        let host = |name: &Name| name.to_ascii().trim_end_matches('.').to_ascii_lowercase();
-        let lesson = |name| Lesson { host: host(name), addresses: found.iter().copied().collect(), seconds: lived };
-        if found.is_empty() { Vec::new() } else { chain.iter().map(lesson).collect() }
-    }
-
     /// The answer that the server could not be asked, so that the client tries another at once.
     pub(super) fn failed(&self) -> Option<Vec<u8>> {
         let mut message = Message::error_msg(u16::from_be_bytes(self.id), OpCode::Query, ResponseCode::ServFail);
@@ -81,14 +63,61 @@ impl Question {
     }
 }
 
-/// The next name of the chain; none that is in it already.
-fn next(answer: &Message, chain: &[Name]) -> Option<Name> {
-    let aliases = answer.answers().iter().filter(|record| chain.contains(record.name()));
-    let targets = aliases.filter_map(|record| match record.data() {
-        RData::CNAME(target) if !chain.contains(&target.0) => Some(target.0.clone()),
-        _ => None,
-    });
-    targets.take(usize::from(chain.len() < LONGEST_CHAIN)).next()
+/// Which names have which addresses: what stands in any section, and by whatever alias. Clients differ in what they take.
+pub(super) fn lessons(answer: &[u8]) -> Vec<Lesson> {
+    let Ok(parsed) = Message::from_vec(answer) else { return Vec::new() };
+    let sections = [parsed.answers(), parsed.name_servers(), parsed.additionals()];
+    let records = || sections.iter().copied().flatten();
+    let mut aliases: HashMap<&Name, Vec<&Name>> = HashMap::new();
+    for record in records() {
+        if let RData::CNAME(target) = record.data() {
+            aliases.entry(&target.0).or_default().push(record.name());
+        }
+    }
+    let mut lessons = Vec::new();
+    for record in records() {
+        let addresses = addresses(record.data());
+        if addresses.is_empty() {
+            continue;
+        }
+        let mut names = vec![record.name()];
+        let mut next = 0;
+        while let Some(name) = names.get(next).copied() {
+            for alias in aliases.get(name).into_iter().flatten() {
+                if names.len() < MOST_NAMES && !names.contains(alias) {
+                    names.push(alias);
+                }
+            }
+            next += 1;
+        }
+        let lesson = |name: &Name| Lesson {
+            name: name.to_ascii().trim_end_matches('.').to_ascii_lowercase(),
+            addresses: addresses.clone(),
+            seconds: record.ttl(),
+        };
+        lessons.extend(names.into_iter().map(lesson));
+    }
+    lessons
+}
+
+/// Also those that a service record hints at (RFC 9460).
+fn addresses(data: &RData) -> Vec<IpAddr> {
+    let hints = |service: &SVCB| {
+        let params = service.svc_params().iter();
+        let hinted = params.flat_map(|(_, value)| match value {
+            SvcParamValue::Ipv4Hint(IpHint(v4)) => v4.iter().map(|one| IpAddr::V4(one.0)).collect(),
+            SvcParamValue::Ipv6Hint(IpHint(v6)) => v6.iter().map(|one| IpAddr::V6(one.0).to_canonical()).collect(),
+            _ => Vec::new(),
+        });
+        hinted.collect()
+    };
+    match data {
+        RData::A(v4) => vec![v4.0.into()],
+        RData::AAAA(v6) => vec![IpAddr::V6(v6.0).to_canonical()],
+        RData::HTTPS(service) => hints(&service.0),
+        RData::SVCB(service) => hints(service),
+        _ => Vec::new(),
+    }
 }
 
 /// A message's id is its first two bytes (RFC 1035, 4.1.1).
@@ -98,8 +127,8 @@ pub(super) fn put_id(message: &mut [u8], id: [u8; 2]) {
     }
 }
 
-/// Aliases that are followed. Resolvers give up sooner.
-const LONGEST_CHAIN: usize = 16;
+/// Names that one address is learnt for. Resolvers give up sooner.
+const MOST_NAMES: usize = 16;
 
 #[cfg(test)]
 mod tests {
@@ -136,8 +165,8 @@ mod tests {
     }
 
     #[test]
-    fn an_answer_teaches_its_chain_and_nothing_beside_it() {
-        let (question, query) = asked("DB.Internal.");
+    fn an_answer_teaches_every_name_of_an_address() {
+        let (_, query) = asked("DB.Internal.");
         let records = vec![
             alias("b.internal.", "c.internal."),
             alias("db.internal.", "b.internal."),
@@ -145,10 +174,37 @@ mod tests {
             address("c.internal.", 1),
             address("other.internal.", 2),
         ];
-        let lessons = question.lessons(&answer(query, records));
-        let hosts: Vec<_> = lessons.iter().map(|lesson| lesson.host.as_str()).collect();
-        assert_eq!(hosts, ["db.internal", "b.internal", "c.internal"]);
-        assert!(lessons.iter().all(|lesson| lesson.addresses == [IpAddr::from([10, 0, 0, 1])]));
+        let mut message = query;
+        message.add_additional(address("extra.internal.", 3));
+        let lessons = lessons(&answer(message, records));
+        let taught: Vec<_> = lessons.iter().map(|one| (one.name.as_str(), one.addresses.clone())).collect();
+        let at = |last: u8| vec![IpAddr::from([10, 0, 0, last])];
+        assert_eq!(
+            taught,
+            [
+                ("c.internal", at(1)),
+                ("b.internal", at(1)),
+                ("db.internal", at(1)),
+                ("other.internal", at(2)),
+                ("extra.internal", at(3))
+            ]
+        );
+    }
+
+    #[test]
+    fn the_hints_of_a_service_record_are_addresses() {
+        use hickory_proto::rr::rdata::{HTTPS, svcb::SvcParamKey};
+        let hints = vec![
+            (SvcParamKey::Ipv4Hint, SvcParamValue::Ipv4Hint(IpHint(vec![A(Ipv4Addr::new(10, 0, 0, 9))]))),
+            (SvcParamKey::Port, SvcParamValue::Port(443)),
+        ];
+        let record = Record::from_rdata(name("web.internal."), 60, RData::HTTPS(HTTPS(SVCB::new(1, name("."), hints))));
+        let (_, query) = asked("web.internal.");
+        let lessons = lessons(&answer(query, vec![record]));
+        assert_eq!(
+            lessons,
+            [Lesson { name: "web.internal".into(), addresses: vec![[10, 0, 0, 9].into()], seconds: 60 }]
+        );
     }
 
     #[test]

@@ -17,18 +17,17 @@ use tokio::{
 
 use crate::{
     crowd::Crowd,
+    drain::Drain,
     intercept::{Interceptor, Queried, netns_cookie},
-    net::{Namespace, NamespaceId, OriginalDst, ask, dial},
-    resources::Destinations,
+    net::{Claim, Namespace, OriginalDst, ask, dial},
+    resources::{Destinations, Taught},
+    rulebook::Rulebook,
     workload::CgroupId,
 };
 
 mod message;
 
 use message::Question;
-
-/// Puts what a namespace has learnt in force there, or says why not. It may block.
-pub type PutInForce = dyn Fn(NamespaceId) -> Result<(), String> + Send + Sync;
 
 /// Asks and learns. A cheap handle.
 #[derive(Clone)]
@@ -37,21 +36,29 @@ pub struct Names {
     pub interceptor: Arc<Interceptor>,
     /// What is learnt.
     pub destinations: Arc<Destinations>,
-    /// Called for what was not known before.
-    pub put_in_force: Arc<PutInForce>,
+    /// Puts what was not known before in force.
+    pub rulebook: Arc<Rulebook>,
     /// How many queries of each workload are on their way.
     pub crowd: Crowd<CgroupId>,
+    /// Hears that the gateway stops.
+    pub drain: Drain,
 }
 
 impl Names {
-    /// Answers queries on `socket`, which is in `namespace`, until its task is ended.
+    /// Answers queries on `socket`, which is in `namespace`, until the gateway stops.
     pub async fn run(self, socket: UdpSocket, namespace: Namespace) {
         let (Ok(netns), Ok(local)) = (netns_cookie(&socket), socket.local_addr()) else { return };
         let socket = Arc::new(socket);
+        let mut drain = self.drain.clone();
         let mut buffer = vec![0; LONGEST_QUERY];
         loop {
+            let received = tokio::select! {
+                received = socket.recv_from(&mut buffer) => received,
+                // Another gateway may have the same address, and is given whatever comes from here on.
+                () = drain.signalled() => return,
+            };
             // An error here is about a client that has gone.
-            let Ok((length, client)) = socket.recv_from(&mut buffer).await else { continue };
+            let Ok((length, client)) = received else { continue };
             let Some(queried) = self.interceptor.queried(netns, client, local.port()) else {
                 tracing::debug!(%client, "dropped a query that was not intercepted");
                 continue;
@@ -59,6 +66,11 @@ impl Names {
             let who = queried.cgroup;
             let Some(place) = self.crowd.enter(who, |open| open.get(&who).is_none_or(|count| *count < PER_WORKLOAD))
             else {
+                tracing::debug!(
+                    cgroup = who.0,
+                    PER_WORKLOAD,
+                    "dropped a query: its workload has too many on their way"
+                );
                 continue;
             };
             let (names, socket, namespace) = (self.clone(), socket.clone(), namespace.clone());
@@ -72,30 +84,36 @@ impl Names {
         }
     }
 
-    /// Answers the queries of one connection to `server`.
-    pub async fn serve(self, mut client: TcpStream, namespace: &Namespace, server: OriginalDst) {
-        let done: io::Result<()> = async {
-            let mut upstream = dial(namespace, server).await?;
-            loop {
-                let query = read_frame(&mut client).await?;
-                let question = Question::of(&query).ok_or(io::ErrorKind::InvalidData)?;
-                upstream.write_all(&frame(&query)).await?;
-                let answer = tokio::time::timeout(PATIENCE, read_frame(&mut upstream)).await??;
-                if !question.is_answered_by(&answer, question.id()) || !self.learn(namespace, &question, &answer).await
-                {
-                    return Err(io::ErrorKind::InvalidData.into());
-                }
-                client.write_all(&frame(&answer)).await?;
+    /// Answers the queries of one connection to `server`, until one side ends it, nobody asks for [`IDLE`], or the gateway
+    /// stops.
+    pub async fn serve(&self, client: TcpStream, namespace: &Namespace, server: OriginalDst) {
+        let mut drain = self.drain.clone();
+        let ended = tokio::select! {
+            ended = self.relay(client, namespace, server) => ended,
+            () = drain.signalled() => return,
+        };
+        tracing::debug!(server = %server.0, ended = ?ended.err(), "a connection to a name server");
+    }
+
+    async fn relay(&self, mut client: TcpStream, namespace: &Namespace, server: OriginalDst) -> io::Result<()> {
+        let mut upstream = dial(namespace, server, &self.claim()).await?;
+        loop {
+            let query = tokio::time::timeout(IDLE, read_frame(&mut client)).await??;
+            let question = Question::of(&query).ok_or(io::ErrorKind::InvalidData)?;
+            upstream.write_all(&frame(&query)).await?;
+            let answer = tokio::time::timeout(PATIENCE, read_frame(&mut upstream)).await??;
+            if !question.is_answered_by(&answer, question.id()) {
+                return Err(io::ErrorKind::InvalidData.into());
             }
+            let answer = if self.learn(namespace, &answer).await { Some(answer) } else { question.failed() };
+            client.write_all(&frame(&answer.ok_or(io::ErrorKind::InvalidData)?)).await?;
         }
-        .await;
-        tracing::debug!(server = %server.0, ended = ?done.err(), "a connection to a name server");
     }
 
     async fn answer(&self, namespace: &Namespace, queried: &Queried, query: Vec<u8>) -> Option<Vec<u8>> {
         let question = Question::of(&query)?;
         match self.forward(namespace, queried.server, &question, query).await {
-            Ok(answer) if self.learn(namespace, &question, &answer).await => Some(answer),
+            Ok(answer) if self.learn(namespace, &answer).await => Some(answer),
             Ok(_) => question.failed(),
             Err(error) if error.kind() == io::ErrorKind::TimedOut => None,
             Err(error) => {
@@ -116,7 +134,7 @@ impl Names {
         let mut id = [0; 2];
         getrandom::fill(&mut id).map_err(io::Error::other)?;
         message::put_id(&mut query, id);
-        let upstream = ask(namespace, server).await?;
+        let upstream = ask(namespace, server, &self.claim()).await?;
         upstream.send(&query).await?;
         let mut buffer = vec![0; LONGEST_ANSWER];
         let answered = async {
@@ -134,22 +152,34 @@ impl Names {
     }
 
     /// Whether the answer may be delivered: what it teaches is in force.
-    async fn learn(&self, namespace: &Namespace, question: &Question, answer: &[u8]) -> bool {
-        let lessons = question.lessons(answer);
+    async fn learn(&self, namespace: &Namespace, answer: &[u8]) -> bool {
         let Ok(id) = namespace.id() else { return false };
-        if !self.destinations.learn(id, &lessons) {
-            return true;
+        match self.destinations.learn(id, &message::lessons(answer)) {
+            Taught::Known => return true,
+            Taught::New => {}
+            Taught::TooMuch => {
+                tracing::warn!(
+                    namespace = id.0,
+                    "an answer is withheld: this namespace has been told of too many addresses of governed hosts"
+                );
+                return false;
+            }
         }
-        let put_in_force = self.put_in_force.clone();
-        let done = tokio::task::spawn_blocking(move || put_in_force(id)).await;
-        match done {
+        let rulebook = self.rulebook.clone();
+        // nftables and the kernel's tables make a thread wait.
+        match tokio::task::spawn_blocking(move || rulebook.learn(id)).await {
             Ok(Ok(())) => true,
-            Ok(Err(why)) => {
-                tracing::error!(namespace = id.0, why, "an answer is withheld: what it teaches cannot be put in force");
+            Ok(Err(error)) => {
+                tracing::error!(namespace = id.0, %error, "an answer is withheld: what it teaches cannot be put in force");
                 false
             }
             Err(_) => false,
         }
+    }
+
+    fn claim(&self) -> Claim {
+        let interceptor = self.interceptor.clone();
+        Arc::new(move |socket| interceptor.claim(socket))
     }
 }
 
@@ -174,3 +204,5 @@ const LONGEST_ANSWER: usize = 65_535;
 const PER_WORKLOAD: usize = 256;
 /// How long a server may take: as long as the usual resolver waits before it asks again.
 const PATIENCE: Duration = Duration::from_secs(5);
+/// How long a connection to a name server may be silent.
+const IDLE: Duration = Duration::from_secs(30);

@@ -34,6 +34,18 @@ pub(super) fn link_cgroup(program: BorrowedFd<'_>, cgroup: BorrowedFd<'_>, attac
     new_fd(LINK_CREATE, &attr)
 }
 
+/// Attaches `program` to what comes in at the interface, before all others. Linux 6.6.
+pub(super) fn link_interface(program: BorrowedFd<'_>, interface: u32) -> io::Result<OwnedFd> {
+    let attr = LinkCreate { program: raw(program), target: interface, attach_type: TCX_INGRESS, flags: BEFORE };
+    new_fd(LINK_CREATE, &attr)
+}
+
+/// The interface that `link` is attached to; 0 once it is detached, or the interface gone.
+pub(super) fn interface_of(link: BorrowedFd<'_>) -> io::Result<u32> {
+    // Its place is that of a cgroup's lower half.
+    link_info(link).map(|info| u32::try_from(info.cgroup & u64::from(u32::MAX)).unwrap_or(0))
+}
+
 /// Exchanges the program behind `link`, with no moment in which neither is attached.
 pub(super) fn update_link(link: BorrowedFd<'_>, program: BorrowedFd<'_>) -> io::Result<()> {
     let attr = LinkUpdate { link: raw(link), program: raw(program), flags: 0, old_program: 0 };
@@ -73,11 +85,11 @@ pub(super) fn load_sock_addr<I>(
     new_fd(PROG_LOAD, &attr)
 }
 
-/// The kernel's number for `program`.
-pub(super) fn program_id(program: BorrowedFd<'_>) -> io::Result<u32> {
-    // The head of `struct bpf_prog_info`: the program's type, and its id.
+/// The kernel's number for a program or a map.
+pub(super) fn object_id(object: BorrowedFd<'_>) -> io::Result<u32> {
+    // The head of `struct bpf_prog_info` and of `struct bpf_map_info`: the type, and the id.
     let mut info = [0_u32; 2];
-    let attr = InfoByFd { fd: raw(program), length: 8, info: info.as_mut_ptr() as u64 };
+    let attr = InfoByFd { fd: raw(object), length: 8, info: info.as_mut_ptr() as u64 };
     call(OBJ_GET_INFO_BY_FD, &attr)?;
     Ok(info[1])
 }
@@ -126,7 +138,49 @@ fn value<K: aya::Pod, V: aya::Pod>(command: libc::c_int, map: BorrowedFd<'_>, ke
     }
 }
 
+/// From now on no process can change what is in `map`. Linux 5.2.
+pub(super) fn freeze(map: BorrowedFd<'_>) -> io::Result<()> {
+    call(MAP_FREEZE, &raw(map)).map(drop)
+}
+
+/// The id of the map in the first slot of `slots`; `None` where there is none.
+pub(super) fn first_slot(slots: BorrowedFd<'_>) -> io::Result<Option<u32>> {
+    let (key, mut id) = (0_u32, 0_u32);
+    let attr = Element { map: raw(slots), padding: 0, key: &raw const key as u64, value: &raw mut id as u64, flags: 0 };
+    match call(MAP_LOOKUP_ELEM, &attr) {
+        Ok(_) => Ok(Some(id)),
+        Err(error) if error.raw_os_error() == Some(libc::ENOENT) => Ok(None),
+        Err(error) => Err(error),
+    }
+}
+
+/// The ids of the programs that run at `attach_type` for processes in `cgroup`, in the order in which they run.
+pub(super) fn effective(cgroup: BorrowedFd<'_>, attach_type: u32) -> io::Result<Vec<u32>> {
+    /// `BPF_F_QUERY_EFFECTIVE`: with those of the cgroups above.
+    const EFFECTIVE: u32 = 1;
+    // The kernel takes 64 per cgroup and hook.
+    let mut ids = [0_u32; 1024];
+    let mut attr = Query {
+        target: raw(cgroup),
+        attach_type,
+        flags: EFFECTIVE,
+        attach_flags: 0,
+        ids: ids.as_mut_ptr() as u64,
+        count: 1024,
+        padding: 0,
+        attach_flags_of: 0,
+    };
+    // SAFETY: `attr` is what the command reads and writes, with its size; the ids go to a buffer of `count` words.
+    let done = unsafe { libc::syscall(libc::SYS_bpf, PROG_QUERY, &raw mut attr, size_of::<Query>()) };
+    if done < 0 {
+        return Err(io::Error::last_os_error());
+    }
+    Ok(ids.into_iter().take(attr.count as usize).collect())
+}
+
 const MAP_LOOKUP_ELEM: libc::c_int = 1;
+const PROG_QUERY: libc::c_int = 16;
+const MAP_FREEZE: libc::c_int = 22;
 const PROG_LOAD: libc::c_int = 5;
 const OBJ_PIN: libc::c_int = 6;
 const OBJ_GET: libc::c_int = 7;
@@ -136,6 +190,10 @@ const LINK_CREATE: libc::c_int = 28;
 const LINK_UPDATE: libc::c_int = 29;
 const LINK_DETACH: libc::c_int = 34;
 
+/// `BPF_TCX_INGRESS`
+const TCX_INGRESS: u32 = 46;
+/// `BPF_F_BEFORE`
+const BEFORE: u32 = 1 << 3;
 /// `BPF_PROG_TYPE_CGROUP_SOCK_ADDR`
 const SOCK_ADDR: u32 = 18;
 
@@ -185,6 +243,18 @@ struct InfoByFd {
     fd: u32,
     length: u32,
     info: u64,
+}
+
+#[repr(C)]
+struct Query {
+    target: u32,
+    attach_type: u32,
+    flags: u32,
+    attach_flags: u32,
+    ids: u64,
+    count: u32,
+    padding: u32,
+    attach_flags_of: u64,
 }
 
 #[repr(C)]

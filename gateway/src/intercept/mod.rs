@@ -12,7 +12,7 @@
 
 use std::{
     net::SocketAddr,
-    os::fd::{AsFd, OwnedFd},
+    os::fd::{AsFd, BorrowedFd, OwnedFd},
     path::{Path, PathBuf},
     sync::Mutex,
     time::Duration,
@@ -27,7 +27,7 @@ use gateway_ebpf::{Asked, Facts, Listener, Tuple, maps, settings};
 use nix::libc;
 
 use crate::{
-    net,
+    net::{self, HostSide},
     workload::{CgroupId, Hierarchy},
 };
 
@@ -36,6 +36,7 @@ mod bpf;
 mod btf;
 pub mod deny;
 mod error;
+mod kept;
 mod kernel_log;
 mod nft;
 mod pins;
@@ -45,7 +46,9 @@ mod rules;
 mod status;
 #[cfg(test)]
 mod tests;
+pub mod trial;
 mod unix;
+mod veth;
 
 pub use arrival::{Arrival, Intercepted, NoEntry, Queried, netns_cookie};
 pub use error::InterceptError;
@@ -55,7 +58,7 @@ pub use rules::{Action, Network, NoNetwork, Rule};
 pub use status::{Cost, Guard, ProgramState};
 
 use deny::TableName;
-use pins::{PinnedLink, Pins};
+use pins::Pins;
 
 /// Where programs and maps are pinned unless told otherwise.
 pub const DEFAULT_BPFFS: &str = "/sys/fs/bpf/holdpoint";
@@ -100,7 +103,9 @@ pub struct Interceptor {
     table: Mutex<rules::Table>,
     arrivals: OwnedFd,
     queries: OwnedFd,
+    kept: Mutex<kept::Kept>,
     counts: Mutex<refusals::Counts>,
+    gates: Mutex<veth::Gates>,
     unix: Result<(), String>,
     log: Option<KernelLog>,
 }
@@ -144,35 +149,13 @@ impl Interceptor {
     /// # Errors
     /// What is missing, in words that say what to do.
     pub fn load(options: &Options) -> Result<Self, InterceptError> {
-        if OBJECT.is_empty() {
-            return Err(InterceptError::NotBuilt);
-        }
         rights::allowed()?;
         let hierarchy = Hierarchy::find()?;
         let pins = Pins::open(&options.bpffs)?;
-        let offsets = btf::offsets(Path::new(btf::VMLINUX)).unwrap_or_default();
-        if !offsets.known() {
-            tracing::warn!(path = btf::VMLINUX, "the kernel's types are not known: executables stay unverified");
-        }
-        let listener = Listener { v4: options.port_v4, v6: options.port_v6 };
-        let (own, names) = (rights::own(&hierarchy), u32::from(options.names));
         let automaton = unix::Automaton::new(&options.unix_refused)?;
-        let mut loader = EbpfLoader::new();
-        loader
-            .btf(None)
-            .override_global(settings::LISTENER, &listener, true)
-            .override_global(settings::OWN, &own, true)
-            .override_global(settings::NAMES, &names, true)
-            .override_global(settings::OFFSETS, &offsets, true)
-            .map_max_entries(maps::DIALLED, options.connections)
-            .map_max_entries(maps::ARRIVALS, options.connections)
-            .map_max_entries(maps::UNIX_PATHS, automaton.states());
-        for name in maps::PINNED {
-            loader.map_pin_path(name, pins.map(name));
-        }
-        let mut object = loader.load(OBJECT).map_err(|error| InterceptError::load(&error))?;
+        let mut object = open(options, &hierarchy, &automaton, Some(&pins))?;
         // Before anything is attached, so that no connect ever finds an empty slot.
-        let table = table(&mut object)?;
+        let table = table(&mut object, &pins)?;
         let arrivals =
             bpf::open_pin(&pins.map(maps::ARRIVALS)).map_err(InterceptError::io("open", pins.map(maps::ARRIVALS)))?;
         let queries =
@@ -183,64 +166,63 @@ impl Interceptor {
             .ok();
         let mut programs: Vec<_> =
             PROGRAMS.iter().map(|(name, kind)| load(&mut object, name, *kind)).collect::<Result<_, _>>()?;
-        let unix = load_unix(&mut object, &automaton, &pins)?.map(|loaded| programs.extend(loaded));
+        let gates = Mutex::new(veth::Gates::load(&mut object, pins.veths())?);
+        let refused = pins.map(maps::REFUSED);
+        let refused = bpf::open_pin(&refused).map_err(InterceptError::io("open", refused))?;
+        let unix = load_unix(&mut object, &automaton, refused.as_fd())?.map(|loaded| programs.extend(loaded));
         if let Err(reason) = &unix {
             tracing::warn!(%reason, "UNIX sockets are not guarded");
         }
         let mut counts = refusals::Counts::open(&pins.map(maps::REFUSED))?;
         counts.begin(refusals::EVERYBODY)?;
-        let (table, counts) = (Mutex::new(table), Mutex::new(counts));
-        let interceptor = Self { pins, hierarchy, programs, table, arrivals, queries, counts, unix, log };
+        let (table, counts, kept) = (Mutex::new(table), Mutex::new(counts), Mutex::new(kept::Kept::open(&pins)?));
+        let interceptor = Self { pins, hierarchy, programs, table, arrivals, queries, kept, counts, gates, unix, log };
         interceptor.take_over()?;
         Ok(interceptor)
     }
 
-    /// Guards the cgroup at `directory` (absolute, or below the cgroup2 mount) and all below it, from now on and until
-    /// [`detach`](Self::detach), whatever becomes of this process. Guarding twice changes nothing.
-    ///
-    /// Sockets that are connected already stay as they are.
+    /// Whether this kernel takes the programs: loads them, attaches nothing, and forgets them. For a gateway that is about
+    /// to tell another one to end.
     ///
     /// # Errors
-    /// It is no cgroup, or the kernel refuses.
-    pub fn attach(&self, directory: &Path) -> Result<CgroupId, InterceptError> {
-        let directory = self.hierarchy.resolve(directory);
-        let cgroup = open_cgroup(&directory)?;
-        let id = self.hierarchy.id(&directory).map_err(InterceptError::io("read", &directory))?;
-        self.counts.lock().expect("no holder panics").begin(id)?;
-        let present = self.pins.links()?;
-        for program in &self.programs {
-            let pinned = present.iter().find(|link| link.cgroup == id && link.program == program.name);
-            match pinned {
-                Some(link) if link.is_alive() => link.exchange(&program.fd)?,
-                other => {
-                    other.map_or(Ok(()), |dead| self.pins.unpin(dead))?;
-                    let link = bpf::link_cgroup(program.fd.as_fd(), cgroup.as_fd(), program.attach_type)
-                        .map_err(InterceptError::io("guard", &directory))?;
-                    self.pins.pin(id, program.name, &link)?;
-                }
-            }
-        }
-        Ok(id)
+    /// What is missing, in words that say what to do.
+    pub fn rehearse(options: &Options) -> Result<(), InterceptError> {
+        rights::allowed()?;
+        let automaton = unix::Automaton::new(&options.unix_refused)?;
+        let mut object = open(options, &Hierarchy::find()?, &automaton, None)?;
+        PROGRAMS.iter().try_for_each(|(name, kind)| load(&mut object, name, *kind).map(drop))
     }
 
-    /// Ends the guard of `cgroup`: its connections are direct from now on.
+    /// The cgroups that are guarded, by this gateway or one before it.
+    pub fn guarded(&self) -> Vec<CgroupId> {
+        self.pins.cgroups()
+    }
+
+    /// Stops what comes out of a workload's namespace at `side` for governed destinations, unless a
+    /// [claimed](Self::claim) socket has sent it. Doing it twice changes nothing.
     ///
     /// # Errors
-    /// The pins cannot be removed.
-    pub fn detach(&self, cgroup: CgroupId) -> Result<(), InterceptError> {
-        let links = self.pins.links()?;
-        for program in self.programs.iter().rev() {
-            let found = links.iter().find(|link| link.cgroup == cgroup && link.program == program.name);
-            found.map_or(Ok(()), |link| self.pins.unpin(link))?;
-        }
-        // What another version has attached here besides.
-        let known = |link: &&PinnedLink| self.programs.iter().any(|program| program.name == link.program);
-        for link in links.iter().filter(|link| link.cgroup == cgroup && !known(link)) {
-            self.pins.unpin(link)?;
-        }
-        let others: Vec<_> = links.iter().map(|link| link.cgroup).filter(|other| *other != cgroup).collect();
-        self.counts.lock().expect("no holder panics").keep(&others);
-        Ok(())
+    /// The kernel's own: before Linux 6.6 there is no such hook.
+    pub fn watch(&self, side: HostSide) -> std::io::Result<()> {
+        self.gates.lock().expect("no holder panics").watch(side)
+    }
+
+    /// Ends that: nobody behind `side` is guarded any more.
+    pub fn unwatch(&self, side: HostSide) {
+        self.gates.lock().expect("no holder panics").unwatch(side);
+    }
+
+    /// Whether that is so: asked of the kernel, now.
+    pub fn is_watched(&self, side: HostSide) -> bool {
+        self.gates.lock().expect("no holder panics").is_watched(side)
+    }
+
+    /// Makes a socket known for the gateway's own. Before it connects.
+    ///
+    /// # Errors
+    /// The kernel's own.
+    pub fn claim(&self, socket: BorrowedFd<'_>) -> std::io::Result<()> {
+        self.gates.lock().expect("no holder panics").claim(socket)
     }
 
     /// Puts `rules` in force in place of all before, at one moment for all connects.
@@ -268,14 +250,6 @@ impl Interceptor {
         facts.map(|facts| Intercepted::from(&facts)).ok_or_else(|| lost(None))
     }
 
-    /// Adds `rules` to those in force.
-    ///
-    /// # Errors
-    /// There are too many, or the kernel refuses.
-    pub fn add_rules(&self, rules: &[Rule]) -> Result<(), InterceptError> {
-        self.table.lock().expect("no holder panics").add(rules)
-    }
-
     /// Which server a datagram from `client` to the gateway's `port` was meant for. `None` where nobody asked from there.
     pub fn queried(&self, netns: u64, client: SocketAddr, port: u16) -> Option<Queried> {
         let client = rules::endpoint(client);
@@ -290,6 +264,7 @@ impl Interceptor {
     /// # Errors
     /// The maps cannot be read.
     pub fn sweep(&self) -> Result<usize, InterceptError> {
+        self.gates.lock().expect("no holder panics").sweep();
         let oldest = now().saturating_sub(STALE);
         let stale = |facts: &Facts| Duration::from_nanos(facts.at_ns) < oldest;
         let arrivals = forget(self.open_map::<Tuple>(maps::ARRIVALS)?, stale);
@@ -314,40 +289,17 @@ impl Interceptor {
     }
 
     fn open_map<K: aya::Pod>(&self, name: &str) -> Result<FactsBy<K>, InterceptError> {
-        let data = MapData::from_pin(self.pins.map(name)).map_err(InterceptError::map(name))?;
+        // By its descriptor: a pin can be gone for a moment.
+        let kept = self.kept();
+        let fd = kept.map(name).ok_or_else(|| InterceptError::other_object(name))?;
+        let fd = fd.try_clone().map_err(InterceptError::io("open", self.pins.map(name)))?;
+        let data = MapData::from_fd(fd).map_err(InterceptError::map(name))?;
         FactsBy::try_from(Map::HashMap(data)).map_err(InterceptError::map(name))
     }
 
     /// The programs' own log lines, to be read by one task. `None` the second time.
     pub fn kernel_log(&mut self) -> Option<KernelLog> {
         self.log.take()
-    }
-
-    /// What is attached: asked of the kernel, now.
-    ///
-    /// # Errors
-    /// The pins cannot be read.
-    pub fn status(&self) -> Result<Vec<Guard>, InterceptError> {
-        let mut guards: Vec<Guard> = Vec::new();
-        for link in self.pins.links()? {
-            let state = self.state(&link);
-            match guards.iter_mut().find(|guard| guard.cgroup == link.cgroup) {
-                Some(guard) => guard.programs.push(state),
-                None => guards.push(Guard {
-                    cgroup: link.cgroup,
-                    path: self.hierarchy.path(link.cgroup),
-                    programs: vec![state],
-                    missing: Vec::new(),
-                    refused: self.counts.lock().expect("no holder panics").of(link.cgroup),
-                }),
-            }
-        }
-        for guard in &mut guards {
-            let good =
-                |name: &str| guard.programs.iter().any(|state| state.name == name && state.attached && state.current);
-            guard.missing = self.programs.iter().map(|program| program.name).filter(|name| !good(name)).collect();
-        }
-        Ok(guards)
     }
 
     /// What was refused below one guarded cgroup or another, where the kernel does not say which.
@@ -372,18 +324,6 @@ impl Interceptor {
                 Some(Cost { program: program.name, runs: info.run_count(), busy: info.run_time() })
             })
             .collect()
-    }
-
-    fn state(&self, link: &PinnedLink) -> ProgramState {
-        let info = link.info().ok();
-        let ours = self.programs.iter().find(|program| program.name == link.program).map(|program| program.id);
-        ProgramState {
-            name: link.program.clone(),
-            link: info.map_or(0, |info| info.id),
-            program: info.map_or(0, |info| info.program),
-            attached: info.is_some_and(|info| info.cgroup == link.cgroup.0),
-            current: info.is_some_and(|info| Some(info.program) == ours),
-        }
     }
 
     /// Exchanges the programs behind what an earlier gateway left attached, and clears away links of cgroups that are gone.
@@ -485,9 +425,43 @@ fn forget<K: aya::Pod>(mut map: FactsBy<K>, unwanted: impl Fn(&Facts) -> bool) -
     found.iter().filter(|key| map.remove(key).is_ok()).count()
 }
 
-fn table(object: &mut Ebpf) -> Result<rules::Table, InterceptError> {
+/// The programs with their settings and maps; on the maps that are pinned, where there are pins.
+fn open(
+    options: &Options,
+    hierarchy: &Hierarchy,
+    automaton: &unix::Automaton,
+    pins: Option<&Pins>,
+) -> Result<Ebpf, InterceptError> {
+    if OBJECT.is_empty() {
+        return Err(InterceptError::NotBuilt);
+    }
+    let offsets = btf::offsets(Path::new(btf::VMLINUX)).unwrap_or_default();
+    if !offsets.known() {
+        tracing::warn!(path = btf::VMLINUX, "the kernel's types are not known: executables stay unverified");
+    }
+    let listener = Listener { v4: options.port_v4, v6: options.port_v6 };
+    let (own, names) = (rights::own(hierarchy), u32::from(options.names));
+    let mut loader = EbpfLoader::new();
+    loader
+        .btf(None)
+        .override_global(settings::LISTENER, &listener, true)
+        .override_global(settings::OWN, &own, true)
+        .override_global(settings::NAMES, &names, true)
+        .override_global(settings::OFFSETS, &offsets, true)
+        .map_max_entries(maps::DIALLED, options.connections)
+        .map_max_entries(maps::ARRIVALS, options.connections)
+        .map_max_entries(maps::UNIX_PATHS, automaton.states());
+    if let Some(pins) = pins {
+        maps::PINNED.iter().for_each(|name| _ = loader.map_pin_path(name, pins.map(name)));
+    }
+    loader.load(OBJECT).map_err(|error| InterceptError::load(&error))
+}
+
+fn table(object: &mut Ebpf, pins: &Pins) -> Result<rules::Table, InterceptError> {
     let map = object.take_map(maps::RULES).ok_or_else(|| InterceptError::other_object(maps::RULES))?;
-    rules::Table::open(ArrayOfMaps::try_from(map).map_err(InterceptError::map(maps::RULES))?)
+    let slot = ArrayOfMaps::try_from(map).map_err(InterceptError::map(maps::RULES))?;
+    let pin = pins.map(maps::RULES);
+    rules::Table::open(slot, bpf::open_pin(&pin).map_err(InterceptError::io("open", pin))?)
 }
 
 fn load(object: &mut Ebpf, name: &'static str, attach_type: u32) -> Result<Loaded, InterceptError> {
@@ -510,20 +484,18 @@ fn load(object: &mut Ebpf, name: &'static str, attach_type: u32) -> Result<Loade
 fn load_unix(
     object: &mut Ebpf,
     automaton: &unix::Automaton,
-    pins: &Pins,
+    refused: BorrowedFd<'_>,
 ) -> Result<Result<Vec<Loaded>, String>, InterceptError> {
     let map = object.take_map(maps::UNIX_PATHS).ok_or_else(|| InterceptError::other_object(maps::UNIX_PATHS))?;
     let paths = automaton.fill(map)?;
     if !btf::unix_context_is_known(Path::new(btf::VMLINUX)) {
         return Ok(Err(format!("the kernel's types in {} do not show how it names them", btf::VMLINUX)));
     }
-    let refused = pins.map(maps::REFUSED);
-    let refused = bpf::open_pin(&refused).map_err(InterceptError::io("open", &refused))?;
-    let loaded = unix::load(OBJECT, paths.as_fd(), refused.as_fd()).and_then(|fds| {
+    let loaded = unix::load(OBJECT, paths.as_fd(), refused).and_then(|fds| {
         let with_name = unix::PROGRAMS.into_iter().zip(fds);
         with_name
             .map(|((name, attach_type), fd)| {
-                let id = bpf::program_id(fd.as_fd())?;
+                let id = bpf::object_id(fd.as_fd())?;
                 Ok(Loaded { name, attach_type, fd, id })
             })
             .collect()

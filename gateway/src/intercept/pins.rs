@@ -3,6 +3,7 @@
 //! ```text
 //! <bpffs>/maps-<LAYOUT>/<map>            the maps; another layout never meets these
 //! <bpffs>/links/<cgroup id>/<program>    one link per guarded cgroup and program
+//! <bpffs>/veths/<interface>              one link per workload's interface, on the host's side
 //! ```
 //!
 //! As long as a link is pinned its program runs, gateway or no gateway, and sends what it intercepts to a port where
@@ -11,8 +12,12 @@
 use std::{
     fs::{self, File},
     io,
-    os::fd::{AsFd, OwnedFd},
+    os::{
+        fd::{AsFd, OwnedFd},
+        unix::fs::MetadataExt,
+    },
     path::{Path, PathBuf},
+    sync::{Mutex, PoisonError},
 };
 
 use gateway_ebpf::LAYOUT;
@@ -32,7 +37,7 @@ use crate::workload::CgroupId;
 /// The directory, locked for as long as this lives: one gateway at a time.
 pub(super) struct Pins {
     directory: PathBuf,
-    _lock: Flock<File>,
+    lock: Mutex<Flock<File>>,
 }
 
 /// One pinned link and what the kernel says of it.
@@ -51,12 +56,28 @@ impl Pins {
         fs::create_dir_all(&maps).map_err(InterceptError::io("make", &maps))?;
         let links = directory.join(LINKS);
         fs::create_dir_all(&links).map_err(InterceptError::io("make", &links))?;
-        let file = File::open(directory).map_err(InterceptError::io("open", directory))?;
-        match Flock::lock(file, FlockArg::LockExclusiveNonblock) {
-            Ok(lock) => Ok(Self { directory: directory.to_owned(), _lock: lock }),
-            Err((_, Errno::EWOULDBLOCK)) => Err(InterceptError::InUse { path: directory.to_owned() }),
-            Err((_, errno)) => Err(InterceptError::io("lock", directory)(errno.into())),
+        Ok(Self { directory: directory.to_owned(), lock: Mutex::new(lock(directory)?) })
+    }
+
+    /// Makes the directory again where somebody has removed it, and takes the lock on the new one.
+    pub(super) fn stay(&self) -> Result<(), InterceptError> {
+        let mut held = self.lock.lock().unwrap_or_else(PoisonError::into_inner);
+        let locked = held.metadata().map(|file| file.ino()).ok();
+        if fs::metadata(&self.directory).map(|there| there.ino()).ok() == locked {
+            return Ok(());
         }
+        on_bpffs(&self.directory)?;
+        fs::create_dir_all(&self.directory).map_err(InterceptError::io("make", &self.directory))?;
+        *held = lock(&self.directory)?;
+        Ok(())
+    }
+
+    /// Pins `object` at `path`, in place of whatever is there.
+    pub(super) fn repin(&self, path: &Path, object: &OwnedFd) -> Result<(), InterceptError> {
+        let directory = path.parent().unwrap_or(&self.directory);
+        fs::create_dir_all(directory).map_err(InterceptError::io("make", directory))?;
+        remove_tree(path)?;
+        bpf::pin(object.as_fd(), path).map_err(InterceptError::io("pin again", path))
     }
 
     pub(super) fn map(&self, name: &str) -> PathBuf {
@@ -67,6 +88,10 @@ impl Pins {
         self.cgroup(cgroup).join(program)
     }
 
+    pub(super) fn veths(&self) -> PathBuf {
+        self.directory.join(VETHS)
+    }
+
     fn cgroup(&self, CgroupId(id): CgroupId) -> PathBuf {
         self.directory.join(LINKS).join(id.to_string())
     }
@@ -75,11 +100,14 @@ impl Pins {
         links(&self.directory)
     }
 
-    pub(super) fn pin(&self, cgroup: CgroupId, program: &str, link: &OwnedFd) -> Result<(), InterceptError> {
-        let directory = self.cgroup(cgroup);
-        fs::create_dir_all(&directory).map_err(InterceptError::io("make", &directory))?;
-        let path = self.link(cgroup, program);
-        bpf::pin(link.as_fd(), &path).map_err(InterceptError::io("pin the link", path))
+    /// Those of one cgroup.
+    pub(super) fn links_of(&self, cgroup: CgroupId) -> Result<Vec<PinnedLink>, InterceptError> {
+        links_in(cgroup, &self.cgroup(cgroup))
+    }
+
+    /// The cgroups that have links.
+    pub(super) fn cgroups(&self) -> Vec<CgroupId> {
+        cgroups(&self.directory).map(|(id, _)| id).collect()
     }
 
     pub(super) fn unpin(&self, link: &PinnedLink) -> Result<(), InterceptError> {
@@ -117,33 +145,56 @@ impl PinnedLink {
         let _already = bpf::detach_link(self.fd.as_fd());
     }
 
+    pub(super) fn into_fd(self) -> OwnedFd {
+        self.fd
+    }
+
     pub(super) fn exchange(&self, program: impl AsFd) -> Result<(), InterceptError> {
         bpf::update_link(self.fd.as_fd(), program.as_fd())
             .map_err(InterceptError::io("exchange the program behind", &self.path))
     }
 }
 
+fn lock(directory: &Path) -> Result<Flock<File>, InterceptError> {
+    let file = File::open(directory).map_err(InterceptError::io("open", directory))?;
+    Flock::lock(file, FlockArg::LockExclusiveNonblock).map_err(|(_, errno)| match errno {
+        Errno::EWOULDBLOCK => InterceptError::InUse { path: directory.to_owned() },
+        errno => InterceptError::io("lock", directory)(errno.into()),
+    })
+}
+
 /// The links pinned under `directory`, whoever is at work there.
 pub(super) fn links(directory: &Path) -> Result<Vec<PinnedLink>, InterceptError> {
-    let mut links = Vec::new();
-    for cgroup in entries(&directory.join(LINKS)) {
-        let name = cgroup.file_name().unwrap_or_default().to_string_lossy().into_owned();
-        let Ok(id) = name.parse() else { continue };
-        for path in entries(&cgroup) {
-            let fd = bpf::open_pin(&path).map_err(InterceptError::io("open the pinned link", &path))?;
-            let program = path.file_name().unwrap_or_default().to_string_lossy().into_owned();
-            links.push(PinnedLink { cgroup: CgroupId(id), program, path, fd });
-        }
-    }
-    Ok(links)
+    let links: Result<Vec<_>, _> = cgroups(directory).map(|(id, pinned)| links_in(id, &pinned)).collect();
+    Ok(links?.into_iter().flatten().collect())
+}
+
+fn cgroups(directory: &Path) -> impl Iterator<Item = (CgroupId, PathBuf)> {
+    let id = |path: &PathBuf| path.file_name()?.to_str()?.parse().ok().map(CgroupId);
+    entries(&directory.join(LINKS)).into_iter().filter_map(move |path| Some((id(&path)?, path)))
+}
+
+fn links_in(cgroup: CgroupId, pinned: &Path) -> Result<Vec<PinnedLink>, InterceptError> {
+    let open = |path: PathBuf| {
+        let fd = match bpf::open_pin(&path) {
+            // Its guard has ended since it was listed.
+            Err(error) if error.kind() == io::ErrorKind::NotFound => return None,
+            opened => opened.map_err(InterceptError::io("open the pinned link", &path)),
+        };
+        let program = path.file_name().unwrap_or_default().to_string_lossy().into_owned();
+        Some(fd.map(|fd| PinnedLink { cgroup, program, path, fd }))
+    };
+    entries(pinned).into_iter().filter_map(open).collect()
 }
 
 /// Removes every link, and with the links the guard; then the maps, and the directory where nobody else uses it.
 pub(super) fn remove_all(directory: &Path) -> Result<(), InterceptError> {
     links(directory)?.iter().for_each(PinnedLink::detach);
+    let veths = entries(&directory.join(VETHS));
+    veths.iter().filter_map(|path| bpf::open_pin(path).ok()).for_each(|link| _ = bpf::detach_link(link.as_fd()));
     let ours = |entry: &&PathBuf| {
         let name = entry.file_name().unwrap_or_default().to_string_lossy();
-        name == LINKS || name.starts_with(MAPS)
+        name == LINKS || name == VETHS || name.starts_with(MAPS)
     };
     entries(directory).iter().filter(ours).try_for_each(|entry| remove_tree(entry))?;
     match fs::remove_dir(directory) {
@@ -155,6 +206,7 @@ pub(super) fn remove_all(directory: &Path) -> Result<(), InterceptError> {
 }
 
 const LINKS: &str = "links";
+const VETHS: &str = "veths";
 const MAPS: &str = "maps-";
 
 fn maps(directory: &Path) -> PathBuf {
@@ -178,7 +230,7 @@ fn on_bpffs(directory: &Path) -> Result<(), InterceptError> {
     Err(InterceptError::NoBpffs { path: directory.to_owned(), mount: mount.to_owned() })
 }
 
-fn is_bpffs(directory: &Path) -> bool {
+pub(super) fn is_bpffs(directory: &Path) -> bool {
     /// `BPF_FS_MAGIC`
     const BPFFS: FsType = FsType(0xcafe_4a11);
     let existing = directory.ancestors().find(|ancestor| ancestor.exists());

@@ -60,5 +60,6 @@ const fn word(reason: Reason) -> &'static str {
         Reason::Socket => "socket",
         Reason::Unix => "unix",
         Reason::Unanswered => "unanswered",
+        Reason::Packet => "packet",
     }
 }

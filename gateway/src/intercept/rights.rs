@@ -3,15 +3,14 @@
 use gateway_ebpf::Own;
 
 use super::InterceptError;
-use crate::workload::{CgroupId, Hierarchy, process};
+use crate::workload::{CgroupId, Hierarchy, powers::capabilities, process};
 
 /// Whether this process has what the programs and links need.
 pub(super) fn allowed() -> Result<(), InterceptError> {
     const SYS_ADMIN: u32 = 21;
     const NEEDED: [(u32, &str); 3] = [(39, "CAP_BPF"), (12, "CAP_NET_ADMIN"), (38, "CAP_PERFMON")];
     let status = std::fs::read_to_string("/proc/self/status").unwrap_or_default();
-    let line = status.lines().find_map(|line| line.strip_prefix("CapEff:"));
-    let effective = line.and_then(|hex| u64::from_str_radix(hex.trim(), 16).ok()).unwrap_or(0);
+    let effective = capabilities(&status, "CapEff:").unwrap_or(0);
     let has = |bit: u32| effective >> bit & 1 == 1;
     // Before Linux 5.8 there was only the one.
     let missing: Vec<_> = NEEDED

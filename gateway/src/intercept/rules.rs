@@ -4,6 +4,7 @@ use std::{
     collections::{HashMap, hash_map::Entry},
     fmt,
     net::{IpAddr, SocketAddr},
+    os::fd::{AsFd, OwnedFd},
     str::FromStr,
 };
 
@@ -12,7 +13,7 @@ use gateway_ebpf::{Endpoint, MAX_RULES, RuleKey, maps::RULES};
 
 pub use gateway_ebpf::Action;
 
-use super::InterceptError;
+use super::{InterceptError, bpf};
 
 /// What to do with connections to some destinations.
 ///
@@ -145,18 +146,50 @@ type Trie = LpmTrie<MapData, RuleKey, gateway_ebpf::Rule>;
 /// The slot from which the programs take the table.
 pub(super) struct Table {
     slot: ArrayOfMaps<MapData, Trie>,
+    /// The same map; the library's own does not say which trie is in it.
+    fd: OwnedFd,
     generation: u32,
+    /// The id of the trie that is in force.
+    trie: Option<u32>,
+    /// What is in it; `None` while it is an earlier gateway's.
+    rules: Option<Vec<Rule>>,
 }
 
 impl Table {
     /// The table that is in force goes on; where there is none yet, an empty one is put there.
-    pub(super) fn open(slot: ArrayOfMaps<MapData, Trie>) -> Result<Self, InterceptError> {
-        let mut table = Self { slot, generation: 0 };
+    pub(super) fn open(slot: ArrayOfMaps<MapData, Trie>, fd: OwnedFd) -> Result<Self, InterceptError> {
+        let mut table = Self { slot, fd, generation: 0, trie: None, rules: None };
         match table.slot.get(&0, 0) {
-            Ok(current) => table.generation = generation(&current),
+            Ok(current) => {
+                table.generation = generation(&current);
+                table.trie = bpf::first_slot(table.fd.as_fd()).ok().flatten();
+            }
             Err(_) => table.replace(&[])?,
         }
         Ok(table)
+    }
+
+    /// Whether the trie that was put there last is there still. Nobody can have changed it: it is frozen.
+    ///
+    /// # Errors
+    /// It is not; in words.
+    pub(super) fn in_force(&self) -> Result<(), String> {
+        match bpf::first_slot(self.fd.as_fd()) {
+            Ok(Some(there)) if Some(there) == self.trie => Ok(()),
+            Ok(Some(_)) => Err("the rule table was exchanged for another".to_owned()),
+            Ok(None) => Err("the rule table was taken away".to_owned()),
+            Err(error) => Err(format!("the rule table cannot be asked for: {error}")),
+        }
+    }
+
+    /// Puts the last rules in force again. An earlier gateway's are not known: until this one has put its own in force,
+    /// an empty slot refuses everything.
+    pub(super) fn restore(&mut self) -> Result<(), InterceptError> {
+        let unknown = || InterceptError::io("restore the rules of", RULES)(std::io::ErrorKind::NotFound.into());
+        let rules = self.rules.take().ok_or_else(unknown)?;
+        let done = self.replace(&rules);
+        self.rules = Some(rules);
+        done
     }
 
     /// Puts a new table in force, all at once: every connect sees the old one or the new one.
@@ -176,24 +209,24 @@ impl Table {
         trie.insert(&MARK, gateway_ebpf::Rule { action: Action::Pass as u32, generation }, 0).map_err(refused())?;
         self.slot.set(0, &trie, 0).map_err(refused())?;
         self.generation = generation;
-        Ok(())
-    }
-
-    /// Puts more into the table that is in force; what is there stays.
-    pub(super) fn add(&mut self, rules: &[Rule]) -> Result<(), InterceptError> {
-        let refused = || InterceptError::map(RULES);
-        let mut current = self.slot.get(&0, 0).map_err(refused())?;
-        for ((key, bits), action) in keys(rules) {
-            let key = Key::new(bits, key);
-            let there = current.get(&key, 0).ok().map_or(Action::Pass, |rule| Action::from_word(rule.action));
-            let rule = gateway_ebpf::Rule { action: action.stricter(there) as u32, generation: self.generation };
-            current.insert(&key, rule, 0).map_err(refused())?;
+        self.trie = bpf::first_slot(self.fd.as_fd()).map_err(InterceptError::io("read", RULES))?;
+        if let Some(id) = self.trie {
+            freeze(id);
         }
+        self.rules = Some(rules.to_vec());
         Ok(())
     }
 
     pub(super) fn generation(&self) -> u32 {
         self.generation
+    }
+}
+
+/// Nobody changes this table any more, not even root: whoever wants other rules in force has to exchange it, which shows.
+fn freeze(trie: u32) {
+    let frozen = MapData::from_id(trie).map_err(std::io::Error::other).and_then(|map| bpf::freeze(map.fd().as_fd()));
+    if let Err(error) = frozen {
+        tracing::warn!(%error, "the rule table can be changed by others");
     }
 }
 

@@ -21,9 +21,14 @@ pub struct Guard {
 }
 
 impl Guard {
-    /// Whether every program is attached, and is this gateway's.
+    /// Whether every program is attached, is this gateway's, and outlives it.
     pub fn is_whole(&self) -> bool {
-        self.missing.is_empty()
+        self.programs.iter().all(ProgramState::is_whole)
+    }
+
+    /// What is wrong with which program, in words.
+    pub fn faults(&self) -> Vec<String> {
+        self.programs.iter().filter_map(|state| state.fault().map(|fault| format!("{} {fault}", state.name))).collect()
     }
 }
 
@@ -40,6 +45,29 @@ pub struct ProgramState {
     pub attached: bool,
     /// Whether the program is the one that this gateway has loaded.
     pub current: bool,
+    /// Whether the link outlives the gateway.
+    pub pinned: bool,
+}
+
+impl ProgramState {
+    /// Whether all of that is so.
+    pub fn is_whole(&self) -> bool {
+        self.guards() && self.pinned
+    }
+
+    /// Whether it does its work now.
+    pub(super) fn guards(&self) -> bool {
+        self.attached && self.current
+    }
+
+    fn fault(&self) -> Option<&'static str> {
+        match (self.attached, self.current, self.pinned) {
+            (false, ..) => Some("is detached"),
+            (_, false, _) => Some("is exchanged for another program"),
+            (.., false) => Some("is not pinned"),
+            _ => None,
+        }
+    }
 }
 
 /// What one program has cost since it was loaded.

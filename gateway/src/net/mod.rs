@@ -4,14 +4,17 @@
 //! and nowhere else. And every socket is made in a stated network [`Namespace`], because the listeners and the
 //! upstream connections of a workload belong to the workload's namespace.
 
-use std::{io, net::SocketAddr, pin::Pin, sync::Arc, task::Poll};
+use std::{io, net::SocketAddr, os::fd::BorrowedFd, pin::Pin, sync::Arc, task::Poll};
 
 use bytes::{Buf, BytesMut};
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 
+pub mod keep;
+pub mod link;
 pub mod namespace;
 
-pub use namespace::{Namespace, NamespaceId, ask, dial, is_nobodys, listen, listen_udp};
+pub use link::{HostSide, host_sides};
+pub use namespace::{Namespace, NamespaceId, ask, automatic_ports, dial, is_nobodys, listen, listen_udp};
 
 /// Where a guarded client's connection comes from.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
@@ -156,15 +159,18 @@ impl WriteHalf {
 #[derive(Clone)]
 pub struct Dialer(Arc<dyn Fn() -> DialFuture + Send + Sync>);
 
+/// Makes a socket known for the gateway's own before it connects.
+pub type Claim = Arc<dyn Fn(BorrowedFd<'_>) -> io::Result<()> + Send + Sync>;
+
 /// What a [`Dialer`] gives: both halves, or why not.
 pub type DialFuture = Pin<Box<dyn Future<Output = io::Result<(ReadHalf, WriteHalf)>> + Send>>;
 
 impl Dialer {
-    /// Dials `destination` from inside `namespace`.
-    pub fn tcp(namespace: Namespace, destination: OriginalDst) -> Self {
+    /// Dials `destination` from inside `namespace`, with a socket that `claim` has seen.
+    pub fn tcp(namespace: Namespace, destination: OriginalDst, claim: Claim) -> Self {
         Self(Arc::new(move || {
-            let namespace = namespace.clone();
-            Box::pin(async move { split_tcp(dial(&namespace, destination).await?) })
+            let (namespace, claim) = (namespace.clone(), claim.clone());
+            Box::pin(async move { split_tcp(dial(&namespace, destination, &claim).await?) })
         }))
     }
 

@@ -1,26 +1,33 @@
 //! Sockets made inside a stated network namespace, from outside it.
 //!
-//! A namespace belongs to a thread, so a socket for another one is made by a thread that enters it, makes the socket
-//! and ends; the socket stays in the namespace in which it was made, whoever uses it.
+//! A namespace belongs to a thread, so a socket for another one is made by a thread that enters it. Listeners, which are
+//! rare, have a thread each that ends; for dialling one thread goes from namespace to namespace. The socket stays in the
+//! namespace in which it was made, whoever uses it.
 
 use std::{
     collections::BTreeMap,
     io,
     net::{SocketAddr, TcpListener},
     os::{
-        fd::{AsFd, OwnedFd},
+        fd::{AsFd, AsRawFd, FromRawFd, OwnedFd},
         unix::fs::MetadataExt,
     },
     path::Path,
-    sync::Arc,
+    sync::{Arc, OnceLock, mpsc},
     time::Duration,
 };
 
-use nix::sched::{CloneFlags, setns};
+use nix::{
+    libc,
+    sched::{CloneFlags, setns},
+};
 use serde::Serialize;
-use tokio::net::{TcpSocket, TcpStream, UdpSocket};
+use tokio::{
+    net::{TcpSocket, TcpStream, UdpSocket},
+    sync::oneshot,
+};
 
-use super::OriginalDst;
+use super::{Claim, OriginalDst};
 
 /// A network namespace.
 #[derive(Debug, Clone, Default)]
@@ -54,6 +61,34 @@ impl Namespace {
     /// The file cannot be opened.
     pub fn open(path: &Path) -> io::Result<Self> {
         Ok(Self::Other(Arc::new(std::fs::File::open(path)?.into())))
+    }
+
+    /// The one in which a socket was made.
+    ///
+    /// # Errors
+    /// The kernel does not say (it wants `CAP_NET_ADMIN` there).
+    pub fn of_socket(socket: &impl AsFd) -> io::Result<Self> {
+        /// `SIOCGSKNS`
+        const NAMESPACE_OF_SOCKET: libc::Ioctl = 0x894c;
+        // SAFETY: the call takes no argument.
+        let fd = unsafe { libc::ioctl(socket.as_fd().as_raw_fd(), NAMESPACE_OF_SOCKET) };
+        if fd < 0 {
+            return Err(io::Error::last_os_error());
+        }
+        // SAFETY: the kernel has just made this descriptor for us alone.
+        Ok(Self::Other(Arc::new(unsafe { OwnedFd::from_raw_fd(fd) })))
+    }
+
+    /// A new one with nothing in it, for as long as this lives.
+    ///
+    /// # Errors
+    /// The kernel's own.
+    pub fn fresh() -> io::Result<Self> {
+        let made = std::thread::spawn(|| {
+            nix::sched::unshare(CloneFlags::CLONE_NEWNET)?;
+            Self::open(Path::new("/proc/thread-self/ns/net"))
+        });
+        made.join().unwrap_or_else(|_| Err(io::Error::other("the thread that made it panicked")))
     }
 
     /// The namespace's number, by which people know it (`lsns -t net`).
@@ -123,23 +158,42 @@ pub fn listen(namespace: &Namespace, address: SocketAddr) -> io::Result<tokio::n
     tokio::net::TcpListener::from_std(listener)
 }
 
-/// Takes datagrams on `address` inside `namespace`.
+/// Takes datagrams on `address` inside `namespace`. Another gateway of the same user may have the address as well: one
+/// that is about to end, and that is given its share until then.
 ///
 /// # Errors
 /// The address is taken or not there.
 pub fn listen_udp(namespace: &Namespace, address: SocketAddr) -> io::Result<UdpSocket> {
-    let made = namespace.within(|| std::net::UdpSocket::bind(address))?;
-    made.set_nonblocking(true)?;
-    UdpSocket::from_std(made)
+    let made = namespace.within(|| {
+        let socket = socket2::Socket::new(socket2::Domain::for_address(address), socket2::Type::DGRAM, None)?;
+        socket.set_nonblocking(true)?;
+        socket.set_reuse_port(true)?;
+        if address.is_ipv6() {
+            socket.set_only_v6(true)?;
+        }
+        socket.bind(&address.into())?;
+        Ok(socket)
+    })?;
+    UdpSocket::from_std(made.into())
 }
 
-/// A socket inside `namespace` that takes datagrams from `server` only.
+/// A socket inside `namespace` that takes datagrams from `server` only, and that `claim` has seen.
 ///
 /// # Errors
 /// The network's own.
-pub async fn ask(namespace: &Namespace, server: SocketAddr) -> io::Result<UdpSocket> {
+pub async fn ask(namespace: &Namespace, server: SocketAddr, claim: &Claim) -> io::Result<UdpSocket> {
     let any = if server.is_ipv4() { SocketAddr::from(([0; 4], 0)) } else { SocketAddr::from(([0_u16; 8], 0)) };
-    let socket = listen_udp(namespace, any)?;
+    let make = move || {
+        let made = std::net::UdpSocket::bind(any)?;
+        made.set_nonblocking(true)?;
+        Ok(made)
+    };
+    let made = match namespace {
+        Namespace::Own => make()?,
+        Namespace::Other(inside) => visit(inside.clone(), make).await?,
+    };
+    claim(made.as_fd())?;
+    let socket = UdpSocket::from_std(made)?;
     socket.connect(server).await?;
     Ok(socket)
 }
@@ -162,12 +216,28 @@ pub fn is_nobodys(namespace: &Namespace, port: u16) -> bool {
     bound.is_ok()
 }
 
-/// Connects to `destination` from inside `namespace`.
+/// From where to where the kernel picks ports by itself (`net.ipv4.ip_local_port_range`), in the gateway's own namespace.
+pub fn automatic_ports() -> Option<(u16, u16)> {
+    let text = std::fs::read_to_string("/proc/sys/net/ipv4/ip_local_port_range").ok()?;
+    let mut words = text.split_ascii_whitespace().map(str::parse);
+    Some((words.next()?.ok()?, words.next()?.ok()?))
+}
+
+/// Connects to `destination` from inside `namespace`, once `claim` has seen the socket.
 ///
 /// # Errors
 /// The network's own, or [`io::ErrorKind::TimedOut`] after [`DIAL_LIMIT`].
-pub async fn dial(namespace: &Namespace, OriginalDst(destination): OriginalDst) -> io::Result<TcpStream> {
-    let socket = namespace.within(|| if destination.is_ipv4() { TcpSocket::new_v4() } else { TcpSocket::new_v6() })?;
+pub async fn dial(
+    namespace: &Namespace,
+    OriginalDst(destination): OriginalDst,
+    claim: &Claim,
+) -> io::Result<TcpStream> {
+    let make = move || if destination.is_ipv4() { TcpSocket::new_v4() } else { TcpSocket::new_v6() };
+    let socket = match namespace {
+        Namespace::Own => make()?,
+        Namespace::Other(inside) => visit(inside.clone(), make).await?,
+    };
+    claim(socket.as_fd())?;
     tokio::time::timeout(DIAL_LIMIT, socket.connect(destination))
         .await
         .unwrap_or_else(|_| Err(io::ErrorKind::TimedOut.into()))
@@ -175,3 +245,48 @@ pub async fn dial(namespace: &Namespace, OriginalDst(destination): OriginalDst) 
 
 /// How long a backend may take to answer a connect. Shorter than most clients' own limit, so they hear our reason.
 const DIAL_LIMIT: Duration = Duration::from_secs(10);
+
+/// Lets the traveller enter `inside` and `make` something there that does not wait. No thread of the runtime is kept.
+async fn visit<T: Send + 'static>(
+    inside: Arc<OwnedFd>,
+    make: impl FnOnce() -> io::Result<T> + Send + 'static,
+) -> io::Result<T> {
+    let gone = || io::Error::other("the thread that enters network namespaces has ended");
+    let (done, made) = oneshot::channel();
+    // Whoever hung up does not want it, and it is closed with the answer.
+    let make = Box::new(move |entered: io::Result<()>| _ = done.send(entered.and_then(|()| make())));
+    traveller()?.send(Visit { inside, make }).map_err(|_| gone())?;
+    made.await.map_err(|_| gone())?
+}
+
+struct Visit {
+    inside: Arc<OwnedFd>,
+    make: Box<dyn FnOnce(io::Result<()>) + Send>,
+}
+
+/// The thread that makes sockets for dialling: started with the first one. Entering costs it a few microseconds; a
+/// thread for each socket cost a hundred.
+fn traveller() -> io::Result<&'static mpsc::Sender<Visit>> {
+    static TRAVELLER: OnceLock<Result<mpsc::Sender<Visit>, io::ErrorKind>> = OnceLock::new();
+    let started = TRAVELLER.get_or_init(|| {
+        let (ask, visits) = mpsc::channel();
+        let home = std::fs::File::open("/proc/thread-self/ns/net").map_err(|error| error.kind())?;
+        let travel = move || travel(&home, &visits);
+        std::thread::Builder::new().name("traveller".into()).spawn(travel).map_err(|error| error.kind())?;
+        Ok(ask)
+    });
+    started.as_ref().map_err(|kind| io::Error::from(*kind))
+}
+
+fn travel(home: &std::fs::File, visits: &mpsc::Receiver<Visit>) {
+    while let Ok(first) = visits.recv() {
+        let mut next = Some(first);
+        while let Some(Visit { inside, make }) = next {
+            make(setns(&*inside, CloneFlags::CLONE_NEWNET).map_err(io::Error::from));
+            next = visits.try_recv().ok();
+        }
+        // Home again, since a thread inside would keep a namespace alive that everybody else has left. Where that fails
+        // nothing is lost but this: each visit enters its own.
+        let _stays = setns(home, CloneFlags::CLONE_NEWNET);
+    }
+}

@@ -42,6 +42,7 @@ mod when;
 mod yaml;
 
 pub use error::{Origin, PolicyError, PolicyErrors};
+pub use pattern::Pattern;
 pub use reload::{Policies, Report, Watch};
 pub use resource::{Endpoint, Inspector, Objection, Resource};
 pub use scope::{Considered, Explanation, NO_RESOURCE, Scope};

@@ -33,7 +33,7 @@ impl From<bool> for Truth {
 /// One glob: `*` any run of characters (slashes and dots too), `?` one, `[a-z]` a class, `{a,b}` either, `\` escapes.
 /// Letters match in their own case only.
 #[derive(Debug, Clone)]
-pub(super) struct Pattern {
+pub struct Pattern {
     text: String,
     matches: Matches,
 }
@@ -46,7 +46,11 @@ enum Matches {
 }
 
 impl Pattern {
-    pub(super) fn new(text: &str) -> Result<Self, String> {
+    /// Reads a glob.
+    ///
+    /// # Errors
+    /// It is none, or too long; the message says why, without the glob.
+    pub fn new(text: &str) -> Result<Self, String> {
         const LONGEST: usize = 500;
         if text.len() > LONGEST {
             return Err(format!("it is longer than {LONGEST} bytes"));
@@ -62,7 +66,8 @@ impl Pattern {
         Ok(Self { text: text.to_owned(), matches })
     }
 
-    pub(super) fn is_match(&self, name: &str) -> bool {
+    /// Whether it speaks of `name`.
+    pub fn is_match(&self, name: &str) -> bool {
         match &self.matches {
             Matches::Everything => true,
             Matches::Exactly => self.text == name,
@@ -74,7 +79,8 @@ impl Pattern {
         matches!(self.matches, Matches::Everything)
     }
 
-    pub(super) fn as_str(&self) -> &str {
+    /// As it is written.
+    pub fn as_str(&self) -> &str {
         &self.text
     }
 

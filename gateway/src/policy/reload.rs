@@ -121,8 +121,10 @@ impl Policies {
 
     fn follow(&self, events: &mpsc::Receiver<Event>, after: &dyn Fn(&Report)) {
         let mut complained = None;
+        // The first time at once: what changed before the kernel announced changes was announced to nobody.
+        let mut wait = Duration::ZERO;
         loop {
-            match events.recv_timeout(EVERY) {
+            match events.recv_timeout(wait) {
                 Ok(Event::Changed) => {
                     if !settled(events) {
                         return;
@@ -131,6 +133,7 @@ impl Policies {
                 Err(RecvTimeoutError::Timeout) => {}
                 Ok(Event::Stop) | Err(RecvTimeoutError::Disconnected) => return,
             }
+            wait = EVERY;
             match self.reload() {
                 Ok(report) => {
                     if report.changed {

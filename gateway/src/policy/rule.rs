@@ -135,6 +135,11 @@ impl ApprovalTerms {
         !self.unsound
     }
 
+    /// Those who are named here.
+    pub(super) fn approvers(&self) -> impl Iterator<Item = &Who> {
+        self.from.iter().map(|approver| &approver.who)
+    }
+
     /// Whom to ask and how; `None` where neither these terms nor the inherited ones name anybody.
     pub(super) fn settle(self, inherited: &ApprovalTerms) -> Option<Approval> {
         let from = if self.from.is_empty() { inherited.from.clone() } else { self.from };

@@ -10,7 +10,7 @@ use std::{
 use sha2::{Digest as _, Sha256};
 
 use super::{
-    Approval, Decide, Endpoint, Mode, Resource,
+    Approval, Decide, Endpoint, Mode, Resource, Who,
     error::{Origin, PolicyError, PolicyErrors, nearest},
     fields::Notes,
     files::{self, Source},
@@ -121,6 +121,14 @@ impl PolicySet {
             self.by_name.get(&(name, addr.port()))
         };
         by_address.or_else(by_name).map(|index| &self.resources[*index])
+    }
+
+    /// Everybody whom a policy or a resource names as an approver, with who names them.
+    pub fn approvers(&self) -> impl Iterator<Item = (&str, &Who)> {
+        let of_rules = self.rules.iter().flat_map(|rule| rule.terms.approvers().map(|who| (&*rule.name, who)));
+        let of_resources =
+            self.resources.iter().flat_map(|resource| resource.terms.approvers().map(|who| (&*resource.name, who)));
+        of_rules.chain(of_resources)
     }
 
     pub(super) fn rules(&self) -> &[Arc<Rule>] {

@@ -9,7 +9,7 @@ use super::{
 };
 use crate::{
     operation::Digest,
-    workload::{CgroupId, Process, Workload},
+    workload::{CgroupId, Process, Workload, labels},
 };
 
 /// Who calls. Everything that is written must hold; of several globs for one fact, one must match.
@@ -26,25 +26,43 @@ enum Fact {
     Unit,
     Namespace,
     ServiceAccount,
+    Pod,
+    Owner,
     Image,
+    ImageDigest,
     User,
     Executable,
     Sha256,
 }
 
-const FACTS: [(&str, Fact); 8] = [
+const FACTS: [(&str, Fact); 11] = [
     ("name", Fact::Name),
     ("unit", Fact::Unit),
-    ("namespace", Fact::Namespace),
-    ("service_account", Fact::ServiceAccount),
-    ("image", Fact::Image),
+    (labels::NAMESPACE, Fact::Namespace),
+    (labels::SERVICE_ACCOUNT, Fact::ServiceAccount),
+    (labels::POD, Fact::Pod),
+    (labels::OWNER, Fact::Owner),
+    (labels::IMAGE, Fact::Image),
+    (labels::IMAGE_DIGEST, Fact::ImageDigest),
     ("user", Fact::User),
     ("executable", Fact::Executable),
     ("executable_sha256", Fact::Sha256),
 ];
 
-const KEYS: [&str; 9] =
-    ["name", "unit", "namespace", "service_account", "image", "user", "executable", "executable_sha256", "labels"];
+const KEYS: [&str; 12] = [
+    "name",
+    "unit",
+    labels::NAMESPACE,
+    labels::SERVICE_ACCOUNT,
+    labels::POD,
+    labels::OWNER,
+    labels::IMAGE,
+    labels::IMAGE_DIGEST,
+    "user",
+    "executable",
+    "executable_sha256",
+    "labels",
+];
 
 impl Subject {
     pub(super) fn read(node: &Node, notes: &mut Notes) -> Option<Self> {
@@ -99,11 +117,18 @@ impl Fact {
 
     fn truth(self, patterns: &Patterns, workload: &Workload, process: &Process) -> Truth {
         match self {
+            // The name of one who is not known is only a stand-in.
+            Fact::Name if workload.doubt().is_some() => Truth::Unsure,
             Fact::Name => known(workload, Some(&workload.name), patterns),
             Fact::Unit => known(workload, workload.unit.as_ref(), patterns),
-            Fact::Namespace | Fact::ServiceAccount | Fact::Image => {
+            Fact::Namespace | Fact::ServiceAccount | Fact::Pod | Fact::Owner => {
                 known(workload, workload.labels.get(self.as_str()), patterns)
             }
+            Fact::Image | Fact::ImageDigest => match workload.labels.get(self.as_str()) {
+                // Every container of a pod has an image: where none is known, it is not known yet.
+                None if workload.labels.contains_key(labels::POD) => Truth::Unsure,
+                image => known(workload, image, patterns),
+            },
             Fact::User => user(patterns, process),
             Fact::Executable => {
                 let path = process.executable.as_ref().map(|path| path.to_string_lossy());
@@ -114,11 +139,12 @@ impl Fact {
     }
 }
 
-/// A fact of the workload. Where the workload itself could not be identified nothing about it is certain.
+/// A fact of the workload. Where the workload itself could not be identified, nothing that is not known is certain.
 fn known(workload: &Workload, value: Option<&String>, patterns: &Patterns) -> Truth {
     match value {
         _ if workload.path.is_empty() => Truth::Unsure,
         Some(value) => patterns.is_match(value).into(),
+        None if workload.doubt().is_some() => Truth::Unsure,
         None => Truth::No,
     }
 }
@@ -211,7 +237,7 @@ impl Caller {
         match fact {
             Fact::Name => self.workload.name = value,
             Fact::Unit => self.workload.unit = Some(value),
-            Fact::Namespace | Fact::ServiceAccount | Fact::Image => {
+            Fact::Namespace | Fact::ServiceAccount | Fact::Pod | Fact::Owner | Fact::Image | Fact::ImageDigest => {
                 self.workload.labels.insert(fact.as_str().to_owned(), value);
             }
             Fact::User => match value.parse() {

@@ -38,7 +38,8 @@ const LONGEST_TEXT: usize = 256 * 1024;
 
 /// What a condition can speak of.
 const ROOTS: [&str; 4] = ["operation", "workload", "process", "resource"];
-const WORKLOAD: [&str; 7] = ["name", "path", "unit", "namespace", "service_account", "image", "labels"];
+const WORKLOAD: [&str; 10] =
+    ["name", "path", "unit", "namespace", "service_account", "pod", "owner", "image", "image_digest", "labels"];
 const PROCESS: [&str; 8] = ["pid", "uid", "gid", "user", "comm", "executable", "executable_sha256", "command_line"];
 const RESOURCE: [&str; 2] = ["name", "protocol"];
 
@@ -372,7 +373,10 @@ fn workload_value(workload: &Workload) -> Value {
         ("unit", workload.unit.as_deref().map(string)),
         ("namespace", label("namespace")),
         ("service_account", label("service_account")),
+        ("pod", label("pod")),
+        ("owner", label("owner")),
         ("image", label("image")),
+        ("image_digest", label("image_digest")),
         ("labels", Some(Value::Map(labels.into()))),
     ])
 }

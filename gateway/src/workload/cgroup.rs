@@ -12,7 +12,10 @@ use std::{
     sync::Arc,
 };
 
-use nix::libc;
+use nix::{
+    libc,
+    sched::{CloneFlags, setns},
+};
 
 use super::CgroupId;
 
@@ -98,6 +101,17 @@ impl Hierarchy {
         (!below.ends_with(" (deleted)")).then(|| format!("/{below}"))
     }
 
+    /// The path below the mount, with a leading slash, of the cgroup that this process is in.
+    pub fn own_path(&self) -> Option<String> {
+        path_of_file(Path::new("/proc/self/cgroup")).ok()
+    }
+
+    /// The path of `directory` below the mount, with a leading slash.
+    pub fn below(&self, directory: &Path) -> String {
+        let below = directory.strip_prefix(&self.root).unwrap_or(directory);
+        format!("/{}", below.to_string_lossy().trim_matches('/'))
+    }
+
     fn resolve_below(&self, path: &str) -> PathBuf {
         self.root.join(path.trim_start_matches('/'))
     }
@@ -124,6 +138,62 @@ impl Hierarchy {
         // SAFETY: the call has just made this descriptor for us.
         Ok(unsafe { OwnedFd::from_raw_fd(fd) })
     }
+}
+
+/// Makes this process read cgroup paths as the machine's first process does.
+///
+/// A container runtime gives a container without privilege a cgroup namespace of its own. Paths in `/proc` are relative
+/// to the reader's there, so a guarded process would be taken for one that is not. To be called before there are other
+/// threads: each would stay where it is.
+///
+/// # Errors
+/// Paths are read wrong and stay so; a gateway must not start then.
+pub fn leave_namespace() -> Result<(), Misplaced> {
+    // The first process may be shut even to root; the kernel's own second one, where it is seen, is beside it.
+    let entered = enter_namespace_of(1).or_else(|first| enter_namespace_of(2).map_err(|_| first));
+    let hierarchy = Hierarchy::find().map_err(Misplaced::NoHierarchy)?;
+    // Whatever was entered: what counts is that the kernel's name for our own cgroup leads to it.
+    let path = path_of_file(Path::new("/proc/self/cgroup")).unwrap_or_default();
+    let processes = fs::read_to_string(hierarchy.resolve_below(&path).join("cgroup.procs")).unwrap_or_default();
+    let own = std::process::id().to_string();
+    if !processes.lines().any(|line| line == own) {
+        return Err(entered.err().map_or(Misplaced::Elsewhere { path }, Misplaced::Shut));
+    }
+    let found = hierarchy.own().ok().and_then(|own| hierarchy.path(own));
+    found.map(drop).ok_or(Misplaced::Blind)
+}
+
+fn enter_namespace_of(pid: u32) -> io::Result<()> {
+    let namespace = File::open(format!("/proc/{pid}/ns/cgroup"))?;
+    Ok(setns(namespace, CloneFlags::CLONE_NEWCGROUP)?)
+}
+
+/// Why cgroup paths cannot be read as they are.
+#[derive(Debug, thiserror::Error)]
+pub enum Misplaced {
+    /// The first process's cgroup namespace cannot be entered.
+    #[error(
+        "cannot enter the host's cgroup namespace: {0}; give the gateway CAP_SYS_ADMIN and CAP_SYS_PTRACE, or privilege"
+    )]
+    Shut(io::Error),
+    /// There is no hierarchy at all.
+    #[error(transparent)]
+    NoHierarchy(NoHierarchy),
+    /// What the kernel calls this process's cgroup is another one here.
+    #[error(
+        "the cgroup `{path}` below the cgroup v2 mount is not this process's own, so guarded processes would not be \
+         recognised: share the host's process ids with the gateway (`hostPID: true`) and mount its /sys/fs/cgroup"
+    )]
+    Elsewhere {
+        /// The path that the kernel names.
+        path: String,
+    },
+    /// Cgroups cannot be found by the ids that the kernel programs give.
+    #[error(
+        "cannot find a cgroup by its id, so guarded processes would not be recognised: run the gateway as root, \
+         or give it CAP_DAC_READ_SEARCH"
+    )]
+    Blind,
 }
 
 /// The cgroup of the process `pid` below the mount, with a leading slash.

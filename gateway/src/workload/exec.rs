@@ -84,8 +84,19 @@ pub fn run(guard: &Path, name: &str, command: &OsString, arguments: &[OsString])
     Ok(status.code().unwrap_or_else(|| 128 + status.signal().unwrap_or(0)))
 }
 
+/// Commands that [`run`] started, by their cgroups' names. In these directories, below the mount, with a leading slash,
+/// and nowhere else: elsewhere others may make directories.
+#[derive(Debug)]
+pub(super) struct Commands(pub(super) Vec<String>);
+
+impl super::Source for Commands {
+    fn describe(&self, path: &str, facts: &mut super::Facts) {
+        name(path, &self.0).into_iter().for_each(|name| facts.name(|| name));
+    }
+}
+
 /// The name of the workload at `path`, when it lies in a cgroup that [`run`] made in one of `guards`.
-pub(super) fn name(path: &str, guards: &[String]) -> Option<String> {
+fn name(path: &str, guards: &[String]) -> Option<String> {
     let inside = guards.iter().find_map(|guard| path.strip_prefix(guard.trim_end_matches('/'))?.strip_prefix('/'))?;
     decode(inside.split('/').next()?)
 }

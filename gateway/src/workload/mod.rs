@@ -1,25 +1,29 @@
 //! Who is calling, as the kernel says: cgroup id → [`Workload`], connecting process → [`Process`].
 //!
+//! Each way to know it is one file behind one trait, [`Source`]: commands of `holdpoint exec`, pods, containers, units.
 //! An unknown workload is an identity of its own, never an error that lets traffic pass.
 
-use std::{
-    collections::BTreeMap,
-    path::{Path, PathBuf},
-    sync::Arc,
-};
+use std::{collections::BTreeMap, path::PathBuf, sync::Arc};
 
 use serde::Serialize;
 
 use crate::operation::Digest;
 
 pub mod cgroup;
+mod container;
 pub mod exec;
+pub mod kubernetes;
+pub mod labels;
+pub mod powers;
 pub mod process;
 mod secret;
 mod systemd;
 
-pub use cgroup::Hierarchy;
+pub use cgroup::{Hierarchy, leave_namespace};
+pub use container::{PodCgroup, Roots};
+pub use kubernetes::Pods;
 pub use process::{Caller, Processes};
+pub use systemd::{Unit, unit};
 
 /// A cgroup v2 directory's id: the inode number that `bpf_get_current_cgroup_id` answers.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize)]
@@ -31,13 +35,13 @@ pub struct CgroupId(pub u64);
 pub struct Workload {
     /// Its cgroup.
     pub cgroup: CgroupId,
-    /// The name that people use: `holdpoint exec --as NAME`, the systemd unit, or the last part of the path.
+    /// The name that people use: `holdpoint exec --as NAME`, the pod, the systemd unit, or the last part of the path.
     pub name: String,
     /// The cgroup's path below the cgroup2 mount; empty when it is not known.
     pub path: String,
     /// The systemd unit, where there is one.
     pub unit: Option<String>,
-    /// Further facts by name (namespace, service account, image, …), where a source knows them.
+    /// Further facts by name ([`labels`]), where a source knows them, and a pod's own labels beside them.
     pub labels: BTreeMap<String, String>,
 }
 
@@ -64,52 +68,87 @@ pub struct Process {
     pub command_line: Vec<String>,
 }
 
+/// One way to know who is in a cgroup. It is asked on every connection, so it answers from memory and never waits.
+trait Source: std::fmt::Debug + Send + Sync {
+    /// Adds what it knows of the cgroup at `path` (below the mount, with a leading slash).
+    fn describe(&self, path: &str, facts: &mut Facts);
+}
+
+/// What the sources have said so far.
+#[derive(Debug, Default)]
+struct Facts {
+    name: Option<String>,
+    unit: Option<String>,
+    labels: BTreeMap<String, String>,
+}
+
+impl Facts {
+    /// A name for people, where no source before has given one.
+    fn name(&mut self, name: impl FnOnce() -> String) {
+        self.name.get_or_insert_with(name);
+    }
+
+    fn label(&mut self, label: &str, value: &str) {
+        self.labels.insert(label.to_owned(), value.to_owned());
+    }
+}
+
 /// Finds the workload behind a cgroup. Cheap to clone.
 #[derive(Debug, Clone)]
 pub struct Workloads {
     hierarchy: Hierarchy,
-    /// The directories in which `holdpoint exec` makes cgroups, below the mount, with a leading slash.
-    guards: Arc<[String]>,
+    sources: Arc<[Box<dyn Source>]>,
 }
 
 impl Workloads {
     /// Workloads of `hierarchy`; `guards` are the directories (absolute, or below the mount) in which `holdpoint exec`
     /// makes its cgroups. Names are read from nowhere else, since elsewhere others may make directories.
     pub fn new(hierarchy: Hierarchy, guards: &[PathBuf]) -> Self {
-        let below = |guard: &PathBuf| below(hierarchy.root(), &hierarchy.resolve(guard));
-        let guards = guards.iter().map(below).collect();
-        Self { hierarchy, guards }
+        let roots = Roots::usual(hierarchy.own_path().as_deref());
+        let sources = sources(&hierarchy, guards, roots, None);
+        Self { hierarchy, sources }
+    }
+
+    /// The same, with what Kubernetes says of the `pods` that the kubelet keeps in `roots`.
+    pub fn with_pods(hierarchy: Hierarchy, guards: &[PathBuf], roots: Roots, pods: Pods) -> Self {
+        let sources = sources(&hierarchy, guards, roots, Some(pods));
+        Self { hierarchy, sources }
     }
 
     /// The workload in `cgroup`, as it is now.
     pub fn find(&self, cgroup: CgroupId) -> Workload {
         match self.hierarchy.path(cgroup) {
-            Some(path) => identify(cgroup, path, &self.guards),
+            Some(path) => identify(cgroup, path, &self.sources),
             None => unknown(cgroup),
         }
     }
 }
 
-impl Workloads {
-    /// Whether the process `pid` is in a guarded cgroup.
-    ///
-    /// # Errors
-    /// It is gone, or its cgroup cannot be read.
-    pub fn guards_process(&self, pid: i32) -> std::io::Result<bool> {
-        let path = cgroup::path_of(pid)?;
-        Ok(self.guards.iter().any(|guard| is_below(&path, guard)))
+impl Workload {
+    /// Why it is not known who this is, where it is not: its cgroup is gone, or its pod has not been heard of.
+    pub fn doubt(&self) -> Option<&str> {
+        if self.path.is_empty() {
+            return Some("its cgroup is gone");
+        }
+        self.labels.get(labels::DOUBT).map(String::as_str)
     }
 }
 
-/// Whether the cgroup `path` is `guard` or below it.
-fn is_below(path: &str, guard: &str) -> bool {
-    guard == "/" || path.strip_prefix(guard).is_some_and(|rest| rest.is_empty() || rest.starts_with('/'))
+/// Why the kernel programs cannot guard `workload`: its sockets are not this kernel's.
+pub fn unguardable(workload: &Workload) -> Option<&str> {
+    workload.labels.get(labels::UNGUARDABLE).map(String::as_str)
 }
 
-/// The path of `directory` below `root`, with a leading slash.
-fn below(root: &Path, directory: &Path) -> String {
-    let below = directory.strip_prefix(root).unwrap_or(directory);
-    format!("/{}", below.to_string_lossy().trim_matches('/'))
+/// The sources in the order of asking: the first that has a name gives it.
+fn sources(hierarchy: &Hierarchy, guards: &[PathBuf], roots: Roots, pods: Option<Pods>) -> Arc<[Box<dyn Source>]> {
+    let below = |guard: &PathBuf| hierarchy.below(&hierarchy.resolve(guard));
+    let mut sources: Vec<Box<dyn Source>> = vec![Box::new(exec::Commands(guards.iter().map(below).collect()))];
+    if let Some(pods) = pods {
+        sources.push(Box::new(kubernetes::InPods::new(pods, roots.clone())));
+    }
+    sources.push(Box::new(container::Containers(roots)));
+    sources.push(Box::new(systemd::Units));
+    sources.into()
 }
 
 /// A cgroup that is gone, or not visible from here.
@@ -118,14 +157,11 @@ fn unknown(cgroup: CgroupId) -> Workload {
     Workload { cgroup, name, path: String::new(), unit: None, labels: BTreeMap::new() }
 }
 
-fn identify(cgroup: CgroupId, path: String, guards: &[String]) -> Workload {
-    let mut labels = BTreeMap::new();
-    let unit = systemd::unit(&path);
-    if let Some(slice) = unit.and_then(|unit| unit.slice) {
-        labels.insert("slice".to_owned(), slice.to_owned());
-    }
-    let unit = unit.map(|unit| unit.name.to_owned());
-    let name = exec::name(&path, guards).or_else(|| unit.clone()).unwrap_or_else(|| last_part(&path));
+fn identify(cgroup: CgroupId, path: String, sources: &[Box<dyn Source>]) -> Workload {
+    let mut facts = Facts::default();
+    sources.iter().for_each(|source| source.describe(&path, &mut facts));
+    let Facts { name, unit, labels } = facts;
+    let name = name.unwrap_or_else(|| last_part(&path));
     Workload { cgroup, name, path, unit, labels }
 }
 

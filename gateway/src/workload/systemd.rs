@@ -4,17 +4,32 @@
 //! systemd lets users make cgroups of any name below their own units (delegation), so the unit is the *first* part of
 //! the path that is not a slice, as `sd_pid_get_unit(3)` has it: a directory `deploy.service` further down is no unit.
 
+use super::{Facts, Source, labels};
+
+/// Units, as paths tell them.
+#[derive(Debug)]
+pub(super) struct Units;
+
+impl Source for Units {
+    fn describe(&self, path: &str, facts: &mut Facts) {
+        let Some(unit) = unit(path) else { return };
+        unit.slice.into_iter().for_each(|slice| facts.label(labels::SLICE, slice));
+        facts.unit = Some(unit.name.to_owned());
+        facts.name(|| unit.name.to_owned());
+    }
+}
+
 /// What systemd's part of a path says.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) struct Unit<'a> {
+pub struct Unit<'a> {
     /// The service or scope.
-    pub(super) name: &'a str,
+    pub name: &'a str,
     /// The slice that it is in, where there is one.
-    pub(super) slice: Option<&'a str>,
+    pub slice: Option<&'a str>,
 }
 
 /// The unit of the cgroup at `path` (below the mount, with a leading slash).
-pub(super) fn unit(path: &str) -> Option<Unit<'_>> {
+pub fn unit(path: &str) -> Option<Unit<'_>> {
     let mut slice = None;
     for part in path.split('/').filter(|part| !part.is_empty()).map(unescape) {
         if part.ends_with(".slice") {

@@ -3,7 +3,9 @@
 use super::*;
 
 fn found(path: &str) -> Workload {
-    identify(CgroupId(7), path.to_owned(), &["/holdpoint".to_owned()])
+    let hierarchy = Hierarchy::find().expect("cgroup v2 is mounted");
+    let sources = sources(&hierarchy, &["holdpoint".into()], Roots::usual(None), None);
+    identify(CgroupId(7), path.to_owned(), &sources)
 }
 
 #[test]
@@ -35,10 +37,10 @@ fn an_unknown_cgroup_is_an_identity_of_its_own() {
 }
 
 #[test]
-fn guards_are_compared_below_the_mount() {
-    let root = Path::new("/sys/fs/cgroup/unified");
-    assert_eq!(below(root, &root.join("holdpoint/")), "/holdpoint");
-    assert_eq!(below(root, root), "/");
+fn directories_are_named_below_the_mount() {
+    let hierarchy = Hierarchy::find().expect("cgroup v2 is mounted");
+    assert_eq!(hierarchy.below(&hierarchy.root().join("holdpoint/")), "/holdpoint");
+    assert_eq!(hierarchy.below(hierarchy.root()), "/");
 }
 
 #[test]
@@ -49,12 +51,14 @@ fn our_own_cgroup_is_found_again_by_its_id() {
         assert!(!nix::unistd::geteuid().is_root(), "root can open cgroups by their ids");
         return;
     };
-    assert_eq!(hierarchy.id(&hierarchy.resolve(Path::new(&path))).expect("it is there"), own);
+    assert_eq!(hierarchy.id(&hierarchy.resolve(path.as_ref())).expect("it is there"), own);
     assert_eq!(hierarchy.path(CgroupId(u64::MAX)), None);
 }
 
 #[test]
-fn a_guard_covers_itself_and_what_is_below_but_not_its_namesakes() {
-    assert!(is_below("/holdpoint", "/holdpoint") && is_below("/holdpoint/ci-1", "/holdpoint") && is_below("/x", "/"));
-    assert!(!is_below("/holdpoint2/ci", "/holdpoint") && !is_below("/", "/holdpoint"));
+fn a_pod_is_a_pod_even_where_nobody_asks_kubernetes() {
+    let workload = found("/kubepods/burstable/pod0f4a9d2c-6a3b-4c1e-9f00-1234567890ab");
+    assert_eq!(workload.name, "pod 0f4a9d2c-6a3b-4c1e-9f00-1234567890ab");
+    assert_eq!(workload.doubt(), None);
+    assert!(unknown(CgroupId(1)).doubt().is_some());
 }

@@ -38,6 +38,16 @@ pub(super) enum Task {
         port: u16,
         #[arg(long)]
         seconds: u64,
+        /// How many do so at a time
+        #[arg(long, default_value_t = 1)]
+        threads: usize,
+    },
+    /// Connect and hang up `count` times; print how many a second
+    Dial {
+        #[arg(long)]
+        port: u16,
+        #[arg(long)]
+        count: u32,
     },
     /// Send a held statement for each line of stdin; print its request's id, then when its result came
     Release {
@@ -60,7 +70,8 @@ pub(super) fn run(task: &Task) -> Result<()> {
         Task::Held { port, count } => {
             keep(port, count, |session| session.send(HELD).and_then(|()| session.notice().map(drop)))
         }
-        Task::Connect { port, seconds } => connect(port, Duration::from_secs(seconds)),
+        Task::Connect { port, seconds, threads } => connect(port, Duration::from_secs(seconds), threads),
+        Task::Dial { port, count } => dial(port, count),
         Task::Release { port } => release(port),
         Task::Direct { port, count } => direct(port, count),
     }
@@ -89,14 +100,33 @@ fn keep(port: u16, count: usize, settle: impl Fn(&mut Session) -> Result<()>) ->
     Ok(())
 }
 
-fn connect(port: u16, time: Duration) -> Result<()> {
+fn connect(port: u16, time: Duration, threads: usize) -> Result<()> {
     let began = Instant::now();
-    let mut count = 0_u32;
-    while began.elapsed() < time {
-        let mut session = Session::open(port)?;
-        session.ask("SELECT 1")?;
-        session.leave()?;
-        count += 1;
+    let one = || -> Result<u32> {
+        let mut count = 0;
+        while began.elapsed() < time {
+            let mut session = Session::open(port)?;
+            session.ask("SELECT 1")?;
+            session.leave()?;
+            count += 1;
+        }
+        Ok(count)
+    };
+    let counts = std::thread::scope(|scope| {
+        let all: Vec<_> = (0..threads).map(|_| scope.spawn(one)).collect();
+        all.into_iter().map(|one| one.join().expect("a client does not panic")).collect::<Result<Vec<_>>>()
+    });
+    println!("{:.1}", f64::from(counts?.iter().sum::<u32>()) / began.elapsed().as_secs_f64());
+    Ok(())
+}
+
+fn dial(port: u16, count: u32) -> Result<()> {
+    let began = Instant::now();
+    for _ in 0..count {
+        let stream = TcpStream::connect(("127.0.0.1", port)).context("cannot connect")?;
+        // What is over leaves nothing behind, or the ports would be used up.
+        let reset = nix::libc::linger { l_onoff: 1, l_linger: 0 };
+        nix::sys::socket::setsockopt(&stream, nix::sys::socket::sockopt::Linger, &reset)?;
     }
     println!("{:.1}", f64::from(count) / began.elapsed().as_secs_f64());
     Ok(())

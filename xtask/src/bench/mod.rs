@@ -1,11 +1,14 @@
-//! `cargo xtask bench pg`: what Holdpoint costs, beside haproxy and pgbouncer, on a real PostgreSQL with pgbench.
+//! `cargo xtask bench pg`: what Holdpoint costs, beside haproxy and pgbouncer, on a real PostgreSQL with pgbench;
+//! `bench hook`: what `connect` costs in the kernel; `bench connect`: what a connection costs, governed and not.
 //!
 //! All paths run in one go, in rounds that go forth and back (ABBA), so that a machine that warms up or slows down
 //! does so for all of them. What is compared are medians; the interval is a bootstrap over the rounds.
 //! Nothing is assumed: a figure that could not be taken is an error, and a target that is missed is printed as missed.
 
 mod client;
+mod connect;
 mod hold;
+mod hook;
 mod latency;
 mod memory;
 mod paths;
@@ -33,6 +36,21 @@ pub(crate) struct Args {
 enum What {
     /// PostgreSQL with pgbench
     Pg(Pg),
+    /// The connect hook, by the kernel's clock, at 1, 100 and 10,000 rules
+    Hook {
+        /// Rounds, each forth and back
+        #[arg(long, default_value_t = 5)]
+        rounds: usize,
+    },
+    /// Connections that are not governed, and connections that are proxied
+    Connect {
+        /// Rounds, each forth and back
+        #[arg(long, default_value_t = 5)]
+        rounds: usize,
+        /// Seconds for each run
+        #[arg(long, default_value_t = 3)]
+        seconds: u64,
+    },
     /// The bench's own client, which runs in a guarded cgroup
     #[command(hide = true, subcommand)]
     Client(client::Task),
@@ -62,6 +80,16 @@ struct Pg {
 pub(crate) fn run(args: &Args) -> Result<()> {
     match &args.what {
         What::Pg(pg) => postgres(pg),
+        What::Hook { rounds } => {
+            command::need_root("bench hook")?;
+            interrupt::watch()?;
+            hook::measure(*rounds)
+        }
+        What::Connect { rounds, seconds } => {
+            command::need_root("bench connect")?;
+            interrupt::watch()?;
+            connect::measure(*rounds, *seconds)
+        }
         What::Client(task) => client::run(task),
     }
 }

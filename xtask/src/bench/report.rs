@@ -43,17 +43,27 @@ impl Machine {
 }
 
 /// A figure that the project has promised.
-struct Target {
-    what: String,
-    measured: f64,
-    bound: f64,
+pub(super) struct Target {
+    pub(super) what: String,
+    pub(super) measured: f64,
+    pub(super) bound: f64,
     /// Whether the measured value must be at least the bound; at most, otherwise.
-    at_least: bool,
+    pub(super) at_least: bool,
 }
 
 impl Target {
     fn is_met(&self) -> bool {
         if self.at_least { self.measured >= self.bound } else { self.measured <= self.bound }
+    }
+}
+
+/// Each beside what was measured.
+pub(super) fn print_targets(targets: &[Target]) {
+    println!("\n{:<58} {:>9} {:>9}", "target", "measured", "bound");
+    for target in targets {
+        let sign = if target.at_least { "≥" } else { "≤" };
+        let verdict = if target.is_met() { "met" } else { "MISSED" };
+        println!("{:<58} {:>9.3} {sign}{:>8.2}  {verdict}", target.what, target.measured, target.bound);
     }
 }
 
@@ -74,12 +84,7 @@ impl Report {
             }
         }
         self.print_rest();
-        println!("\n{:<58} {:>9} {:>9}", "target", "measured", "bound");
-        for target in self.targets() {
-            let sign = if target.at_least { "≥" } else { "≤" };
-            let verdict = if target.is_met() { "met" } else { "MISSED" };
-            println!("{:<58} {:>9.3} {sign}{:>8.2}  {verdict}", target.what, target.measured, target.bound);
-        }
+        print_targets(&self.targets());
     }
 
     fn print_rest(&self) {

@@ -132,6 +132,12 @@ impl Gateway {
     /// Stops it and removes what it made in the kernel: the second call does nothing.
     pub(crate) fn stop(&mut self) -> Result<()> {
         let ended = self.running.stop();
+        // The deny in this machine's own network namespace outlives a gateway, as it should.
+        let mut uninstall = Command::new(&self.binary);
+        uninstall.args(["uninstall", "--config"]).arg(self.config()).stdin(Stdio::null()).stdout(Stdio::null());
+        if !uninstall.status().is_ok_and(|status| status.success()) {
+            eprintln!("`holdpoint uninstall` failed: a table may be left; `nft list tables` shows it");
+        }
         self.bpffs.take().iter().for_each(|path| unmount(path));
         if let Some(cgroup) = self.cgroup.take() {
             remove_cgroup(&cgroup)?;

@@ -215,6 +215,48 @@ decide: allow
 }
 
 #[test]
+fn the_facts_of_a_pod_can_be_named() {
+    let rules = "
+---
+policy: pods
+match:
+  workload: { pod: 'deploy-*', owner: 'Job/*', image_digest: 'sha256:ab*' }
+  effects: [schema]
+when: 'workload.pod.startsWith(\"deploy\") && workload.owner == \"Job/deploy\"'
+decide: allow
+";
+    let mut caller = Caller::named("ci/deploy-1 (deployer)");
+    for (fact, value) in [("pod", "deploy-1"), ("owner", "Job/deploy"), ("image_digest", "sha256:abcd")] {
+        assert!(caller.set(fact, value));
+    }
+    check_as(&caller, rules, "schema", "allow by pods");
+    caller.set("owner", "ReplicaSet/deploy");
+    check_as(&caller, rules, "schema", "hold by default of orders-db");
+}
+
+#[test]
+fn what_is_not_known_of_a_pod_counts_on_the_strict_side() {
+    let rule =
+        |key: &str, decide| format!("---\npolicy: it\nmatch: {{ workload: {{ {key}: trusted }} }}\ndecide: {decide}\n");
+    // Its container's image is not known yet.
+    let mut caller = Caller::named("ci/deploy-1 (deployer)");
+    caller.set("pod", "deploy-1");
+    for key in ["image", "image_digest"] {
+        check_as(&caller, &rule(key, "refuse"), "read", "refuse by it");
+        check_as(&caller, &rule(key, "allow"), "read", "hold by default of orders-db");
+    }
+    // It has no owner, and that is known.
+    check_as(&caller, &rule("owner", "refuse"), "read", "hold by default of orders-db");
+    // Nothing is known of it but its cgroup: not even its name, which is only a stand-in.
+    let mut caller = Caller::named("trusted");
+    caller.workload.labels.insert("doubt".into(), "nobody has told of it".into());
+    for key in ["name", "namespace", "service_account", "pod", "owner", "image", "unit"] {
+        check_as(&caller, &rule(key, "refuse"), "read", "refuse by it");
+        check_as(&caller, &rule(key, "allow"), "read", "hold by default of orders-db");
+    }
+}
+
+#[test]
 fn an_executable_that_was_not_verified_is_not_certain() {
     let rule = |decide| {
         format!("---\npolicy: psql\nmatch: {{ workload: {{ executable: /usr/bin/psql }} }}\ndecide: {decide}\n")
