@@ -21,6 +21,7 @@ mod cgroup;
 mod child;
 mod eventually;
 mod flood;
+pub mod forger;
 mod gateway;
 mod kube_apiserver;
 mod lab;

@@ -53,6 +53,43 @@ fn receiver(at: &str) -> UdpSocket {
 }
 
 #[test]
+fn n2_n5_every_kind_of_connect_is_redirected_by_its_hook_and_by_nothing_else() {
+    let lab = Lab::new();
+    let (v4, v6) = (Backend::new("127.0.0.1:0"), Backend::new("[::1]:0"));
+    let rules = [format!("127.0.0.1 {} intercept", v4.port()), format!("::1 {} intercept", v6.port())];
+    let _gateway = lab.gateway(&rules.each_ref().map(String::as_str));
+    let mut client = lab.client();
+    let by4 = ["tcp4", "nonblocking4", "fastopen4", "mptcp4", "fastopenconnect4", "uring4"];
+    let by4 = by4.map(|kind| (format!("{kind} {}", v4.addr), &v4));
+    let by6 = ["tcp6", "v6only", "nonblocking6"].map(|kind| (format!("{kind} {}", v6.addr), &v6));
+    let mapped = (format!("tcp6 [::ffff:127.0.0.1]:{}", v4.port()), &v4);
+    let by6: Vec<_> = by6.into_iter().chain([mapped]).collect();
+    let redirected = |client: &mut Actor, questions: &[(String, &Backend)]| {
+        for (question, backend) in questions {
+            let (before, answer) = (backend.connections(), client.ask(question));
+            assert!(answer.field("said").starts_with("gateway"), "{question}: {answer:?}");
+            assert_eq!(backend.connections(), before, "{question}");
+        }
+    };
+    let direct = |client: &mut Actor, questions: &[(String, &Backend)]| {
+        for (question, backend) in questions {
+            let before = backend.connections();
+            eventually(|| {
+                client.ask(question);
+                backend.connections() > before
+            });
+        }
+    };
+    redirected(&mut client, &by4);
+    redirected(&mut client, &by6);
+    take_away(&lab, &["connect4"]);
+    direct(&mut client, &by4);
+    redirected(&mut client, &by6);
+    take_away(&lab, &["connect6"]);
+    direct(&mut client, &by6);
+}
+
+#[test]
 fn n3_udp_to_what_is_intercepted_or_refused_is_refused() {
     let lab = Lab::new();
     let (v4, v6, free) = (receiver("127.0.0.1:0"), receiver("[::1]:0"), receiver("127.0.0.1:0"));

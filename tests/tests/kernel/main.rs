@@ -329,7 +329,7 @@ fn errors_say_what_is_missing() {
     assert!(Interceptor::load(&options).is_ok());
     let mut pauper = lab.start("pauper", &[], &lab.inner);
     let answer = pauper.ask("load");
-    assert!(answer.rest.contains("CAP_BPF"), "{answer:?}");
+    assert!(answer.rest.contains("CAP_SYS_ADMIN, CAP_NET_ADMIN missing"), "{answer:?}");
 }
 
 #[test]
