@@ -92,6 +92,7 @@ impl Ground {
             process: facts.process,
             client: ClientAddr(([127, 0, 0, 1], 50_000).into()),
             destination: OriginalDst(destination),
+            learnt: false,
             resource: self.services.policies.current().resource_for(destination, None).cloned(),
             protocol: ProtocolName::from_static("postgres"),
         }
