@@ -260,7 +260,7 @@ impl PostgresDialect {
     /// A setting that the backend reports may have been set to a value out of a table.
     fn shown_setting(&self, message: &[u8], exchange: &mut Exchange) -> Result<Fate, Unmaskable> {
         let mut out = BytesMut::new();
-        let masked = self.masker.setting(message, &mut out)?;
+        let masked = self.masker.setting(message, self.since.keeps_masked, &mut out)?;
         exchange.masked += masked;
         Ok(if masked == 0 { Fate::Pass } else { Fate::Instead(out.freeze()) })
     }

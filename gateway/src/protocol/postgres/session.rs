@@ -30,6 +30,8 @@ pub(super) struct Since {
     sets: bool,
     /// One of them may take COPY data from the client.
     pub(super) copies: bool,
+    /// One of them may have put a masked value into a setting.
+    pub(super) keeps_masked: bool,
 }
 
 /// What one setting may be.
@@ -152,6 +154,7 @@ impl PostgresDialect {
         }
         let Some(prepared) = portal.prepared.clone() else {
             (self.since.encoding, self.since.copies, self.since.sets) = (true, true, true);
+            self.since.keeps_masked = true;
             return;
         };
         let from_client = |statement: &Statement| matches!(statement, Statement::Copy { from_stdin: true, .. });
@@ -160,6 +163,10 @@ impl PostgresDialect {
         self.since.ended |= effects.intersects(CODE);
         self.since.encoding |= effects.intersects(CODE);
         self.since.sets |= effects.intersects(CODE.with(Effect::Session));
+        if effects.intersects(CODE.with(Effect::Session)) && self.masker.masks.has_columns() {
+            let catalog = self.catalog();
+            self.since.keeps_masked |= self.reads(portal).may_show_masked(&self.masker.masks, catalog.as_deref());
+        }
         if effects.contains(Effect::Session) && is_executed {
             self.may_set(&prepared);
             self.show_settings();

@@ -1,10 +1,13 @@
 //! Errors, notices and notifications: text that may carry values.
 //!
-//! Detectors look into every text. Where the resource masks columns, three things more:
-//! - text that a function raised (`RAISE NOTICE '%', ssn`) is replaced whole: nothing says what is in it;
+//! Detectors look into every text. Where the resource masks columns, five things more:
+//! - text that a function raised (`RAISE NOTICE '%', ssn`) is replaced whole, and so are the names that it gave
+//!   (`USING COLUMN = ssn`): nothing says what is in them;
 //! - messages that have to do with a masked column are replaced whole, unless they are of a kind that holds no values
 //!   but in quotes ([`Report::is_plain`]): of these the quoted values are;
-//! - a DETAIL that lists keys or a failing row loses its values.
+//! - a DETAIL that lists keys or a failing row loses its values;
+//! - a notification's payload is replaced whole: whoever sent it, through the gateway or not, may have read anything;
+//! - so is a setting that the backend reports after a statement that may have put a masked value into it.
 //!
 //! # Security
 //! When in doubt the whole DETAIL goes. Names that PostgreSQL itself puts in quotes stay only where they are known to be names:
@@ -32,6 +35,9 @@ const QUOTES: [(&str, &str); 8] =
 /// Error fields that hold text for people: message, detail, hint, context, internal query.
 const TEXTS: [u8; 5] = *b"MDHWq";
 
+/// Error fields that hold names: schema, table, column, data type, constraint.
+const NAMES: [u8; 5] = *b"stcdn";
+
 /// SQLSTATEs, or the classes that they begin with, of messages without values.
 const PLAIN_CODES: [&[u8]; 12] =
     [b"08", b"23", b"25", b"26", b"28", b"34", b"3B", b"40", b"42501", b"55P03", b"57014", b"57P"];
@@ -45,6 +51,20 @@ const PLAIN_WORDS: [&[u8]; 8] = [
     b"cached plan must not change result type",
     b"more than one row returned by a subquery used as an expression",
     b"extra data after last expected column",
+];
+
+/// Reported settings whose values are words or numbers that the backend itself knows.
+const CLOSED_SETTINGS: [&[u8]; 10] = [
+    b"client_encoding",
+    b"DateStyle",
+    b"default_transaction_read_only",
+    b"in_hot_standby",
+    b"integer_datetimes",
+    b"IntervalStyle",
+    b"is_superuser",
+    b"server_encoding",
+    b"server_version",
+    b"standard_conforming_strings",
 ];
 
 impl Masker {
@@ -64,7 +84,11 @@ impl Masker {
         out.extend_from_slice(&[tag, 0, 0, 0, 0]);
         let mut masked = 0_u32;
         for (code, text) in &fields {
-            let shown = if TEXTS.contains(code) { report.text(*code, text) } else { None };
+            let shown = match code {
+                code if TEXTS.contains(code) => report.text(*code, text),
+                code if NAMES.contains(code) => report.name(text),
+                _ => None,
+            };
             masked += u32::from(shown.is_some());
             out.extend_from_slice(&[*code]);
             out.extend_from_slice(shown.as_deref().unwrap_or(text));
@@ -75,7 +99,8 @@ impl Masker {
         Ok(masked)
     }
 
-    /// Appends one whole NotificationResponse message to `out`, its payload gone through the detectors.
+    /// Appends one whole NotificationResponse message to `out`, its payload masked whole where columns are, else gone
+    /// through the detectors.
     ///
     /// # Errors
     /// When the bytes are not such a message.
@@ -83,25 +108,34 @@ impl Masker {
         let mut cursor = body(message, b'A')?;
         cursor.take(4)?;
         cursor.string()?;
-        self.last_string(message, cursor, out)
+        self.last_string(message, cursor, self.masks.has_columns(), out)
     }
 
-    /// Appends one whole ParameterStatus message to `out`, its value gone through the detectors.
+    /// Appends one whole ParameterStatus message to `out`, its value gone through the detectors; masked whole where it
+    /// `may_be_masked` and the backend takes more for it than a few words of its own.
     ///
     /// # Errors
     /// When the bytes are not such a message.
-    pub fn setting(&self, message: &[u8], out: &mut BytesMut) -> Result<u32, Unmaskable> {
+    pub fn setting(&self, message: &[u8], may_be_masked: bool, out: &mut BytesMut) -> Result<u32, Unmaskable> {
         let mut cursor = body(message, b'S')?;
-        cursor.string()?;
-        self.last_string(message, cursor, out)
+        let name = cursor.string()?;
+        let whole = may_be_masked && self.masks.has_columns() && !CLOSED_SETTINGS.contains(&name);
+        self.last_string(message, cursor, whole, out)
     }
 
-    /// Appends `message` to `out`, the string that is left in it gone through the detectors.
-    fn last_string(&self, message: &[u8], mut cursor: Cursor<'_>, out: &mut BytesMut) -> Result<u32, Unmaskable> {
+    /// Appends `message` to `out`, the string that is left in it replaced whole or gone through the detectors.
+    fn last_string(
+        &self,
+        message: &[u8],
+        mut cursor: Cursor<'_>,
+        whole: bool,
+        out: &mut BytesMut,
+    ) -> Result<u32, Unmaskable> {
         let before = message.len() - cursor.bytes.len() + cursor.at;
         let text = cursor.string()?;
         cursor.done()?;
-        let Some(shown) = self.detected(text) else {
+        let masked = (whole && !text.is_empty()).then(|| MASKED.as_bytes().to_vec());
+        let Some(shown) = masked.or_else(|| self.detected(text)) else {
             out.extend_from_slice(message);
             return Ok(0);
         };
@@ -220,6 +254,13 @@ impl<'a> Report<'a> {
         detected.or(by_rule)
     }
 
+    /// What is sent instead of a name in a field of its own; `None`: as it is. Whoever raises may call anything a name.
+    fn name(&self, text: &[u8]) -> Option<Vec<u8>> {
+        let masked = self.raised && !text.is_empty();
+        let by_rule = masked.then(|| MASKED.as_bytes().to_vec());
+        by_rule.or_else(|| self.masker.detected(text))
+    }
+
     /// Whether the message is of a kind whose words are PostgreSQL's own but for what stands in quotes.
     ///
     /// A position in the statement comes with what is found before anything runs: all that it can quote is the text
@@ -288,7 +329,7 @@ impl<'a> Report<'a> {
     /// Whether a quoted word is a name that the message's fields or the statement give.
     fn is_name(&self, word: &str) -> bool {
         let references = self.context.references;
-        let in_fields = b"stcdn".iter().any(|code| self.field(*code) == word.as_bytes());
+        let in_fields = !self.raised && NAMES.iter().any(|code| self.field(*code) == word.as_bytes());
         let in_statement = references.columns.contains(word) || references.tables.iter().any(|(_, name)| name == word);
         in_fields || in_statement || self.context.catalog.is_some_and(|catalog| catalog.knows(word))
     }

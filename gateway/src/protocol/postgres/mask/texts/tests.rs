@@ -123,11 +123,39 @@ fn v16_settings_go_through_the_detectors() {
     let masker = masker(&[detect_rule()]);
     let setting = |value: &str| message(b'S', format!("application_name\0{value}\0").as_bytes());
     let mut out = BytesMut::new();
-    assert_eq!(masker.setting(&setting("jane@example.com"), &mut out), Ok(1));
+    assert_eq!(masker.setting(&setting("jane@example.com"), false, &mut out), Ok(1));
     assert_eq!(out, setting("[masked]"));
     out.clear();
-    assert_eq!(masker.setting(&setting("psql"), &mut out), Ok(0));
+    assert_eq!(masker.setting(&setting("psql"), false, &mut out), Ok(0));
     assert_eq!(out, setting("psql"));
+}
+
+#[test]
+fn v16_a_setting_that_may_hold_a_masked_value_is_masked_whole() {
+    let masker = masker(&column_rules());
+    let setting = |name: &str, value: &str| message(b'S', format!("{name}\0{value}\0").as_bytes());
+    for (may_be_masked, name, value, seen) in [
+        (true, "application_name", "123-45-6789", MASKED),
+        (true, "TimeZone", "<x123456789>0", MASKED),
+        (true, "application_name", "", ""),
+        (true, "DateStyle", "ISO, MDY", "ISO, MDY"),
+        (false, "application_name", "psql", "psql"),
+    ] {
+        let mut out = BytesMut::new();
+        let masked = masker.setting(&setting(name, value), may_be_masked, &mut out);
+        assert_eq!((masked, &out[..]), (Ok(u32::from(seen != value)), &setting(name, seen)[..]), "{name}");
+    }
+}
+
+#[test]
+fn v16_names_that_a_function_gave_are_masked_and_the_backends_own_are_not() {
+    let names = [('s', "public"), ('t', "customers"), ('c', "123-45-6789"), ('n', "x"), ('d', "y")];
+    let raised = [&[('C', "P0001"), ('M', "odd"), ('F', "pl_exec.c"), ('R', "exec_stmt_raise")], &names[..]].concat();
+    assert_eq!(shown(&raised, &References::default())[4..], [MASKED; 5]);
+    let context = [&raised[..], &[('W', "SQL statement \"SELECT '123-45-6789'\"")]].concat();
+    assert!(!shown(&context, &References::default()).concat().contains("6789"), "a name is no excuse for a value");
+    let own = [('C', "23505"), ('M', "duplicate key"), ('F', "nbtinsert.c"), ('t', "orders"), ('n', "orders_pkey")];
+    assert_eq!(shown(&own, &References::default())[3..], ["orders", "orders_pkey"]);
 }
 
 #[test]
@@ -159,6 +187,13 @@ fn v16_notifications_go_through_the_detectors() {
     out.clear();
     assert_eq!(masker.notification(&notification("hello"), &mut out), Ok(0));
     assert_eq!(out, notification("hello"));
+    // Where columns are masked, nobody can say what a payload was made of.
+    let masker = self::masker(&column_rules());
+    for (payload, seen) in [("123-45-6789", MASKED), ("", "")] {
+        out.clear();
+        assert_eq!(masker.notification(&notification(payload), &mut out), Ok(u32::from(payload != seen)));
+        assert_eq!(out, notification(seen));
+    }
 }
 
 #[test]
