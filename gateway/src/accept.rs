@@ -91,6 +91,7 @@ impl Acceptor {
             process: self.processes.describe(intercepted.caller).await,
             client,
             destination,
+            host: self.destinations.host(destination),
             protocol: protocol.map_or(UNRECOGNISED, |protocol| protocol.name()),
             resource,
         });

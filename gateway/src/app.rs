@@ -38,6 +38,7 @@ mod handover;
 mod inherited;
 mod kubernetes;
 mod listeners;
+mod trust;
 mod watch;
 
 use handover::Handover;
@@ -138,6 +139,7 @@ async fn serve(config: Config) -> Result<Option<UnixStream>> {
         desk: desk.clone(),
         policies: policies.clone(),
         salt: salt(&config)?,
+        tls: trust::open(&config, &node)?,
         durability: config.durability,
     };
     let acceptor = Acceptor {

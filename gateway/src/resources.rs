@@ -61,6 +61,11 @@ impl Destinations {
         self.policies.current().resource_for(address, names.get(&address).map(String::as_str)).cloned()
     }
 
+    /// What a resource calls an address: the name that it was resolved from.
+    pub fn host(&self, OriginalDst(address): OriginalDst) -> Option<String> {
+        self.names.load().get(&address).cloned()
+    }
+
     /// Resolves every resource's endpoints. May block on the resolver.
     ///
     /// # Errors

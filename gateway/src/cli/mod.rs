@@ -18,6 +18,7 @@ pub mod run;
 pub mod sessions;
 pub mod status;
 mod store;
+pub mod trust;
 pub mod uninstall;
 pub mod verify;
 
@@ -49,6 +50,8 @@ enum Command {
     Status(status::Args),
     /// Check the machine, and probe a workload's guard from inside
     Doctor(doctor::Args),
+    /// Print what clients must trust to believe the gateway
+    Trust(trust::Args),
     /// Take the guard off this machine, once the gateway is stopped
     Uninstall(uninstall::Args),
 }
@@ -105,6 +108,7 @@ pub fn main() -> ExitCode {
         }
         Command::Status(args) => status::run(&args),
         Command::Doctor(args) => doctor::run(&args),
+        Command::Trust(args) => trust::run(&args),
         Command::Uninstall(args) => uninstall::run(&args),
     };
     done.unwrap_or_else(|error| {

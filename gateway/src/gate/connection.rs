@@ -6,7 +6,7 @@ use crate::{
     config::ReadDurability,
     hold::Desk,
     mask::Salt,
-    net::{ClientAddr, OriginalDst},
+    net::{ClientAddr, OriginalDst, tls::Tls},
     operation::{ProtocolName, SessionId},
     policy::{Policies, Resource},
     record::Recorder,
@@ -26,6 +26,8 @@ pub struct Connection {
     pub client: ClientAddr,
     /// Where it meant to go.
     pub destination: OriginalDst,
+    /// What the resource calls that place; `None` where it names the address itself.
+    pub host: Option<String>,
     /// The resource there; `None` where policy names none.
     pub resource: Option<Arc<Resource>>,
     /// The protocol spoken.
@@ -43,6 +45,8 @@ pub struct Services {
     pub policies: Arc<Policies>,
     /// The key of the node's masking hashes.
     pub salt: Salt,
+    /// TLS, on both sides.
+    pub tls: Tls,
     /// How durable a read must be before it is forwarded.
     pub durability: ReadDurability,
 }

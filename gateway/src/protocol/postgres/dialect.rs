@@ -6,27 +6,30 @@ use bytes::{Bytes, BytesMut};
 use tokio::sync::Notify;
 
 use super::{
-    Settings, Shared,
+    Shared,
     cancel::Registered,
     classify::Lexical,
+    login::Login,
     lookup::{Backend, Lookup},
     mask::{CopyOut, Masker, Plan},
     names::{Names, SqlNames},
     pending::{Await, What, discard_to_sync},
     portal::Portal,
-    session, wire,
+    session, startup, wire,
 };
 use crate::{
     gate::{Exchange, Gate, Language, Refusal, Unmaskable},
     mask::{Masks, Salt},
+    net::tls::{Client, Secured},
     operation::{Frame, SessionId, State},
-    protocol::{Dialect, Malformed, Step},
+    protocol::{Dialect, Malformed, Side, Step},
 };
 
 /// One connection's state.
 pub(super) struct PostgresDialect {
     pub(super) shared: Arc<Shared>,
-    pub(super) settings: Settings,
+    pub(super) privacy: Privacy,
+    pub(super) login: Login,
     pub(super) owner: String,
     pub(super) session: SessionId,
     pub(super) masker: Masker,
@@ -62,6 +65,26 @@ pub(super) struct PostgresDialect {
     pub(super) interrupt: Arc<Notify>,
     /// How many bytes of input the message that is not whole yet needs.
     pub(super) need: usize,
+}
+
+/// TLS on this connection.
+#[derive(Debug, Default)]
+pub(super) struct Privacy {
+    /// Whether a client that asks for it gets it.
+    pub(super) offered: bool,
+    /// Whether one that does not is refused.
+    pub(super) required: bool,
+    /// The client's side, once it is up.
+    pub(super) client: Option<Secured>,
+    /// The backend's.
+    pub(super) backend: Option<Secured>,
+}
+
+impl Privacy {
+    fn new(gate: &Gate) -> Self {
+        let required = gate.tls().client == Client::Required;
+        Self { offered: gate.offers_tls(), required, client: None, backend: None }
+    }
 }
 
 /// How far the connection is.
@@ -136,11 +159,8 @@ impl PostgresDialect {
     /// For a connection behind `gate`.
     pub(super) fn new(shared: Arc<Shared>, gate: &Gate) -> Self {
         let connection = gate.connection();
-        let settings =
-            connection.resource.as_ref().map_or(Ok(Settings::default()), |resource| Settings::read(&resource.extra));
         Self {
-            // They were checked when the policy was loaded; what cannot be read refuses.
-            settings: settings.unwrap_or(Settings { tls_required: true }),
+            privacy: Privacy::new(gate),
             owner: format!("{} {}", connection.workload.path, connection.process.uid),
             session: connection.id,
             backend: Backend::new(connection.destination.0),
@@ -152,7 +172,8 @@ impl PostgresDialect {
     pub(super) fn detached(shared: Arc<Shared>, masks: Arc<Masks>, salt: Salt) -> Self {
         Self {
             shared,
-            settings: Settings::default(),
+            privacy: Privacy::default(),
+            login: Login::default(),
             owner: String::new(),
             session: SessionId::now(),
             masker: Masker { masks, salt },
@@ -287,6 +308,32 @@ impl Dialect for PostgresDialect {
             Phase::Cancelling => Err(Malformed("bytes follow a cancel request".into())),
             Phase::Over => Ok(Step::End("the session ended")),
         }
+    }
+
+    fn secured(&mut self, side: Side, with: &Secured) {
+        match side {
+            Side::Client => self.privacy.client = Some(with.clone()),
+            Side::Backend => self.privacy.backend = Some(with.clone()),
+        }
+    }
+
+    fn ask_for_tls(&mut self) -> Option<Frame> {
+        Some(Frame::new(Bytes::from_static(&startup::SSL_REQUEST)))
+    }
+
+    fn answered_tls(&mut self, answer: &[u8]) -> Result<bool, Unmaskable> {
+        match answer {
+            b"S" => Ok(true),
+            b"N" => Ok(false),
+            // An error from before TLS could be anybody's, and the client would believe it (CVE-2024-10977).
+            [b'E', ..] => Err(Unmaskable::Malformed("it answered the request for TLS with an error".into())),
+            [b'S' | b'N', ..] => Err(Unmaskable::Malformed("bytes follow its answer to the request for TLS".into())),
+            _ => Err(Unmaskable::Malformed("it answered the request for TLS with something else".into())),
+        }
+    }
+
+    fn alpn(&self) -> &'static [u8] {
+        b"postgresql"
     }
 
     fn forwarded(&mut self) {

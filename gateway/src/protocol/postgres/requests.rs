@@ -20,36 +20,52 @@ use super::{
 };
 use crate::{
     operation::{Effect, Effects, Frame, Meaning, Operation, Parameter, State},
-    protocol::{Malformed, Step, reader::Reader},
+    protocol::{Malformed, Start, Step, reader::Reader},
 };
 
 impl PostgresDialect {
     // ---- before the first typed message ----
 
     pub(super) fn startup(&mut self, input: &mut BytesMut) -> Result<Step, Malformed> {
+        let Phase::Startup { ssl, gss } = &mut self.phase else { unreachable!("only called in startup") };
+        if input.first() == Some(&startup::TLS_HANDSHAKE) && !*ssl && !*gss {
+            *ssl = true;
+            if !self.privacy.offered {
+                return Err(Malformed("the client starts with TLS, which there is none of at this resource".into()));
+            }
+            return Ok(Step::StartTls(Start::AtOnce));
+        }
         let Some(length) = startup::packet_len(input)? else { return Ok(Step::More) };
         if input.len() < length {
             return Ok(Step::More);
         }
         let packet = input.split_to(length).freeze();
         match startup::read(&packet)? {
-            Startup::Ssl => self.no_encryption(input, true),
-            Startup::GssEnc => self.no_encryption(input, false),
+            Startup::Ssl => self.encryption(input, true),
+            Startup::GssEnc => self.encryption(input, false),
             Startup::Cancel(key) => Ok(self.cancel_request(&packet, &key)),
             Startup::Session { version, parameters } => Ok(self.connect(packet, version, &parameters)),
         }
     }
 
-    /// Answers `N`. Each may be asked once; and bytes that were sent along with the request would be read as if they
-    /// had come through the encryption that was asked for, so they end the connection (CVE-2021-23214 and its kin).
-    fn no_encryption(&mut self, input: &BytesMut, is_ssl: bool) -> Result<Step, Malformed> {
+    /// TLS begins, or not. Each may be asked for once, and neither inside TLS; and bytes that were sent along with the
+    /// request would be read as if they had come through the encryption that was asked for, so they end the connection
+    /// (CVE-2021-23214 and its kin).
+    fn encryption(&mut self, input: &BytesMut, is_ssl: bool) -> Result<Step, Malformed> {
         let Phase::Startup { ssl, gss } = &mut self.phase else { unreachable!("only called in startup") };
         let asked = if is_ssl { ssl } else { gss };
+        if self.privacy.client.is_some() {
+            return Err(Malformed("encryption was asked for inside TLS".into()));
+        }
         if std::mem::replace(asked, true) {
             return Err(Malformed("encryption was asked for twice".into()));
         }
         if !input.is_empty() {
             return Err(Malformed("bytes follow an encryption request before its answer".into()));
+        }
+        if is_ssl && self.privacy.offered {
+            self.answers.extend_from_slice(b"S");
+            return Ok(Step::StartTls(Start::Agreed));
         }
         self.answers.extend_from_slice(b"N");
         Ok(Step::Answer)
@@ -88,7 +104,7 @@ impl PostgresDialect {
         let operation = self.operation("connect", text.into(), Vec::new(), Arc::new(meaning));
         self.submitted = Some(Submitted { awaited: Vec::new(), runs: None, kind: Submission::Connect });
         let frame = Frame::new(packet);
-        if self.settings.tls_required {
+        if self.privacy.required && self.privacy.client.is_none() {
             return Step::Forbid(operation, frame, "this resource requires TLS, and the client did not use it".into());
         }
         let replication = get("replication").to_ascii_lowercase();
@@ -114,20 +130,6 @@ impl PostgresDialect {
         let operation = self.about("cancel", text, Effects::of(Effect::Session), BTreeMap::new());
         self.submitted = Some(Submitted { awaited: Vec::new(), runs: None, kind: Submission::Cancel });
         Step::Submit(operation, Frame::secret(real.freeze(), "cancel request with the backend's key"))
-    }
-
-    /// While the backend authenticates the client, only its answers may come: a second startup message would be
-    /// somebody else's session under this one's name.
-    pub(super) fn authentication(&mut self, input: &mut BytesMut) -> Result<Step, Malformed> {
-        let Some(length) = wire::message_len(input, wire::LONGEST_STARTUP)? else { return Ok(Step::More) };
-        if input[0] != b'p' {
-            return Err(Malformed(format!("a message of type {:?} came before authentication", char::from(input[0]))));
-        }
-        if input.len() < length {
-            return Ok(Step::More);
-        }
-        let frame = Frame::secret(input.split_to(length).freeze(), "password or authentication message");
-        Ok(Step::Control("authentication", frame))
     }
 
     // ---- typed messages ----

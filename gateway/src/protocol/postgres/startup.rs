@@ -26,15 +26,18 @@ pub(super) enum Startup {
     },
 }
 
+/// What asks for TLS.
+pub(super) const SSL_REQUEST: [u8; 8] = [0, 0, 0, 8, 0x04, 0xd2, 0x16, 0x2f];
+
+/// The first byte of a TLS handshake, which is no packet's: its length would be beyond all bounds.
+pub(super) const TLS_HANDSHAKE: u8 = 0x16;
+
 /// The first packet's length, once it is known.
 ///
 /// # Errors
-/// It is no length that such a packet can have. A TLS or HTTP client is told apart, for the person who reads the error.
+/// It is no length that such a packet can have.
 pub(super) fn packet_len(buffer: &[u8]) -> Result<Option<usize>, Malformed> {
     let Some(header) = buffer.first_chunk::<4>() else { return Ok(None) };
-    if header[0] == 0x16 {
-        return Err(Malformed("the client starts with a TLS handshake; direct TLS is not spoken here yet".into()));
-    }
     let length = u32::from_be_bytes(*header) as usize;
     if !(8..=LONGEST_STARTUP).contains(&length) {
         return Err(Malformed(format!(
