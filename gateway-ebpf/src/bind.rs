@@ -8,7 +8,7 @@ use aya_ebpf::{macros::cgroup_sock_addr, programs::SockAddrContext};
 use gateway_ebpf::{Endpoint, Reason};
 
 use crate::{
-    connect::{GO, IPPROTO_MPTCP, IPPROTO_TCP, address4, address6, port, protocol},
+    connect::{GO, IPPROTO_MPTCP, IPPROTO_TCP, IPPROTO_UDP, address4, address6, port, protocol},
     maps, process, refusal,
 };
 
@@ -25,8 +25,8 @@ pub(crate) fn bind6(ctx: SockAddrContext) -> i32 {
 #[inline(always)]
 fn sit_down(ctx: &SockAddrContext, at: Endpoint) -> i32 {
     let protocol = protocol(ctx);
-    let tcp = protocol == IPPROTO_TCP || protocol == IPPROTO_MPTCP;
-    if !tcp || !at.takes_from(maps::listener()) || process::is_gateway() {
+    let taken = protocol == IPPROTO_TCP || protocol == IPPROTO_MPTCP || protocol == IPPROTO_UDP;
+    if !taken || !at.takes_from(maps::listener()) || process::is_gateway() {
         return GO;
     }
     refusal::refuse(Reason::Port as u32)

@@ -1,7 +1,8 @@
 //! `connect4` and `connect6`: pass, intercept or refuse.
 //!
 //! Also run for connected UDP sockets and for whatever else calls `connect`; only TCP (and MPTCP, which arrives as its
-//! first subflow) can be intercepted, so where a rule intercepts, everything else is refused.
+//! first subflow) can be intercepted, so where a rule intercepts, everything else is refused, but for queries to name
+//! servers, which [`names`] takes.
 
 use aya_ebpf::{
     bindings::bpf_sock_addr,
@@ -14,9 +15,9 @@ use aya_ebpf::{
     programs::SockAddrContext,
 };
 use aya_log_ebpf::warn;
-use gateway_ebpf::{Action, Endpoint, Facts, Reason, Rule, RuleKey};
+use gateway_ebpf::{Action, Endpoint, Facts, NAME_PORT, Reason, Rule, RuleKey};
 
-use crate::{maps, process, refusal};
+use crate::{maps, names, process, refusal};
 
 /// The call goes on.
 pub(crate) const GO: i32 = 1;
@@ -24,6 +25,7 @@ pub(crate) const GO: i32 = 1;
 pub(crate) const EPERM: i32 = 0;
 
 pub(crate) const IPPROTO_TCP: u32 = 6;
+pub(crate) const IPPROTO_UDP: u32 = 17;
 pub(crate) const IPPROTO_MPTCP: u32 = 262;
 
 #[cgroup_sock_addr(connect4)]
@@ -119,18 +121,25 @@ pub(crate) fn decide(ctx: &SockAddrContext, dialled: &Endpoint) -> Decision {
         return Decision::PASS;
     }
     let Some(rules) = maps::RULES.get(0) else { return Decision::refuse(Reason::Rule) };
-    let Some(rule) = look_up(rules, dialled) else { return Decision::PASS };
-    let (action, generation) = (rule.action, rule.generation);
-    if action == Action::Pass as u32 || process::is_gateway() {
+    let (mut action, mut generation) = (Action::Pass as u32, 0);
+    if let Some(rule) = look_up(rules, dialled) {
+        (action, generation) = (rule.action, rule.generation);
+    }
+    // Whatever a rule lets pass: names are learnt from every name server.
+    let asks = dialled.port == NAME_PORT && maps::names();
+    if (action == Action::Pass as u32 && !asks) || process::is_gateway() {
         return Decision::PASS;
     }
-    if action != Action::Intercept as u32 {
+    if action != Action::Pass as u32 && action != Action::Intercept as u32 {
         return Decision::refuse(Reason::Rule);
     }
     let protocol = protocol(ctx);
-    if protocol != IPPROTO_TCP && protocol != IPPROTO_MPTCP {
-        return Decision::refuse(Reason::NotTcp);
+    let stream = protocol == IPPROTO_TCP || protocol == IPPROTO_MPTCP;
+    if !stream && !(asks && protocol == IPPROTO_UDP) {
+        // An echo request to a name server's port is no query.
+        return if action == Action::Pass as u32 { Decision::PASS } else { Decision::refuse(Reason::NotTcp) };
     }
+    let action = Action::Intercept as u32;
     Decision { action, generation, reason: 0 }
 }
 
@@ -158,6 +167,9 @@ pub(crate) fn look_up<'a>(rules: &'a maps::Rules, dialled: &Endpoint) -> Option<
 /// Leaves under the socket's cookie what the gateway will ask for. Whether there was room.
 #[inline(always)]
 fn remember(ctx: &SockAddrContext, dialled: &Endpoint, generation: u32) -> bool {
+    if protocol(ctx) == IPPROTO_UDP {
+        return names::remember(ctx, dialled);
+    }
     let ids = bpf_get_current_pid_tgid();
     let users = bpf_get_current_uid_gid();
     let executable = process::executable().unwrap_or_default();
@@ -229,12 +241,12 @@ pub(crate) fn address6(ctx: &SockAddrContext) -> [u32; 4] {
 }
 
 #[inline(always)]
-fn redirect4(ctx: &SockAddrContext, port: u16) {
+pub(crate) fn redirect4(ctx: &SockAddrContext, port: u16) {
     name4(ctx, &Endpoint::loopback_v4(port));
 }
 
 #[inline(always)]
-fn redirect6(ctx: &SockAddrContext, to: &Endpoint) {
+pub(crate) fn redirect6(ctx: &SockAddrContext, to: &Endpoint) {
     name6(ctx, to);
 }
 

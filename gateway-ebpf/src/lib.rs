@@ -21,8 +21,12 @@ pub mod maps {
     pub const DIALLED: &str = "DIALLED";
     /// A guarded cgroup, or 0 for all of them → [`Refusals`](super::Refusals), one count per processor.
     pub const REFUSED: &str = "REFUSED";
+    /// A UDP socket's cookie → what it last [`Asked`](super::Asked), until the socket ends.
+    pub const ASKED: &str = "ASKED";
+    /// [`Tuple`](super::Tuple) → [`Asked`](super::Asked): where the queries that come from there were sent.
+    pub const QUERIES: &str = "QUERIES";
     /// All of those; each is pinned under its name.
-    pub const PINNED: [&str; 6] = [RULES, ARRIVALS, DIALLED, REFUSED, VETHS, OURS];
+    pub const PINNED: [&str; 8] = [RULES, ARRIVALS, DIALLED, REFUSED, VETHS, OURS, ASKED, QUERIES];
     /// The automaton that knows refused UNIX paths, one [`UnixRow`](super::UnixRow) per state. Not pinned: it is part of
     /// the program's settings, and the next gateway brings its own.
     pub const UNIX_PATHS: &str = "UNIX_PATHS";
@@ -40,6 +44,8 @@ pub mod settings {
     pub const LISTENER: &str = "LISTENER";
     /// [`Own`](super::Own): whose connections are never intercepted.
     pub const OWN: &str = "OWN";
+    /// Not 0: queries for names go to the gateway.
+    pub const NAMES: &str = "NAMES";
     /// [`Offsets`](super::Offsets): where the kernel keeps what identifies an executable.
     pub const OFFSETS: &str = "OFFSETS";
 }
@@ -50,6 +56,12 @@ pub const MAX_RULES: u32 = 65_536;
 /// Redirected connections that may be open at the same time, unless the loader says otherwise; as many may wait for
 /// their accept. More than the gateway has descriptors for on most machines; about 11 MiB of kernel memory.
 pub const DEFAULT_CONNECTIONS: u32 = 32_768;
+
+/// The port of name servers, whatever the transport.
+pub const NAME_PORT: u16 = 53;
+
+/// UDP sockets that may have queries on their way. A resolver opens one for a query and closes it.
+pub const MAX_ASKING: u32 = 16_384;
 
 /// Guarded cgroups that can have counts of their own.
 pub const MAX_GUARDS: u32 = 4096;
@@ -67,7 +79,7 @@ pub enum Reason {
     NotTcp = 1,
     /// Too many intercepted connections were open.
     Full = 2,
-    /// The gateway's own port was to be bound.
+    /// The gateway's own port was to be bound, or a datagram sent there by hand.
     Port = 3,
     /// The socket is of a kind that no other hook would see.
     Socket = 4,
@@ -321,6 +333,20 @@ pub struct Facts {
     pub armed: u32,
 }
 
+/// A query for a name that was sent to the gateway in place of a name server.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[repr(C)]
+pub struct Asked {
+    /// Whose it is: the cgroup of the process that asked.
+    pub cgroup: u64,
+    /// From where its last datagram came, for forgetting it. Its client's port is 0 while there was none.
+    pub from: Tuple,
+    /// The name server.
+    pub server: Endpoint,
+    /// Zero.
+    pub padding: u32,
+}
+
 /// Where intercepted connections go: loopback ports, in the host's order.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 #[repr(C)]
@@ -384,6 +410,7 @@ const _: () = {
     assert!(size_of::<Rule>() == 8);
     assert!(size_of::<Tuple>() == 32);
     assert!(size_of::<Facts>() == 104);
+    assert!(size_of::<Asked>() == 64);
     assert!(size_of::<Listener>() == 4);
     assert!(size_of::<Own>() == 24);
     assert!(size_of::<Offsets>() == 32);
@@ -393,7 +420,7 @@ const _: () = {
 
 #[cfg(not(target_arch = "bpf"))]
 mod host {
-    use super::{Endpoint, Facts, Listener, Offsets, Own, Refusals, Rule, RuleKey, Tuple, UnixRow};
+    use super::{Asked, Endpoint, Facts, Listener, Offsets, Own, Refusals, Rule, RuleKey, Tuple, UnixRow};
 
     // SAFETY: plain integers in `repr(C)`, every padding byte a field of its own.
     unsafe impl aya::Pod for Endpoint {}
@@ -405,6 +432,8 @@ mod host {
     unsafe impl aya::Pod for Tuple {}
     // SAFETY: as above.
     unsafe impl aya::Pod for Facts {}
+    // SAFETY: as above.
+    unsafe impl aya::Pod for Asked {}
     // SAFETY: as above.
     unsafe impl aya::Pod for Listener {}
     // SAFETY: as above.

@@ -3,7 +3,7 @@
 //! One connection's way: [`connect`] looks the destination up and, when it is intercepted, leaves what the kernel knows
 //! with the socket and rewrites the destination to the gateway's listener; [`arrive`] files it under the addresses that
 //! the gateway's accepted socket will show; the gateway takes it from there. [`peername`] lets the client see the address
-//! that it dialled.
+//! that it dialled. What goes to a name server goes to the gateway as well, UDP by [`datagram`] and [`names`].
 //!
 //! Ways round that are refused: [`datagram`] (UDP to what is intercepted), [`bind`] (the gateway's own port), [`socket`]
 //! (kinds of sockets that no hook sees later), [`unix`] (sockets through which others would dial), [`veth`] (what
@@ -28,6 +28,8 @@ mod connect;
 mod datagram;
 #[cfg(target_arch = "bpf")]
 mod maps;
+#[cfg(target_arch = "bpf")]
+mod names;
 #[cfg(target_arch = "bpf")]
 mod peername;
 #[cfg(target_arch = "bpf")]

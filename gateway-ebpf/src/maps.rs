@@ -6,8 +6,8 @@ use aya_ebpf::{
     macros::btf_map,
 };
 use gateway_ebpf::{
-    DEFAULT_CONNECTIONS, Facts, Listener, MAX_GUARDS, MAX_RULES, MAX_UNIX_STATES, MAX_VETHS, Offsets, Own, Refusals,
-    Rule, RuleKey, Tuple, UnixRow,
+    Asked, DEFAULT_CONNECTIONS, Facts, Listener, MAX_ASKING, MAX_GUARDS, MAX_RULES, MAX_UNIX_STATES, MAX_VETHS,
+    Offsets, Own, Refusals, Rule, RuleKey, Tuple, UnixRow,
 };
 
 pub(crate) type Rules = LpmTrie<RuleKey, Rule, { MAX_RULES as usize }>;
@@ -23,6 +23,12 @@ pub(crate) static ARRIVALS: HashMap<Tuple, Facts, { DEFAULT_CONNECTIONS as usize
 /// A plain hash, too. (Socket storage would need no removing, but takes a microsecond to make; this takes a tenth.)
 #[btf_map]
 pub(crate) static DIALLED: HashMap<u64, Facts, { DEFAULT_CONNECTIONS as usize }> = HashMap::new();
+
+#[btf_map]
+pub(crate) static ASKED: HashMap<u64, Asked, { MAX_ASKING as usize }> = HashMap::new();
+
+#[btf_map]
+pub(crate) static QUERIES: HashMap<Tuple, Asked, { MAX_ASKING as usize }> = HashMap::new();
 
 /// The gateway makes the entries; the programs only add.
 #[btf_map]
@@ -47,6 +53,9 @@ static LISTENER: Global<Listener> = Global::new(Listener { v4: 0, v6: 0 });
 static OWN: Global<Own> = Global::new(Own { cgroup: 0, started_ticks: 0, pid: 0, padding: 0 });
 
 #[unsafe(no_mangle)]
+static NAMES: Global<u32> = Global::new(0);
+
+#[unsafe(no_mangle)]
 static OFFSETS: Global<Offsets> = Global::new(Offsets {
     task_mm: 0,
     mm_exe_file: 0,
@@ -66,6 +75,11 @@ pub(crate) fn listener() -> Listener {
 #[inline(always)]
 pub(crate) fn own() -> Own {
     OWN.load()
+}
+
+#[inline(always)]
+pub(crate) fn names() -> bool {
+    NAMES.load() != 0
 }
 
 #[inline(always)]

@@ -1,10 +1,11 @@
-//! `getpeername4` and `getpeername6`: the client sees the address that it dialled.
+//! `getpeername4`, `getpeername6`, `recvmsg4` and `recvmsg6`: the client sees the address that it dialled, and answers
+//! for names come from the server that was asked.
 
 use aya_ebpf::{macros::cgroup_sock_addr, programs::SockAddrContext};
 use gateway_ebpf::Endpoint;
 
 use crate::{
-    connect::{cookie, name4, name6, port},
+    connect::{address4, address6, cookie, name4, name6, port},
     maps,
 };
 
@@ -27,6 +28,32 @@ pub(crate) fn getpeername6(ctx: SockAddrContext) -> i32 {
     GO
 }
 
+#[cgroup_sock_addr(recvmsg4)]
+pub(crate) fn recvmsg4(ctx: SockAddrContext) -> i32 {
+    if let Some(server) = asked(&ctx, &Endpoint::v4(address4(&ctx), port(&ctx))) {
+        name4(&ctx, &server);
+    }
+    GO
+}
+
+#[cgroup_sock_addr(recvmsg6)]
+pub(crate) fn recvmsg6(ctx: SockAddrContext) -> i32 {
+    if let Some(server) = asked(&ctx, &Endpoint::new(address6(&ctx), port(&ctx))) {
+        name6(&ctx, &server);
+    }
+    GO
+}
+
+/// Which name server the socket asked, if the datagram is from the gateway.
+#[inline(always)]
+fn asked(ctx: &SockAddrContext, from: &Endpoint) -> Option<Endpoint> {
+    if !from.takes_from(maps::listener()) {
+        return None;
+    }
+    // SAFETY: copied at once; the socket is being read from, so its entry is not being removed.
+    unsafe { maps::ASKED.get(cookie(ctx)) }.map(|asked| asked.server)
+}
+
 /// What was dialled, if the socket's peer is the gateway because of it. The port tells a socket that was connected
 /// elsewhere since.
 #[inline(always)]
@@ -37,5 +64,7 @@ fn dialled(ctx: &SockAddrContext) -> Option<Endpoint> {
         return None;
     }
     // SAFETY: copied at once; a socket that is being asked for its peer is open, so its entry is not being removed.
-    unsafe { maps::DIALLED.get(cookie(ctx)) }.map(|facts| facts.dialled)
+    let dialled = unsafe { maps::DIALLED.get(cookie(ctx)) }.map(|facts| facts.dialled);
+    // SAFETY: as above.
+    dialled.or_else(|| unsafe { maps::ASKED.get(cookie(ctx)) }.map(|asked| asked.server))
 }

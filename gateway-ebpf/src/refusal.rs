@@ -2,7 +2,10 @@
 //!
 //! Where a guarded cgroup is inside another, the programs of both run, and both count.
 
-use aya_ebpf::helpers::bpf_get_current_ancestor_cgroup_id;
+use aya_ebpf::{
+    helpers::{bpf_get_current_ancestor_cgroup_id, bpf_skb_ancestor_cgroup_id},
+    programs::SkBuffContext,
+};
 use gateway_ebpf::{Reason, Refusals};
 
 use crate::{connect::EPERM, maps};
@@ -16,7 +19,17 @@ const DEPTH: i32 = 12;
 /// Counts, and is the verdict at the same time, so that nothing is refused uncounted.
 #[inline(always)]
 pub(crate) fn refuse(reason: u32) -> i32 {
-    count_for(guard(), reason);
+    // SAFETY: takes a number, and answers 0 below the process's own cgroup.
+    count_for(guard(|level| unsafe { bpf_get_current_ancestor_cgroup_id(level) }), reason);
+    EPERM
+}
+
+/// The same for a packet, whose sender is its socket's cgroup.
+#[inline(always)]
+pub(crate) fn drop(packet: &SkBuffContext, reason: u32) -> i32 {
+    let skb = packet.skb.skb.cast();
+    // SAFETY: the context is the hook's own; 0 is answered below the socket's own cgroup.
+    count_for(guard(|level| unsafe { bpf_skb_ancestor_cgroup_id(skb, level) }), reason);
     EPERM
 }
 
@@ -39,13 +52,12 @@ fn read(refusals: *const Refusals, reason: u32) -> u64 {
     unsafe { (&raw const (*refusals).count[reason as usize]).read_volatile() }
 }
 
-/// The outermost guarded cgroup that the running process is in.
+/// The outermost guarded cgroup among those that `ancestor` gives, from the root down.
 #[inline(always)]
-fn guard() -> u64 {
+fn guard(ancestor: impl Fn(i32) -> u64) -> u64 {
     let mut level = 1;
     while level <= DEPTH {
-        // SAFETY: takes a number, and answers 0 below the process's own cgroup.
-        let cgroup = unsafe { bpf_get_current_ancestor_cgroup_id(level) };
+        let cgroup = ancestor(level);
         if cgroup == 0 {
             return EVERYBODY;
         }

@@ -7,7 +7,7 @@ use aya_ebpf::{macros::cgroup_sock, programs::SockContext};
 use gateway_ebpf::Reason;
 
 use crate::{
-    connect::{GO, IPPROTO_MPTCP, IPPROTO_TCP},
+    connect::{GO, IPPROTO_MPTCP, IPPROTO_TCP, IPPROTO_UDP},
     process, refusal,
 };
 
@@ -15,7 +15,6 @@ const SOCK_STREAM: u32 = 1;
 const SOCK_DGRAM: u32 = 2;
 
 const IPPROTO_ICMP: u32 = 1;
-const IPPROTO_UDP: u32 = 17;
 const IPPROTO_ICMPV6: u32 = 58;
 
 #[cgroup_sock(sock_create)]

@@ -10,6 +10,7 @@ use tokio::net::{TcpListener, TcpStream};
 
 use crate::{
     crowd::{Crowd, Place},
+    dns::Names,
     drain::Drain,
     gate::{Connection, Gate, Services},
     intercept::{Arrival, Intercepted, Interceptor},
@@ -37,6 +38,8 @@ pub struct Acceptor {
     pub protocols: Arc<Vec<Arc<dyn Protocol>>>,
     /// Where the workloads' sockets live.
     pub namespace: Namespace,
+    /// Answers queries for names, where they are intercepted.
+    pub names: Option<Names>,
     /// How often a waiting client is told that it still waits.
     pub remind: Duration,
     /// How many connections each workload has.
@@ -82,7 +85,13 @@ impl Acceptor {
             return tracing::warn!(cgroup, PER_WORKLOAD, "closed a connection: its workload has too many open");
         };
         let destination = OriginalDst(intercepted.dialled);
-        let resource = self.destinations.resource(destination);
+        let Ok(inside) = self.namespace.id() else { return };
+        let found = self.destinations.resource(inside, destination);
+        if let (None, NAME_PORT, Some(names)) = (&found, destination.0.port(), &self.names) {
+            return names.serve(stream, &self.namespace, destination).await;
+        }
+        let learnt = found.as_ref().is_some_and(|found| found.learnt);
+        let (resource, host) = found.map_or((None, None), |found| (Some(found.resource), found.host));
         let protocol =
             resource.as_ref().and_then(|resource| self.protocols.iter().find(|one| one.name() == resource.protocol));
         let connection = Arc::new(Connection {
@@ -91,9 +100,10 @@ impl Acceptor {
             process: self.processes.describe(intercepted.caller).await,
             client,
             destination,
-            host: self.destinations.host(destination),
+            host,
             protocol: protocol.map_or(UNRECOGNISED, |protocol| protocol.name()),
             resource,
+            learnt,
         });
         tracing::debug!(session = %connection.id, workload = %connection.workload.name, destination = %destination.0, "connection");
         let (read, write) = match split_tcp(stream) {
@@ -126,6 +136,9 @@ const UNRECOGNISED: ProtocolName = ProtocolName::from_static("unrecognised");
 
 /// Connections that one workload may have open. Each takes two descriptors once it moves, of the 20,000 that are usual.
 const PER_WORKLOAD: usize = 4096;
+
+/// The port of name servers.
+const NAME_PORT: u16 = 53;
 
 /// How long accepting pauses when it fails.
 const PAUSE: Duration = Duration::from_millis(50);

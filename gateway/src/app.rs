@@ -12,9 +12,10 @@ use tokio::{net::TcpListener, signal::unix::SignalKind};
 use crate::{
     accept::Acceptor,
     admin::{self, Admin},
-    config::Config,
+    config::{Config, Dns},
     crowd::Crowd,
     damage::Damages,
+    dns::Names,
     drain,
     gate::Services,
     guards::{Guards, Node},
@@ -44,11 +45,14 @@ mod watch;
 use handover::Handover;
 use inherited::Inherited;
 
-/// Runs a gateway until it is told to stop.
+/// A successor that waits until this process has let go of everything.
+pub struct HandedOver(#[expect(dead_code, reason = "it is its end that says something")] UnixStream);
+
+/// Runs a gateway until it is told to stop, or has handed over to another one and was not told to stop meanwhile.
 ///
 /// # Errors
 /// What is missing or wrong, with what to do about it.
-pub fn run(config: Config) -> Result<()> {
+pub fn run(config: Config) -> Result<Option<HandedOver>> {
     crate::workload::leave_namespace()?;
     take_every_descriptor();
     let runtime =
@@ -56,8 +60,7 @@ pub fn run(config: Config) -> Result<()> {
     let done = runtime.block_on(serve(config));
     // What is still running has had its time; nothing here may keep the process alive.
     runtime.shutdown_timeout(Duration::from_millis(200));
-    // A successor waits for the end of this stream: until then the record is open.
-    done.map(drop)
+    Ok(done?.map(HandedOver))
 }
 
 /// As many open files as this process may have. Fewer are no reason not to start.
@@ -78,7 +81,8 @@ async fn serve(config: Config) -> Result<Option<UnixStream>> {
         );
     }
     let policies = Arc::new(Policies::open(&config.policies, inspector())?);
-    let destinations = Arc::new(Destinations::new(policies.clone()));
+    let learnt = (config.dns == Dns::On).then(|| config.run.join(NAMES));
+    let destinations = Arc::new(Destinations::new(policies.clone(), learnt));
     let resolved = destinations.resolve(&config.network)?;
     let Inheritance { mut inherited, from_another } = inherit(&config)?;
     let namespace = Namespace::Own;
@@ -103,6 +107,7 @@ async fn serve(config: Config) -> Result<Option<UnixStream>> {
         patiently(from_another, || Recorder::open(&config.record(), &crate::record::Options::default())).await?;
     note(&recorder, Body::Started { version: env!("CARGO_PKG_VERSION").into(), node: node.clone() })?;
     note_policies(&recorder, &policies)?;
+    destinations.recall();
     let desk = Desk::open_on(recorder.clone())?;
     let socket = patiently(from_another, || admin::listen(&config.socket())).await?;
     let health = match config.health {
@@ -114,13 +119,13 @@ async fn serve(config: Config) -> Result<Option<UnixStream>> {
     let mut options = Options::new(ports[0], ports[1]);
     options.bpffs = config.bpffs.clone();
     options.unix_refused = config.unix_refused.clone();
+    options.names = config.dns == Dns::On;
     let mut interceptor = patiently(from_another, || Interceptor::load(&options)).await?;
     if let Some(log) = interceptor.kernel_log() {
         tokio::spawn(log.run());
     }
     let interceptor = Arc::new(interceptor);
-    interceptor.replace_rules(&resolved.rules)?;
-    destinations.put_in_force(&resolved);
+    let rulebook = Arc::new(Rulebook::new(interceptor.clone(), destinations.clone(), &resolved)?);
     let damages = Damages::default();
     let node_pods = match &config.kubernetes {
         Some(settings) => Some(kubernetes::start(settings, &config, &hierarchy, &node).await),
@@ -142,7 +147,15 @@ async fn serve(config: Config) -> Result<Option<UnixStream>> {
         tls: trust::open(&config, &node)?,
         durability: config.durability,
     };
+    let names = options.names.then(|| Names {
+        interceptor: interceptor.clone(),
+        destinations: destinations.clone(),
+        rulebook: rulebook.clone(),
+        crowd: Crowd::default(),
+        drain: drain.clone(),
+    });
     let acceptor = Acceptor {
+        names: names.clone(),
         interceptor: interceptor.clone(),
         workloads: workloads.clone(),
         processes: Processes::default(),
@@ -159,19 +172,30 @@ async fn serve(config: Config) -> Result<Option<UnixStream>> {
     keep::store(Namespace::Own.id()?, &own);
     let weak: Vec<_> = own.iter().map(Arc::downgrade).collect();
     let connections = Connections::start(acceptor.clone(), own);
+    if let Some(names) = names {
+        let queries = namespaces::queries(&Namespace::Own, ports)
+            .context("cannot take queries for names on the gateway's port; set `port:` to another, or `dns: off`")?;
+        queries.into_iter().for_each(|socket| drop(tokio::spawn(names.clone().run(socket, Namespace::Own))));
+    }
     let listening = Listening { ports, inherited: inherited.others };
     let namespaces = Namespaces::start(
         acceptor,
         guards.clone(),
         listening,
         TableName::of(&config.bpffs),
-        resolved.rules.clone(),
+        rulebook.rules(),
         hierarchy.clone(),
         damages.clone(),
     )
     .context("cannot look after network namespaces")?;
     let namespaces = Arc::new(namespaces);
-    let rulebook = Arc::new(Rulebook::new(interceptor.clone(), namespaces.clone(), resolved.rules));
+    let followers = Arc::downgrade(&namespaces);
+    rulebook.follow(Box::new(move |rules, urgent| {
+        if let Some(namespaces) = followers.upgrade() {
+            namespaces.replace_rules(rules);
+            urgent.into_iter().for_each(|id| namespaces.settle(id));
+        }
+    }));
     let watch = watch::Watch::start(interceptor.clone(), damages.clone()).context("cannot look after the programs")?;
     let admin = Admin {
         desk: desk.clone(),
@@ -216,6 +240,7 @@ async fn serve(config: Config) -> Result<Option<UnixStream>> {
     tracing::info!("stopping");
     // First: from now on another gateway may take over.
     drop(watch);
+    let told_to_end = tokio::spawn(stop_signal());
     if successor.is_none() {
         announce::stopping().await;
     }
@@ -227,7 +252,7 @@ async fn serve(config: Config) -> Result<Option<UnixStream>> {
     if successor.is_none() {
         let _ = std::fs::remove_file(config.socket());
     }
-    Ok(successor)
+    Ok(successor.filter(|_| !told_to_end.is_finished()))
 }
 
 /// What an earlier gateway left.
@@ -322,7 +347,11 @@ impl Follow {
                 let (destinations, network) = (self.destinations.clone(), self.network.clone());
                 let resolved = tokio::task::spawn_blocking(move || destinations.resolve(&network)).await;
                 match resolved {
-                    Ok(Ok(resolved)) => self.put_in_force(&resolved),
+                    Ok(Ok(resolved)) => {
+                        if let Err(error) = self.rulebook.replace(&resolved) {
+                            tracing::error!(%error, "cannot put new rules in force; the old ones stay");
+                        }
+                    }
                     Ok(Err(error)) => tracing::error!(%error, "the addresses known before stay in force"),
                     Err(error) => tracing::error!(%error, "resolving ended unexpectedly"),
                 }
@@ -333,14 +362,6 @@ impl Follow {
             if let Err(error) = self.interceptor.sweep() {
                 tracing::error!(%error, "cannot sweep connections that never arrived");
             }
-        }
-    }
-
-    fn put_in_force(&self, resolved: &crate::resources::Resolved) {
-        // Names first: an address that the kernel brings must be known here.
-        self.destinations.put_in_force(resolved);
-        if let Err(error) = self.rulebook.replace(resolved.rules.clone()) {
-            tracing::error!(%error, "cannot put new rules in force; the old ones stay");
         }
     }
 }
@@ -477,6 +498,9 @@ const LOOK: Duration = Duration::from_millis(250);
 
 /// How long a gateway that has ended may seem to hold the record, the pins or the socket.
 const LETTING_GO: Duration = Duration::from_secs(3);
+
+/// What was learnt from answers for names, in the run directory: like the ports.
+const NAMES: &str = "names.json";
 
 /// How often hosts are resolved again.
 const RESOLVE: Duration = Duration::from_secs(30);

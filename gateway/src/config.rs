@@ -48,6 +48,9 @@ pub struct Config {
     pub drain: Duration,
     /// Destinations that no resource names: what the kernel does with a connection to them.
     pub network: Vec<NetworkRule>,
+    /// Whether queries to name servers (port 53) go through the gateway, which learns which address a resource's host has
+    /// for each bot.
+    pub dns: Dns,
     /// UNIX sockets that guarded workloads may not connect to, beside those of container runtimes. A name (`agent.sock`) is
     /// refused in every directory; a path (`/run/user/*/bus`) may have `*`, `?` and `**`; `@x` is an abstract name.
     pub unix_refused: Vec<String>,
@@ -73,6 +76,7 @@ impl Default for Config {
             remind: Duration::from_secs(15),
             drain: Duration::from_secs(10),
             network: Vec::new(),
+            dns: Dns::On,
             unix_refused: Vec::new(),
             authority: None,
             groups: BTreeMap::new(),
@@ -223,6 +227,16 @@ pub enum ReadDurability {
     Written,
     /// On disk: survives power loss.
     Synced,
+}
+
+/// Whether queries to name servers go through the gateway.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Dns {
+    /// They do, and its answers are learnt from.
+    On,
+    /// They go where they were sent.
+    Off,
 }
 
 /// What the kernel does with connections to a destination that no resource names.

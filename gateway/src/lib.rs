@@ -32,6 +32,8 @@ pub mod intercept;
 pub mod protocol;
 pub mod resources;
 
+pub mod dns;
+
 pub mod accept;
 pub mod assess;
 pub mod guards;

@@ -10,7 +10,7 @@
 
 use std::{
     collections::{BTreeMap, BTreeSet, btree_map::Entry},
-    net::{IpAddr, Ipv4Addr, Ipv6Addr},
+    net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr},
     path::{Path, PathBuf},
     sync::{Arc, Mutex, MutexGuard, PoisonError},
     thread::JoinHandle,
@@ -18,7 +18,11 @@ use std::{
 };
 
 use serde::Serialize;
-use tokio::{net::TcpListener, runtime::Handle, task::AbortHandle};
+use tokio::{
+    net::{TcpListener, UdpSocket},
+    runtime::Handle,
+    task::AbortHandle,
+};
 
 use crate::{
     accept::Acceptor,
@@ -28,7 +32,7 @@ use crate::{
         Action, Interceptor, Network, Rule,
         deny::{self, Deny, Maker, TableName, Whose},
     },
-    net::{HostSide, Namespace, NamespaceId, host_sides, keep, listen},
+    net::{HostSide, Namespace, NamespaceId, host_sides, keep, listen, listen_udp},
     workload::Hierarchy,
 };
 
@@ -172,6 +176,19 @@ impl Namespaces {
         let mut current = locked(&self.shared.rules);
         if **current != *rules {
             *current = rules;
+        }
+    }
+
+    /// Denies the current rules in the namespace `id` now, if guarded processes are there. What cannot be denied shows in
+    /// [`standing`](Self::standing).
+    pub fn settle(&self, id: NamespaceId) {
+        if Namespace::Own.id().is_ok_and(|own| own == id) {
+            return self.shared.see_to_own(&self.shared.guards.directories(), Vec::new());
+        }
+        let mut places = locked(&self.shared.places);
+        let Some(acceptor) = locked(&self.shared.acceptor).clone() else { return };
+        if let Some(place) = places.get_mut(&id) {
+            self.shared.see_to(id, place, &acceptor);
         }
     }
 
@@ -410,8 +427,12 @@ impl Shared {
         }
         let _runtime = self.runtime.enter();
         let inherited = place.inherited.take();
-        let listeners = match inherited.map_or_else(|| listeners(&place.namespace, self.ports), Ok) {
-            Ok(listeners) => listeners,
+        let made = inherited.map_or_else(|| listeners(&place.namespace, self.ports), Ok).and_then(|listeners| {
+            let queried = acceptor.names.as_ref().map(|_| queries(&place.namespace, self.ports)).transpose()?;
+            Ok((listeners, queried.unwrap_or_default()))
+        });
+        let (listeners, queried) = match made {
+            Ok(made) => made,
             Err(error) => {
                 let why = format!("the gateway's port cannot be had there: {error}");
                 if place.deaf.as_ref() != Some(&why) {
@@ -426,6 +447,10 @@ impl Shared {
             |listener: &Arc<TcpListener>| self.runtime.spawn(acceptor.clone().run(listener.clone())).abort_handle();
         place.listeners = listeners.into_iter().map(Arc::new).collect();
         place.loops = place.listeners.iter().map(serve).collect();
+        for (names, socket) in acceptor.names.iter().cycle().zip(queried) {
+            let answering = names.clone().run(socket, place.namespace.clone());
+            place.loops.push(self.runtime.spawn(answering).abort_handle());
+        }
         keep::store(id, &place.listeners);
         place.deaf = None;
         tracing::info!(namespace = id.0, denied = place.denied.is_ok(), "guarding a network namespace");
@@ -502,11 +527,21 @@ fn denied_of(mut rules: Vec<Rule>, [v4, v6]: [u16; 2]) -> Arc<[Rule]> {
 }
 
 /// Listeners on those loopback addresses that the namespace has.
-fn listeners(namespace: &Namespace, [v4, v6]: [u16; 2]) -> std::io::Result<Vec<TcpListener>> {
-    let mut made = vec![listen(namespace, ([127, 0, 0, 1], v4).into())?];
+fn listeners(namespace: &Namespace, ports: [u16; 2]) -> std::io::Result<Vec<TcpListener>> {
+    on_loopbacks(ports, |address| listen(namespace, address))
+}
+
+/// Takes queries for names on the same ports.
+pub fn queries(namespace: &Namespace, ports: [u16; 2]) -> std::io::Result<Vec<UdpSocket>> {
+    on_loopbacks(ports, |address| listen_udp(namespace, address))
+}
+
+/// On those loopback addresses that there are.
+fn on_loopbacks<T>([v4, v6]: [u16; 2], make: impl Fn(SocketAddr) -> std::io::Result<T>) -> std::io::Result<Vec<T>> {
+    let mut made = vec![make(([127, 0, 0, 1], v4).into())?];
     if v6 != 0 {
-        match listen(namespace, ([0, 0, 0, 0, 0, 0, 0, 1], v6).into()) {
-            Ok(listener) => made.push(listener),
+        match make(([0, 0, 0, 0, 0, 0, 0, 1], v6).into()) {
+            Ok(one) => made.push(one),
             Err(error) if error.kind() == std::io::ErrorKind::AddrNotAvailable => {}
             Err(error) => return Err(error),
         }

@@ -1,28 +1,36 @@
-//! The rules in force: those of the policies, and for a moment those of a trial.
+//! The rules in force: those of the policies, what is learnt from answers for names, and for a moment those of a trial.
+//!
+//! Whatever changes them changes them here, one after the other.
 //!
 //! A trial governs one port of the loopback addresses, so that `holdpoint doctor --probe` can see what reaches a
 //! listener of its own there. It ends by itself, and never takes a rule away.
 
 use std::{
     net::{IpAddr, Ipv4Addr, Ipv6Addr},
-    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError},
     time::{Duration, Instant},
 };
 
 use crate::{
     intercept::{Action, InterceptError, Interceptor, Network, Rule},
-    namespaces::Namespaces,
+    net::NamespaceId,
+    resources::{Destinations, Resolved},
 };
 
 /// Puts rules in force, in the kernel programs and in every guarded network namespace.
 pub struct Rulebook {
     interceptor: Arc<Interceptor>,
-    namespaces: Arc<Namespaces>,
+    destinations: Arc<Destinations>,
+    follower: OnceLock<Box<Follower>>,
     pages: Mutex<Pages>,
 }
 
+/// Is given the rules whenever they change, and the namespace in which they are wanted at once.
+pub type Follower = dyn Fn(Vec<Rule>, Option<NamespaceId>) + Send + Sync;
+
 struct Pages {
     policies: Vec<Rule>,
+    learnt: Vec<Rule>,
     trials: Vec<(u16, Instant)>,
 }
 
@@ -33,28 +41,75 @@ pub const TRIAL: Duration = Duration::from_secs(30);
 const TRIALS: usize = 8;
 
 impl Rulebook {
-    /// With the policies' rules, which are in force already.
-    pub fn new(interceptor: Arc<Interceptor>, namespaces: Arc<Namespaces>, policies: Vec<Rule>) -> Self {
-        Self { interceptor, namespaces, pages: Mutex::new(Pages { policies, trials: Vec::new() }) }
-    }
-
-    /// The policies' rules are these from now on.
+    /// Puts what was resolved in force, and what earlier gateways have learnt.
     ///
     /// # Errors
-    /// As [`Interceptor::replace_rules`]; the old ones stay in force.
-    pub fn replace(&self, policies: Vec<Rule>) -> Result<(), InterceptError> {
+    /// As [`Interceptor::replace_rules`].
+    pub fn new(
+        interceptor: Arc<Interceptor>,
+        destinations: Arc<Destinations>,
+        resolved: &Resolved,
+    ) -> Result<Self, InterceptError> {
+        destinations.put_in_force(resolved);
+        let pages = Pages { policies: resolved.rules.clone(), learnt: destinations.learnt_rules(), trials: Vec::new() };
+        let book = Self { interceptor, destinations, follower: OnceLock::new(), pages: Mutex::new(pages) };
+        {
+            let pages = book.lock();
+            book.put_in_force(&pages, None)?;
+            book.destinations.confirm(&pages.learnt);
+        }
+        Ok(book)
+    }
+
+    /// The rules now.
+    pub fn rules(&self) -> Vec<Rule> {
+        all(&self.lock())
+    }
+
+    /// From now on `follower` is told, at once for the first time. The first one stays.
+    pub fn follow(&self, follower: Box<Follower>) {
+        let pages = self.lock();
+        follower(all(&pages), None);
+        _ = self.follower.set(follower);
+    }
+
+    /// What the policies say, and where their hosts are, is this from now on.
+    ///
+    /// # Errors
+    /// As [`Interceptor::replace_rules`]; the old rules stay in force.
+    pub fn replace(&self, resolved: &Resolved) -> Result<(), InterceptError> {
         let mut pages = self.lock();
+        // Names first: an address that the kernel brings must be known here.
+        self.destinations.put_in_force(resolved);
+        let learnt = self.destinations.learnt_rules();
         // Names are resolved again and again, and mostly to the same: a table is not built for that.
-        if pages.policies == policies {
+        if pages.policies == resolved.rules && pages.learnt == learnt {
             return Ok(());
         }
-        let before = std::mem::replace(&mut pages.policies, policies);
-        let done = self.put_in_force(&pages);
-        if done.is_err() {
-            // So that the next time it is tried again.
-            pages.policies = before;
+        let next = Pages { policies: resolved.rules.clone(), learnt, trials: pages.trials.clone() };
+        self.put_in_force(&next, None)?;
+        self.destinations.confirm(&next.learnt);
+        *pages = next;
+        Ok(())
+    }
+
+    /// Puts in force what a bot in `namespace` is about to hear. It may block.
+    ///
+    /// # Errors
+    /// As [`Interceptor::replace_rules`]: the bot must not hear it.
+    pub fn learn(&self, namespace: NamespaceId) -> Result<(), InterceptError> {
+        let mut pages = self.lock();
+        let learnt = self.destinations.learnt_rules();
+        // Somebody else may have put it in force meanwhile, but perhaps not in this namespace.
+        let next = Pages { policies: pages.policies.clone(), learnt, trials: pages.trials.clone() };
+        if next.learnt == pages.learnt {
+            self.tell(&next, Some(namespace));
+        } else {
+            self.put_in_force(&next, Some(namespace))?;
         }
-        done
+        self.destinations.confirm(&next.learnt);
+        *pages = next;
+        Ok(())
     }
 
     /// Governs `port` of 127.0.0.1 and `::1` for [`TRIAL`].
@@ -67,7 +122,7 @@ impl Rulebook {
             return Err(TrialError::Busy);
         }
         pages.trials.push((port, Instant::now() + TRIAL));
-        Ok(self.put_in_force(&pages)?)
+        Ok(self.put_in_force(&pages, None)?)
     }
 
     /// Ends the trial of `port`, before its time.
@@ -91,18 +146,23 @@ impl Rulebook {
         let mut pages = self.lock();
         let before = pages.trials.len();
         pages.trials.retain(wanted);
-        if pages.trials.len() == before { Ok(()) } else { self.put_in_force(&pages) }
+        if pages.trials.len() == before { Ok(()) } else { self.put_in_force(&pages, None) }
     }
 
-    fn put_in_force(&self, pages: &Pages) -> Result<(), InterceptError> {
-        let rules = all(pages);
-        self.interceptor.replace_rules(&rules)?;
-        self.namespaces.replace_rules(rules);
+    fn put_in_force(&self, pages: &Pages, urgent: Option<NamespaceId>) -> Result<(), InterceptError> {
+        self.interceptor.replace_rules(&all(pages))?;
+        self.tell(pages, urgent);
         Ok(())
     }
 
+    fn tell(&self, pages: &Pages, urgent: Option<NamespaceId>) {
+        if let Some(follower) = self.follower.get() {
+            follower(all(pages), urgent);
+        }
+    }
+
     fn lock(&self) -> MutexGuard<'_, Pages> {
-        // Both lists are whole at every point where a holder could panic.
+        // The lists are whole at every point where a holder could panic.
         self.pages.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
@@ -111,7 +171,8 @@ fn all(pages: &Pages) -> Vec<Rule> {
     let loopback = [IpAddr::V4(Ipv4Addr::LOCALHOST), IpAddr::V6(Ipv6Addr::LOCALHOST)];
     let trial =
         |port: u16| loopback.map(|addr| Rule { to: Network::from(addr), port: Some(port), action: Action::Intercept });
-    pages.policies.iter().copied().chain(pages.trials.iter().flat_map(|(port, _)| trial(*port))).collect()
+    let stated = pages.policies.iter().chain(&pages.learnt).copied();
+    stated.chain(pages.trials.iter().flat_map(|(port, _)| trial(*port))).collect()
 }
 
 /// Why there is no trial.
@@ -132,7 +193,7 @@ mod tests {
     #[test]
     fn a_trial_adds_both_loopbacks_and_takes_nothing_away() {
         let policy = Rule { to: "10.0.3.7".parse().expect("an address"), port: Some(5432), action: Action::Refuse };
-        let pages = Pages { policies: vec![policy], trials: vec![(4711, Instant::now())] };
+        let pages = Pages { policies: vec![policy], learnt: Vec::new(), trials: vec![(4711, Instant::now())] };
         let shown: Vec<_> = all(&pages).iter().map(|rule| (rule.to.to_string(), rule.port, rule.action)).collect();
         let intercept = |to: &str| (to.to_owned(), Some(4711), Action::Intercept);
         let refused = ("10.0.3.7/32".to_owned(), Some(5432), Action::Refuse);

@@ -59,6 +59,16 @@ impl Gateway {
         Self::ready(Running::start(&mut shell))
     }
 
+    /// Starts it as a DaemonSet's pod does: in a cgroup of its own, to stay when another one has taken over.
+    ///
+    /// # Panics
+    /// When it does not get ready.
+    pub fn start_in_pod(lab: &Lab, pod: &str) -> Self {
+        let mut command = Self::command(lab);
+        lab.enter_cgroup(pod, command.arg("--stay"));
+        Self::ready(Running::start(&mut command))
+    }
+
     fn ready(mut running: Running) -> Self {
         running.close_stdin();
         let said = running.wait_for_stdout("\n", READY_LIMIT);

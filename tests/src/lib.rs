@@ -22,6 +22,7 @@ mod cgroup;
 mod child;
 mod eventually;
 mod flood;
+pub mod forger;
 mod gateway;
 mod kube_apiserver;
 mod lab;

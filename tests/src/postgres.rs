@@ -100,7 +100,8 @@ impl Postgres {
 
     fn start_at(lab: &Lab, net: Option<&Net>, tls: Option<&Certificates>) -> Self {
         let template = template();
-        let dir = lab.path("pg");
+        let dir = ["pg", "pg2"].map(|name| lab.path(name)).into_iter().find(|dir| !dir.exists());
+        let dir = dir.expect("a lab has two databases at most");
         python::must_run(&["cp", "-a", &template.display().to_string(), &dir.display().to_string()]);
         if let Some(certificates) = tls {
             for name in ["server.crt", "server.key", "ca.crt"] {

@@ -147,7 +147,7 @@ fn n7_a_bot_cannot_take_the_dead_gateways_place() {
     bot.psql(&pg.url(), "SELECT 1").failed().says(&["refused"]);
     lab.start();
     bot.psql(&pg.url(), "SELECT 1").ok();
-    lab.holdpoint(&["status"]).says(&["4 binds of the gateway's own port", "that no gateway answered"]);
+    lab.holdpoint(&["status"]).says(&["4 uses of the gateway's own port", "that no gateway answered"]);
 }
 
 #[test]

@@ -6,7 +6,7 @@
 use std::time::Duration;
 
 use serde_json::Value;
-use tests::{Lab, Net, Outcome, Postgres, Rules, Running};
+use tests::{Lab, Net, Outcome, Postgres, Rules, Running, eventually, forger, meddler};
 
 /// Everything that needs a capability: programs and pins, the deny in another namespace and listeners there, dialling from
 /// there, who the bot is, and that a bot is told from a person.
@@ -31,7 +31,46 @@ fn the_manifests_capabilities_are_enough() {
     lab.approve(&request).ok();
     psql.finish(Duration::from_secs(10)).ok();
     lab.verify();
+    let doctor = ["doctor", "--config", &config];
+    lab.holdpoint(&doctor).says(&["ok    capabilities: the gateway has CAP_NET_ADMIN", "ok    gateway: healthy"]);
     lab.stop().ok();
+}
+
+/// The programs on the host's side of veths: put there, and put back when somebody has taken them away.
+#[test]
+fn the_manifests_capabilities_are_enough_for_the_hosts_side_of_veths() {
+    let lab = Lab::new("confined-veth");
+    let (net, ends) = Net::joined();
+    let pg = Postgres::start(&lab);
+    let port = forger::forwarder(ends.outside, pg.port());
+    let outside = ends.outside.to_string();
+    let rules = Rules::allowing();
+    let resource = rules.resource(port).replace("127.0.0.1", &outside).replace("[::1]", "[fd00::1]");
+    lab.policies(&resource, &rules.policies());
+    lab.confine(&capabilities());
+    lab.start();
+    let url = format!("postgresql://app@{outside}:{port}/shop");
+    // Somebody stays inside, or there would be nothing to guard.
+    let bot = lab.bot("pod").inside(&net);
+    let mut stays = bot.start_script(&url);
+    stays.write("SELECT 'served over the veth';\n");
+    stays.wait_for_stdout("served over the veth", Duration::from_secs(20));
+    let interface = std::fs::read_to_string(format!("/sys/class/net/{}/ifindex", ends.interface));
+    let interface = interface.expect("the interface is there").trim().to_owned();
+    let pin = lab.path_from_outside(&format!("bpf/holdpoint/veths/{interface}"));
+    eventually("the veth is watched", Duration::from_secs(10), || pin.exists().then_some(()));
+    assert_eq!(forger::by_hand(&lab, &net, &ends, port), "silence");
+
+    let before = lab.gateway_log().len();
+    meddler::detach(&meddler::open_pin(&pin).expect("it is pinned")).expect("root may");
+    eventually("the damage is seen", Duration::from_secs(10), || {
+        lab.gateway_log()[before..].contains("damaged and repaired").then_some(())
+    });
+    assert_eq!(forger::by_hand(&lab, &net, &ends, port), "silence");
+    // Without a gateway that puts it back, that is a way out.
+    lab.kill();
+    meddler::detach(&meddler::open_pin(&pin).expect("it is pinned again")).expect("root may");
+    assert_eq!(forger::by_hand(&lab, &net, &ends, port), "answered");
 }
 
 /// Without one of them the gateway does not start: it never runs and guards less.

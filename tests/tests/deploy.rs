@@ -90,7 +90,7 @@ fn the_chart_refuses_wrong_values() {
         ("image.digest=latest", "digest"),
         ("image.pullPolicy=Sometimes", "pullPolicy"),
         ("policies.notes\\.txt=x", "notes.txt"),
-        ("maxUnavailable=0", "maxUnavailable"),
+        ("maxSurge=0", "maxSurge"),
         ("hostPath.state=/x", "hostPath"),
     ];
     for (value, word) in wrong {
@@ -98,7 +98,7 @@ fn the_chart_refuses_wrong_values() {
             .failed()
             .says(&["specifications of the schema", word]);
     }
-    let right = ["settings.guard[0].namespace=ci", "settings.guard[1]=/bots.slice", "maxUnavailable=10%"];
+    let right = ["settings.guard[0].namespace=ci", "settings.guard[1]=/bots.slice", "maxSurge=10%"];
     let right = right.map(|value| ["--set", value]).concat();
     helm(&[&["template", "holdpoint", &chart()][..], &right].concat()).ok();
 }
@@ -117,6 +117,26 @@ fn the_chart_knows_every_setting() {
     let settings = schema["properties"]["settings"]["properties"].as_object().expect("the schema has settings");
     let missing: Vec<_> = known.into_iter().filter(|key| !settings.contains_key(*key)).collect();
     assert!(missing.is_empty(), "values.schema.json does not know {missing:?}");
+}
+
+/// An update puts the next gateway beside the one that runs, and the gateway knows the words with which it is started and
+/// asked.
+#[test]
+fn the_gateway_understands_how_it_is_started_and_probed() {
+    let made = objects(&kustomize("base"));
+    let set = &made["DaemonSet holdpoint"]["spec"];
+    assert_eq!(set["updateStrategy"]["rollingUpdate"], json!({ "maxSurge": 1, "maxUnavailable": 0 }));
+    let container = &set["template"]["spec"]["containers"][0];
+    // A port of the container would be the node's, and the second pod would not be put beside the first.
+    assert!(container.get("ports").is_none());
+    let probes = ["startupProbe", "readinessProbe"].map(|probe| &container[probe]["exec"]["command"]);
+    for (words, first) in [(&container["args"], 0), (probes[0], 1), (probes[1], 1)] {
+        let words = words.as_array().expect("a list of words").iter().skip(first);
+        let words = words.map(|word| word.as_str().expect("a word"));
+        run(Command::new(binary("holdpoint")).args(words).arg("--help")).ok();
+    }
+    assert!(container["args"].as_array().is_some_and(|words| words.contains(&json!("--stay"))));
+    run(Command::new(binary("holdpoint")).args(["run", "--stays", "--help"])).failed();
 }
 
 /// The policies that come with the install, by the gateway's own reading.

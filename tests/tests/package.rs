@@ -44,6 +44,12 @@ fn the_image_is_one_and_its_gateway_runs() {
     fs::write(root.join("etc/holdpoint/x.yaml"), STARTER).expect("the directory is ours");
     run(&[&chroot[..], &["policy", "check", "/etc/holdpoint/x.yaml"]].concat()).ok();
     assert!(!root.join("bin/sh").exists(), "the image has a shell");
+    let libraries = run(&["find", &shown(&root), "-name", "*.so*", "-printf", "%f\n"]).ok().stdout;
+    let terms = terms(&root);
+    assert!(libraries.lines().count() > 3, "{libraries}");
+    for library in libraries.lines() {
+        assert!(terms.contains(library), "the terms of {library} are not in the image");
+    }
     // A digest that is wrong is found.
     fs::write(&tar, "another").expect("the file is ours");
     assert_ne!(config["rootfs"]["diff_ids"][0], format!("sha256:{}", digest(&tar)));
@@ -71,6 +77,7 @@ fn the_package_installs_and_starts_nothing() {
     conffiles.ok().says(&["/etc/holdpoint/holdpoint.yaml", "/etc/holdpoint/policies/postgres.yaml"]);
     assert!(!directory.path().join("etc/systemd/system").exists(), "the package enables something");
 
+    terms(directory.path());
     let holdpoint = format!("{root}/usr/sbin/holdpoint");
     run(&[&holdpoint, "--version"]).ok().says(&["holdpoint 0."]);
     for what in ["check", "test"] {
@@ -98,6 +105,38 @@ fn systemd_takes_the_unit_and_finds_it_confined() {
     run(&["systemd-analyze", "verify", "--man=no", &shown(&unit)]).says(&["ProtectSytem"]);
     fs::write(&unit, "[Service]\nExecStart=/bin/true\n").expect("the directory is ours");
     run(&["systemd-analyze", "security", "--offline=true", "--threshold=50", &shown(&unit)]).failed();
+}
+
+/// What is said of others' work, which must name all of it and have the texts that it points to.
+fn terms(root: &Path) -> String {
+    let terms = fs::read_to_string(root.join("usr/share/doc/holdpoint/THIRD-PARTY")).expect("it is packed");
+    let listed = ["libnftnl11: libnftnl.so", "libmnl0: libmnl.so", "libc6: ", "librocksdb-sys ", "aya-ebpf ", "tokio "];
+    let texts = [
+        "GNU GENERAL PUBLIC LICENSE\n                       Version 2",
+        "GNU LESSER GENERAL PUBLIC LICENSE\n                       Version 2.1",
+        "Apache License\n",
+        "The PostgreSQL Global Development Group",
+    ];
+    for words in listed.iter().chain(&texts) {
+        assert!(terms.contains(words), "{words:?} is not in THIRD-PARTY");
+    }
+    // Every crate that is linked, asked of cargo in another way, and every text that somebody points to.
+    let mut tree = Command::new(env!("CARGO"));
+    tree.args(["tree", "--locked", "--package=gateway", "--edges=normal,no-proc-macro", "--prefix=none"]);
+    let tree = Running::start(tree.args(["--format={p}"]).current_dir(checkout())).finish(Duration::from_secs(60)).ok();
+    let crates = tree.stdout.lines().filter(|line| !line.contains('/')).filter_map(|line| line.split_once(" v"));
+    let mut count = 0;
+    for (name, version) in crates {
+        let version = version.split(' ').next().unwrap_or_default();
+        assert!(terms.contains(&format!("\n{name} {version}: ")), "{name} {version} is linked and not listed");
+        count += 1;
+    }
+    assert!(count > 100, "cargo tree lists {count} crates");
+    let pointed = terms.lines().filter_map(|line| line.rsplit_once("(text ")?.1.strip_suffix(')'));
+    for number in pointed.flat_map(|numbers| numbers.split(", ")) {
+        assert!(terms.contains(&format!("\nText {number}\n")), "text {number} is missing");
+    }
+    terms
 }
 
 /// The file that a descriptor names, which must be as it says.

@@ -163,6 +163,75 @@ fn n7_a_handover_lets_operations_end_and_refuses_what_is_held() {
     lab.stop().ok();
 }
 
+/// What a DaemonSet with a surge does to a node: the next pod's gateway takes over, and the one before stays in its container,
+/// which would be started again if it ended.
+#[test]
+fn n7_a_pod_that_has_handed_over_stays_and_takes_nothing_back() {
+    let lab = Lab::new("surge");
+    let (net, witness) = (Net::make(), Witness::default());
+    let port = witness.listen("pod", Some(&net), 0);
+    lab.policies(
+        &format!(
+            "resource: shop\nprotocol: postgres\nendpoints: [\"127.0.0.1:{port}\"]\ndefault: allow\n\
+        approval: {{ from: [{{ user: root }}], timeout: 30s }}\n"
+        ),
+        "",
+    );
+    // Both pods are in the host's network: there is one port for health.
+    let health = std::net::TcpListener::bind("127.0.0.1:0").expect("loopback").local_addr().expect("it is bound");
+    lab.set("health", &format!("\"{health}\""));
+    let probe = |pod: &str| {
+        let (holdpoint, config) = (lab.tool("holdpoint"), lab.config().display().to_string());
+        let mut command = lab.command(&[&holdpoint, "ready", "--config", &config]);
+        lab.enter_cgroup(pod, &mut command);
+        tests::Running::start(&mut command).finish(Duration::from_secs(20))
+    };
+    let served = |what: &str| {
+        let before = witness.proxied();
+        eventually(what, Duration::from_secs(20), || (witness.proxied() > before + 20).then_some(()));
+    };
+    let mut old = Gateway::start_in_pod(&lab, "one");
+    probe("one").ok();
+    probe("two").failed().says(&["not the one in this cgroup"]);
+    let mut load = Load::start(&lab, &lab.bot("pod").inside(&net), "pod", port, 2, 500);
+    served("the pod is served");
+    load.seen();
+
+    let new = Gateway::start_in_pod(&lab, "two");
+    probe("two").ok();
+    probe("one").failed().says(&["not the one in this cgroup"]);
+    served("the pod is served by the new gateway");
+    let seen = load.seen();
+    eprintln!("handover between pods: {seen:?}");
+    assert_eq!((seen.refused, witness.direct()), (0, 0), "{seen:?}");
+    let mut page = std::net::TcpStream::connect(health).expect("the new gateway answers at the port of the old one");
+    std::io::Write::write_all(&mut page, b"GET /livez HTTP/1.0\r\n\r\n").expect("it is open");
+    assert!(std::io::read_to_string(&mut page).expect("it ends").contains("200 OK"));
+    // What has stayed holds nothing of the gateway that it was, and is none when it is the only one.
+    assert!(old.lives());
+    let open = fs::read_dir(format!("/proc/{}/fd", old.pid())).expect("it lives").count();
+    assert_eq!(open, 3, "it has more open than its three streams");
+    drop(new);
+    probe("one").failed();
+    probe("two").failed();
+    let before = witness.proxied() + 10;
+    tests::never("somebody is served by nobody", Duration::from_secs(1), || {
+        let now = witness.proxied();
+        (now > before).then_some(now)
+    });
+    // The container of the second one is started again; the first one's is told to end, some time.
+    let again = Gateway::start_in_pod(&lab, "two");
+    served("the pod is served by the gateway that was started again");
+    assert!(old.lives());
+    old.stop().ok();
+    probe("two").ok();
+    assert_eq!(witness.direct(), 0);
+    drop(load);
+    *lab.gateway() = Some(again);
+    lab.stop().ok();
+    lab.verify();
+}
+
 #[test]
 fn n7_a_gateway_that_cannot_start_leaves_the_running_one_alone() {
     let (lab, pg) = Lab::with_shop("stays", &Rules::allowing());
@@ -232,6 +301,8 @@ fn n7_listeners_that_the_service_manager_kept_are_taken_up() {
         manager.heard("WATCHDOG=1").then_some(())
     });
     load.seen();
+    // A manager's queue is short, and the watchdog fills it.
+    manager.take();
     lab.stop().ok();
     manager.take();
     assert!(manager.heard("STOPPING=1"));

@@ -25,7 +25,7 @@ struct Need {
     testing: bool,
 }
 
-const NEEDS: [Need; 7] = [
+const NEEDS: [Need; 8] = [
     Need {
         packages: &["build-essential", "pkg-config", "clang", "libclang-dev", "ca-certificates"],
         reason: "RocksDB and PostgreSQL's parser are C and C++, and their bindings are made with libclang",
@@ -55,6 +55,11 @@ const NEEDS: [Need; 7] = [
     Need {
         packages: &["pgbouncer", "haproxy"],
         reason: "the bench measures beside them; neither needs to run as a service",
+        testing: true,
+    },
+    Need {
+        packages: &["dnsmasq-base"],
+        reason: "tests ask a real name server, which does not run as a service",
         testing: true,
     },
     Need {

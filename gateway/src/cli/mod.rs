@@ -12,7 +12,9 @@ pub mod approvals;
 mod client;
 pub mod doctor;
 pub mod exec;
+mod idle;
 pub mod policy;
+mod ready;
 pub mod replay;
 pub mod run;
 pub mod sessions;
@@ -54,7 +56,15 @@ enum Command {
     Trust(trust::Args),
     /// Take the guard off this machine, once the gateway is stopped
     Uninstall(uninstall::Args),
+    /// Fail unless this container's own gateway serves: for a readiness probe
+    Ready(ready::Args),
+    /// What `run --stay` becomes
+    #[command(name = IDLE, hide = true)]
+    Idle,
 }
+
+/// The command of a process that has been a gateway.
+const IDLE: &str = "idle";
 
 /// Where the settings are.
 #[derive(Debug, clap::Args)]
@@ -110,6 +120,8 @@ pub fn main() -> ExitCode {
         Command::Doctor(args) => doctor::run(&args),
         Command::Trust(args) => trust::run(&args),
         Command::Uninstall(args) => uninstall::run(&args),
+        Command::Ready(args) => ready::run(&args),
+        Command::Idle => idle::run(),
     };
     done.unwrap_or_else(|error| {
         eprintln!("holdpoint: {error:#}");

@@ -5,7 +5,7 @@ use std::process::ExitCode;
 use clap::ValueEnum;
 use tracing_subscriber::EnvFilter;
 
-use super::Settings;
+use super::{Settings, idle};
 use crate::app;
 
 /// Its arguments.
@@ -16,6 +16,9 @@ pub struct Args {
     /// How log lines are written
     #[arg(long, value_enum, default_value = "text")]
     log: Log,
+    /// Once another gateway has taken over, wait for SIGTERM instead of ending: for containers, which would be started again
+    #[arg(long)]
+    stay: bool,
 }
 
 #[derive(Debug, Clone, Copy, ValueEnum)]
@@ -35,7 +38,12 @@ pub fn run(args: &Args) -> anyhow::Result<ExitCode> {
         Log::Text => lines.with_ansi(false).init(),
         Log::Json => lines.json().init(),
     }
-    app::run(args.settings.load()?)?;
+    // Held until the process has become another one: its end tells the successor that the record is free.
+    let handed_over = app::run(args.settings.load()?)?;
+    if handed_over.is_some() && args.stay {
+        let Err(error) = idle::become_idle();
+        tracing::error!(%error, "cannot stay once handed over, so this process ends");
+    }
     Ok(ExitCode::SUCCESS)
 }
 

@@ -137,7 +137,7 @@ fn words(reason: &str) -> &str {
         "rule" => "towards a destination that a rule refuses",
         "not_tcp" => "of UDP or the like towards an intercepted destination",
         "full" => "connections for which there was no room",
-        "gateway_port" => "binds of the gateway's own port",
+        "gateway_port" => "uses of the gateway's own port",
         "socket" => "raw, SCTP or other sockets",
         "unix" => "towards a UNIX socket on the refuse list",
         "packet" => "packets that no socket had sent, or one that somebody else made",
@@ -202,7 +202,7 @@ mod tests {
              open requests: 2\n\
              record: a1b2\n\
              guarded: /holdpoint: every program\n\
-             refused in /holdpoint: 1 binds of the gateway's own port\n\
+             refused in /holdpoint: 1 uses of the gateway's own port\n\
              refused in /holdpoint: 3 of UDP or the like towards an intercepted destination\n\
              guarded: /ci: LACKS bind4, bind6\n\
              /kubepods/poda is ci/deploy\n\

@@ -30,6 +30,9 @@ pub struct Connection {
     pub host: Option<String>,
     /// The resource there; `None` where policy names none.
     pub resource: Option<Arc<Resource>>,
+    /// Whether only an answer for a name, which the bot may have had from anybody, says that the resource is there: no
+    /// secret goes there unless the backend proves who it is.
+    pub learnt: bool,
     /// The protocol spoken.
     pub protocol: ProtocolName,
 }

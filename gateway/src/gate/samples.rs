@@ -94,6 +94,7 @@ impl Ground {
             client: ClientAddr(([127, 0, 0, 1], 50_000).into()),
             destination: OriginalDst(destination),
             host: None,
+            learnt: false,
             resource: self.services.policies.current().resource_for(destination, None).cloned(),
             protocol: ProtocolName::from_static("postgres"),
         }

@@ -7,7 +7,7 @@ use std::{
     time::Duration,
 };
 
-use gateway_ebpf::{Facts, Tuple};
+use gateway_ebpf::{Asked, Facts, Tuple};
 use nix::libc;
 
 use super::rules;
@@ -36,7 +36,7 @@ impl Arrival {
         let v4 = own.as_sockaddr_in().map(|v4| SocketAddr::V4((*v4).into()));
         let local = v4.or_else(|| own.as_sockaddr_in6().map(|v6| SocketAddr::V6((*v6).into())));
         let local = local.ok_or_else(|| io::Error::from(io::ErrorKind::InvalidInput))?;
-        Ok(Self { peer, local, netns: netns_cookie(fd)? })
+        Ok(Self { peer, local, netns: netns_cookie(socket)? })
     }
 
     pub(super) fn tuple(&self) -> Tuple {
@@ -103,9 +103,29 @@ pub struct NoEntry {
     pub source: Option<io::Error>,
 }
 
-fn netns_cookie(fd: i32) -> io::Result<u64> {
+/// A query for a name, and where the client meant to ask.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Queried {
+    /// The name server.
+    pub server: SocketAddr,
+    /// Who asks.
+    pub cgroup: CgroupId,
+}
+
+impl From<&Asked> for Queried {
+    fn from(asked: &Asked) -> Self {
+        Self { server: rules::socket_addr(&asked.server), cgroup: CgroupId(asked.cgroup) }
+    }
+}
+
+/// The cookie of a socket's network namespace.
+///
+/// # Errors
+/// It is no socket, or the kernel is older than 5.14.
+pub fn netns_cookie(socket: &impl AsFd) -> io::Result<u64> {
     /// `SO_NETNS_COOKIE`
     const NETNS_COOKIE: libc::c_int = 71;
+    let fd = socket.as_fd().as_raw_fd();
     let mut cookie = 0_u64;
     let mut length: libc::socklen_t = 8;
     // SAFETY: value and length are ours, and the length is the value's.

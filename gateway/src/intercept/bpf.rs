@@ -113,6 +113,15 @@ pub(super) fn link_info(link: BorrowedFd<'_>) -> io::Result<LinkInfo> {
 
 /// Takes the value under `key` out of a hash map: `None` when there is none. Linux 5.14.
 pub(super) fn take<K: aya::Pod, V: aya::Pod>(map: BorrowedFd<'_>, key: &K) -> io::Result<Option<V>> {
+    value(MAP_LOOKUP_AND_DELETE_ELEM, map, key)
+}
+
+/// The value under `key` in a hash map: `None` when there is none.
+pub(super) fn look_up<K: aya::Pod, V: aya::Pod>(map: BorrowedFd<'_>, key: &K) -> io::Result<Option<V>> {
+    value(MAP_LOOKUP_ELEM, map, key)
+}
+
+fn value<K: aya::Pod, V: aya::Pod>(command: libc::c_int, map: BorrowedFd<'_>, key: &K) -> io::Result<Option<V>> {
     let mut value = MaybeUninit::<V>::zeroed();
     let attr = Element {
         map: raw(map),
@@ -121,7 +130,7 @@ pub(super) fn take<K: aya::Pod, V: aya::Pod>(map: BorrowedFd<'_>, key: &K) -> io
         value: value.as_mut_ptr() as u64,
         flags: 0,
     };
-    match call(MAP_LOOKUP_AND_DELETE_ELEM, &attr) {
+    match call(command, &attr) {
         // SAFETY: the kernel has written a whole value; before, it was zeros; `Pod` types have no other invariant.
         Ok(_) => Ok(Some(unsafe { value.assume_init() })),
         Err(error) if error.raw_os_error() == Some(libc::ENOENT) => Ok(None),

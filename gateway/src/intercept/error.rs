@@ -21,7 +21,8 @@ pub enum InterceptError {
     /// The process may not load programs.
     #[error(
         "not allowed to load eBPF programs: {missing} missing; \
-         run the gateway as root, or give its unit AmbientCapabilities=CAP_BPF CAP_NET_ADMIN CAP_PERFMON CAP_DAC_READ_SEARCH"
+         run the gateway as root with CAP_SYS_ADMIN, CAP_NET_ADMIN, CAP_SYS_PTRACE and CAP_DAC_READ_SEARCH \
+         (CapabilityBoundingSet= of its unit, securityContext.capabilities of its container)"
     )]
     NotAllowed {
         /// The capabilities that are not there.

@@ -11,6 +11,7 @@
 //! namespace's own default-deny.
 
 use std::{
+    net::SocketAddr,
     os::fd::{AsFd, BorrowedFd, OwnedFd},
     path::{Path, PathBuf},
     sync::Mutex,
@@ -22,7 +23,7 @@ use aya::{
     maps::{ArrayOfMaps, Map, MapData},
     programs::Program,
 };
-use gateway_ebpf::{Facts, Listener, Tuple, maps, settings};
+use gateway_ebpf::{Asked, Facts, Listener, Tuple, maps, settings};
 use nix::libc;
 
 use crate::{
@@ -49,7 +50,7 @@ pub mod trial;
 mod unix;
 mod veth;
 
-pub use arrival::{Arrival, Intercepted, NoEntry};
+pub use arrival::{Arrival, Intercepted, NoEntry, Queried, netns_cookie};
 pub use error::InterceptError;
 pub use kernel_log::KernelLog;
 pub use refusals::Refused;
@@ -73,6 +74,8 @@ pub struct Options {
     pub port_v6: u16,
     /// How many intercepted connections may be open at a time. Counts when the maps are first made.
     pub connections: u32,
+    /// Whether what goes to name servers is sent to the ports, too.
+    pub names: bool,
     /// UNIX sockets that guarded workloads may not connect to, beside those of container runtimes: names, whole paths with
     /// `*`, `?` and `**`, or abstract names with `@` in front.
     pub unix_refused: Vec<String>,
@@ -86,6 +89,7 @@ impl Options {
             port_v4,
             port_v6,
             connections: gateway_ebpf::DEFAULT_CONNECTIONS,
+            names: false,
             unix_refused: Vec::new(),
         }
     }
@@ -98,6 +102,7 @@ pub struct Interceptor {
     programs: Vec<Loaded>,
     table: Mutex<rules::Table>,
     arrivals: OwnedFd,
+    queries: OwnedFd,
     kept: Mutex<kept::Kept>,
     counts: Mutex<refusals::Counts>,
     gates: Mutex<veth::Gates>,
@@ -114,8 +119,11 @@ struct Loaded {
 
 /// The programs with their attach types (`enum bpf_attach_type`), in the order of attaching: a connect must not be
 /// redirected before the rest is there to carry it on. Detached in the opposite order.
-const PROGRAMS: [(&str, u32); 11] = [
+const PROGRAMS: [(&str, u32); 14] = [
     ("sock_release", 34),
+    ("egress", 1),
+    ("recvmsg4", 19),
+    ("recvmsg6", 20),
     ("sock_ops", 3),
     ("getpeername4", 29),
     ("getpeername6", 30),
@@ -150,6 +158,8 @@ impl Interceptor {
         let table = table(&mut object, &pins)?;
         let arrivals =
             bpf::open_pin(&pins.map(maps::ARRIVALS)).map_err(InterceptError::io("open", pins.map(maps::ARRIVALS)))?;
+        let queries =
+            bpf::open_pin(&pins.map(maps::QUERIES)).map_err(InterceptError::io("open", pins.map(maps::QUERIES)))?;
         let log = aya_log::EbpfLogger::init_with_logger(&mut object, kernel_log::Lines)
             .map(KernelLog)
             .inspect_err(|error| tracing::warn!(%error, "the kernel programs cannot log"))
@@ -166,7 +176,7 @@ impl Interceptor {
         let mut counts = refusals::Counts::open(&pins.map(maps::REFUSED))?;
         counts.begin(refusals::EVERYBODY)?;
         let (table, counts, kept) = (Mutex::new(table), Mutex::new(counts), Mutex::new(kept::Kept::open(&pins)?));
-        let interceptor = Self { pins, hierarchy, programs, table, arrivals, kept, counts, gates, unix, log };
+        let interceptor = Self { pins, hierarchy, programs, table, arrivals, queries, kept, counts, gates, unix, log };
         interceptor.take_over()?;
         Ok(interceptor)
     }
@@ -238,6 +248,14 @@ impl Interceptor {
         let facts: Option<Facts> =
             bpf::take(self.arrivals.as_fd(), &arrival.tuple()).map_err(|error| lost(Some(error)))?;
         facts.map(|facts| Intercepted::from(&facts)).ok_or_else(|| lost(None))
+    }
+
+    /// Which server a datagram from `client` to the gateway's `port` was meant for. `None` where nobody asked from there.
+    pub fn queried(&self, netns: u64, client: SocketAddr, port: u16) -> Option<Queried> {
+        let client = rules::endpoint(client);
+        let key = Tuple { netns, client: client.addr, client_port: client.port, gateway_port: port, padding: 0 };
+        let asked: Option<Asked> = bpf::look_up(self.queries.as_fd(), &key).ok()?;
+        asked.as_ref().map(Queried::from)
     }
 
     /// Forgets what was intercepted more than [`STALE`] ago and never accepted, or never got under way: what a dead
@@ -422,12 +440,13 @@ fn open(
         tracing::warn!(path = btf::VMLINUX, "the kernel's types are not known: executables stay unverified");
     }
     let listener = Listener { v4: options.port_v4, v6: options.port_v6 };
-    let own = rights::own(hierarchy);
+    let (own, names) = (rights::own(hierarchy), u32::from(options.names));
     let mut loader = EbpfLoader::new();
     loader
         .btf(None)
         .override_global(settings::LISTENER, &listener, true)
         .override_global(settings::OWN, &own, true)
+        .override_global(settings::NAMES, &names, true)
         .override_global(settings::OFFSETS, &offsets, true)
         .map_max_entries(maps::DIALLED, options.connections)
         .map_max_entries(maps::ARRIVALS, options.connections)
@@ -451,6 +470,7 @@ fn load(object: &mut Ebpf, name: &'static str, attach_type: u32) -> Result<Loade
     match program {
         Program::CgroupSockAddr(program) => program.load(),
         Program::CgroupSock(program) => program.load(),
+        Program::CgroupSkb(program) => program.load(),
         Program::SockOps(program) => program.load(),
         _ => Err(aya::programs::ProgramError::UnexpectedProgramType),
     }

@@ -7,18 +7,23 @@ use crate::workload::{CgroupId, Hierarchy, powers::capabilities, process};
 
 /// Whether this process has what the programs and links need.
 pub(super) fn allowed() -> Result<(), InterceptError> {
-    const SYS_ADMIN: u32 = 21;
-    const NEEDED: [(u32, &str); 3] = [(39, "CAP_BPF"), (12, "CAP_NET_ADMIN"), (38, "CAP_PERFMON")];
     let status = std::fs::read_to_string("/proc/self/status").unwrap_or_default();
-    let effective = capabilities(&status, "CapEff:").unwrap_or(0);
-    let has = |bit: u32| effective >> bit & 1 == 1;
-    // Before Linux 5.8 there was only the one.
-    let missing: Vec<_> = NEEDED
-        .iter()
-        .filter(|(bit, name)| !has(*bit) && (*name == "CAP_NET_ADMIN" || !has(SYS_ADMIN)))
-        .map(|(_, name)| *name)
-        .collect();
+    let missing = missing(capabilities(&status, "CapEff:").unwrap_or(0));
     if missing.is_empty() { Ok(()) } else { Err(InterceptError::NotAllowed { missing: missing.join(", ") }) }
+}
+
+/// What of it is not in a set of capabilities.
+fn missing(held: u64) -> Vec<&'static str> {
+    const NET_ADMIN: u64 = 1 << 12;
+    const SYS_ADMIN: u64 = 1 << 21;
+    /// Beside `CAP_BPF`, for programs that read the kernel's own structures.
+    const PERFMON: u64 = 1 << 38;
+    const BPF: u64 = 1 << 39;
+    // Since Linux 5.8 two stand for the one, as far as programs go: guarding workloads in namespaces of their own is
+    // refused later, where namespaces are entered.
+    let loads = held & SYS_ADMIN != 0 || held & (BPF | PERFMON) == BPF | PERFMON;
+    let asked = [(loads, "CAP_SYS_ADMIN"), (held & NET_ADMIN != 0, "CAP_NET_ADMIN")];
+    asked.into_iter().filter(|(has, _)| !has).map(|(_, name)| name).collect()
 }
 
 /// This process, as the programs will see it. Nobody, where they would see it under another number.
@@ -40,4 +45,17 @@ fn in_first_pid_namespace() -> bool {
     const FIRST: u64 = 0xefff_fffc;
     let found = std::fs::metadata("/proc/self/ns/pid");
     found.is_ok_and(|found| std::os::unix::fs::MetadataExt::ino(&found) == FIRST)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::missing;
+
+    #[test]
+    fn what_is_missing_is_what_the_gateway_is_to_be_given() {
+        let (net_admin, sys_admin, perfmon, bpf) = (1 << 12, 1 << 21, 1 << 38, 1 << 39);
+        assert_eq!(missing(0), ["CAP_SYS_ADMIN", "CAP_NET_ADMIN"]);
+        assert_eq!(missing(net_admin | bpf), ["CAP_SYS_ADMIN"]);
+        assert!(missing(net_admin | sys_admin).is_empty() && missing(net_admin | bpf | perfmon).is_empty());
+    }
 }

@@ -7,6 +7,7 @@
 use std::{
     io,
     os::fd::{AsFd, BorrowedFd, FromRawFd, OwnedFd},
+    sync::{OnceLock, mpsc},
 };
 
 use sd_notify::NotifyState;
@@ -15,13 +16,17 @@ use super::NamespaceId;
 
 /// Gives copies of the listeners in the namespace `id`.
 pub fn store(id: NamespaceId, listeners: &[impl AsFd]) {
-    let fds: Vec<BorrowedFd<'_>> = listeners.iter().map(AsFd::as_fd).collect();
-    tell(sd_notify::notify_with_fds(&[NotifyState::FdStore, NotifyState::FdName(&name(id))], &fds));
+    let copies: io::Result<Vec<OwnedFd>> = listeners.iter().map(|one| one.as_fd().try_clone_to_owned()).collect();
+    tell(move || {
+        let copies = copies?;
+        let fds: Vec<BorrowedFd<'_>> = copies.iter().map(AsFd::as_fd).collect();
+        sd_notify::notify_with_fds(&[NotifyState::FdStore, NotifyState::FdName(&name(id))], &fds)
+    });
 }
 
 /// Takes them back: nobody is left in the namespace.
 pub fn forget(id: NamespaceId) {
-    tell(sd_notify::notify(&[NotifyState::FdStoreRemove, NotifyState::FdName(&name(id))]));
+    tell(move || sd_notify::notify(&[NotifyState::FdStoreRemove, NotifyState::FdName(&name(id))]));
 }
 
 /// What was kept while no gateway ran. The answer is given once.
@@ -44,7 +49,30 @@ fn name(NamespaceId(id): NamespaceId) -> String {
     format!("netns-{id}")
 }
 
-fn tell(told: io::Result<()>) {
+type Word = Box<dyn FnOnce() -> io::Result<()> + Send>;
+
+/// One after the other and on a thread of its own: a manager that is slow to listen keeps whoever tells it something waiting,
+/// and namespaces are to be guarded meanwhile.
+fn tell(word: impl FnOnce() -> io::Result<()> + Send + 'static) {
+    static TELLER: OnceLock<Option<mpsc::Sender<Word>>> = OnceLock::new();
+    let teller = TELLER.get_or_init(|| {
+        std::env::var_os("NOTIFY_SOCKET")?;
+        let (tell, words) = mpsc::channel::<Word>();
+        let speak = move || words.iter().for_each(|word| heard(word()));
+        std::thread::Builder::new()
+            .name("manager".into())
+            .spawn(speak)
+            .map(|_| tell)
+            .map_err(|error| heard(Err(error)))
+            .ok()
+    });
+    if let Some(teller) = teller {
+        // The thread ends with the process.
+        let _always = teller.send(Box::new(word));
+    }
+}
+
+fn heard(told: io::Result<()>) {
     if let Err(error) = told {
         tracing::warn!(%error, "the service manager does not hear about a listener");
     }

@@ -22,7 +22,7 @@ pub mod namespace;
 pub mod tls;
 
 pub use link::{HostSide, host_sides};
-pub use namespace::{Namespace, NamespaceId, automatic_ports, dial, is_nobodys, listen};
+pub use namespace::{Namespace, NamespaceId, ask, automatic_ports, dial, is_nobodys, listen, listen_udp};
 
 /// Where a guarded client's connection comes from.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]

@@ -23,7 +23,7 @@ use nix::{
 };
 use serde::Serialize;
 use tokio::{
-    net::{TcpSocket, TcpStream},
+    net::{TcpSocket, TcpStream, UdpSocket},
     sync::oneshot,
 };
 
@@ -158,6 +158,46 @@ pub fn listen(namespace: &Namespace, address: SocketAddr) -> io::Result<tokio::n
     tokio::net::TcpListener::from_std(listener)
 }
 
+/// Takes datagrams on `address` inside `namespace`. Another gateway of the same user may have the address as well: one
+/// that is about to end, and that is given its share until then.
+///
+/// # Errors
+/// The address is taken or not there.
+pub fn listen_udp(namespace: &Namespace, address: SocketAddr) -> io::Result<UdpSocket> {
+    let made = namespace.within(|| {
+        let socket = socket2::Socket::new(socket2::Domain::for_address(address), socket2::Type::DGRAM, None)?;
+        socket.set_nonblocking(true)?;
+        socket.set_reuse_port(true)?;
+        if address.is_ipv6() {
+            socket.set_only_v6(true)?;
+        }
+        socket.bind(&address.into())?;
+        Ok(socket)
+    })?;
+    UdpSocket::from_std(made.into())
+}
+
+/// A socket inside `namespace` that takes datagrams from `server` only, and that `claim` has seen.
+///
+/// # Errors
+/// The network's own.
+pub async fn ask(namespace: &Namespace, server: SocketAddr, claim: &Claim) -> io::Result<UdpSocket> {
+    let any = if server.is_ipv4() { SocketAddr::from(([0; 4], 0)) } else { SocketAddr::from(([0_u16; 8], 0)) };
+    let make = move || {
+        let made = std::net::UdpSocket::bind(any)?;
+        made.set_nonblocking(true)?;
+        Ok(made)
+    };
+    let made = match namespace {
+        Namespace::Own => make()?,
+        Namespace::Other(inside) => visit(inside.clone(), make).await?,
+    };
+    claim(made.as_fd())?;
+    let socket = UdpSocket::from_std(made)?;
+    socket.connect(server).await?;
+    Ok(socket)
+}
+
 /// Whether nobody has bound `port` in `namespace`, on whatever address. [`listen`] would not notice somebody who has bound
 /// it and does not listen yet.
 pub fn is_nobodys(namespace: &Namespace, port: u16) -> bool {
@@ -166,8 +206,10 @@ pub fn is_nobodys(namespace: &Namespace, port: u16) -> bool {
         // A machine without IPv6 has nobody there.
         let any_v6 = SocketAddr::from(([0_u16; 8], port));
         for (family, any) in [(AddressFamily::Inet, ([0; 4], port).into()), (AddressFamily::Inet6, any_v6)] {
-            let Ok(made) = socket(family, SockType::Stream, SockFlag::SOCK_CLOEXEC, None) else { continue };
-            bind(std::os::fd::AsRawFd::as_raw_fd(&made), &SockaddrStorage::from(any))?;
+            for kind in [SockType::Stream, SockType::Datagram] {
+                let Ok(made) = socket(family, kind, SockFlag::SOCK_CLOEXEC, None) else { continue };
+                bind(std::os::fd::AsRawFd::as_raw_fd(&made), &SockaddrStorage::from(any))?;
+            }
         }
         Ok(())
     });

@@ -21,6 +21,7 @@ use crate::{
 mod drive;
 pub mod postgres;
 pub mod reader;
+mod stranger;
 
 pub use drive::drive;
 

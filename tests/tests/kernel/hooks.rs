@@ -53,6 +53,43 @@ fn receiver(at: &str) -> UdpSocket {
 }
 
 #[test]
+fn n2_n5_every_kind_of_connect_is_redirected_by_its_hook_and_by_nothing_else() {
+    let lab = Lab::new();
+    let (v4, v6) = (Backend::new("127.0.0.1:0"), Backend::new("[::1]:0"));
+    let rules = [format!("127.0.0.1 {} intercept", v4.port()), format!("::1 {} intercept", v6.port())];
+    let _gateway = lab.gateway(&rules.each_ref().map(String::as_str));
+    let mut client = lab.client();
+    let by4 = ["tcp4", "nonblocking4", "fastopen4", "mptcp4", "fastopenconnect4", "uring4"];
+    let by4 = by4.map(|kind| (format!("{kind} {}", v4.addr), &v4));
+    let by6 = ["tcp6", "v6only", "nonblocking6"].map(|kind| (format!("{kind} {}", v6.addr), &v6));
+    let mapped = (format!("tcp6 [::ffff:127.0.0.1]:{}", v4.port()), &v4);
+    let by6: Vec<_> = by6.into_iter().chain([mapped]).collect();
+    let redirected = |client: &mut Actor, questions: &[(String, &Backend)]| {
+        for (question, backend) in questions {
+            let (before, answer) = (backend.connections(), client.ask(question));
+            assert!(answer.field("said").starts_with("gateway"), "{question}: {answer:?}");
+            assert_eq!(backend.connections(), before, "{question}");
+        }
+    };
+    let direct = |client: &mut Actor, questions: &[(String, &Backend)]| {
+        for (question, backend) in questions {
+            let before = backend.connections();
+            eventually(|| {
+                client.ask(question);
+                backend.connections() > before
+            });
+        }
+    };
+    redirected(&mut client, &by4);
+    redirected(&mut client, &by6);
+    take_away(&lab, &["connect4"]);
+    direct(&mut client, &by4);
+    redirected(&mut client, &by6);
+    take_away(&lab, &["connect6"]);
+    direct(&mut client, &by6);
+}
+
+#[test]
 fn n3_udp_to_what_is_intercepted_or_refused_is_refused() {
     let lab = Lab::new();
     let (v4, v6, free) = (receiver("127.0.0.1:0"), receiver("[::1]:0"), receiver("127.0.0.1:0"));
@@ -241,13 +278,13 @@ fn a_former_versions_pins_are_completed_without_a_gap() {
     hammer.send(&format!("hammer {} 2000", backend.addr));
     // It is told nothing of the guard: it finds that.
     let mut gateway = lab.restarted_gateway();
-    assert_eq!(gateway.ask("status").field("guards"), "whole:13");
+    assert_eq!(gateway.ask("status").field("guards"), "whole:16");
     check(&mut client, "socket 2 3 1", "EPERM");
     assert_eq!(gateway.ask("refused").number("socket"), 1);
     let answer = hammer.answer();
     assert_eq!((answer.field("direct"), backend.connections()), ("0", 0), "{answer:?}");
     let pins = || fs::read_dir(lab.pin("connect4").parent().unwrap_or(Path::new("/"))).map_or(0, Iterator::count);
-    assert_eq!(pins(), 13);
+    assert_eq!(pins(), 16);
     gateway.ask("detach");
     eventually(|| pins() == 0);
 }

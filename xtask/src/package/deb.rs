@@ -7,7 +7,7 @@ use std::{fs, path::Path, process::Command};
 
 use anyhow::{Context, Result};
 
-use super::{Args, Gateway, VERSION, destination, open_directories, put};
+use super::{Args, Gateway, VERSION, destination, licences, open_directories, put};
 use crate::{command, paths};
 
 /// # Errors
@@ -22,6 +22,7 @@ pub(crate) fn run(args: &Args) -> Result<()> {
     put(&deploy.join("debian/holdpoint.yaml"), &tree, SETTINGS, 0o644)?;
     put(&paths::root().join("policies/postgres.yaml"), &tree, POLICIES, 0o644)?;
     put(&paths::root().join("LICENSE"), &tree, "/usr/share/doc/holdpoint/copyright", 0o644)?;
+    licences::add(&gateway, &tree)?;
     for script in ["postinst", "prerm"] {
         put(&deploy.join("debian").join(script), &tree, &format!("/DEBIAN/{script}"), 0o755)?;
     }

@@ -16,7 +16,7 @@ use anyhow::{Context, Result, bail};
 use serde_json::{Value, json};
 use sha2::{Digest as _, Sha256};
 
-use super::{Architecture, Args, Gateway, VERSION, destination, open_directories, put};
+use super::{Architecture, Args, Gateway, VERSION, destination, licences, open_directories, put};
 use crate::{command, paths};
 
 /// # Errors
@@ -44,6 +44,7 @@ fn fill(tree: &Path, gateway: &Gateway) -> Result<()> {
     }
     put(Path::new(AUTHORITIES), tree, AUTHORITIES, 0o644)?;
     put(&paths::root().join("LICENSE"), tree, "/usr/share/doc/holdpoint/LICENSE", 0o644)?;
+    licences::add(gateway, tree)?;
     let texts = tree.parent().context("a tree is in a directory")?.join("text");
     for (path, text) in TEXTS {
         fs::write(&texts, text)?;
@@ -58,7 +59,7 @@ fn fill(tree: &Path, gateway: &Gateway) -> Result<()> {
 
 /// The shared libraries of `binary`, and theirs, with the program that loads them: read from the files, so that an image
 /// for another architecture can be made where Debian has installed that one's libraries.
-fn libraries(binary: &Path, architecture: Architecture) -> Result<BTreeSet<PathBuf>> {
+pub(super) fn libraries(binary: &Path, architecture: Architecture) -> Result<BTreeSet<PathBuf>> {
     let mut found = BTreeSet::new();
     let mut to_read = vec![binary.to_owned()];
     while let Some(file) = to_read.pop() {

@@ -4,6 +4,7 @@
 
 pub(crate) mod deb;
 pub(crate) mod image;
+mod licences;
 
 use std::{
     fs,

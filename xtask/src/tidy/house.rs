@@ -37,13 +37,14 @@ const MODULES: &[(&str, &[&str])] = &[
     ("intercept", &["workload", "net", "damage"]),
     // From policy's resources to addresses for the kernel.
     ("resources", &["config", "net", "policy", "intercept"]),
-    ("accept", &["crowd", "intercept", "workload", "protocol", "gate", "net", "drain", "resources"]),
+    ("rulebook", &["intercept", "net", "resources"]),
+    ("dns", &["crowd", "drain", "intercept", "net", "resources", "rulebook", "workload"]),
+    ("accept", &["crowd", "dns", "intercept", "workload", "protocol", "gate", "net", "drain", "resources"]),
     // Selectors have policy's globs.
     ("guards", &["config", "damage", "policy", "workload", "intercept"]),
     ("namespaces", &["accept", "damage", "guards", "intercept", "net", "workload"]),
     // Reads of processes, and compares with what the kernel and the namespaces say.
     ("assess", &["intercept", "namespaces", "net", "workload"]),
-    ("rulebook", &["intercept", "namespaces"]),
     // Health asks the kernel itself, and status names the policies in force.
     (
         "admin",
@@ -80,6 +81,7 @@ const HOMES: &[(&str, &[&str])] = &[
     ("netlink_packet_route", &["net"]),
     ("nftnl", &["intercept"]),
     ("mnl", &["intercept"]),
+    ("hickory_proto", &["dns"]),
     ("pg_query", &["protocol::postgres"]),
     ("cel", &["policy"]),
     ("kube", &["workload::kubernetes"]),

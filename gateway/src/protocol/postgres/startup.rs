@@ -6,7 +6,7 @@ use std::collections::BTreeMap;
 use bytes::Bytes;
 
 use super::wire::LONGEST_STARTUP;
-use crate::protocol::{Malformed, reader::Reader};
+use crate::protocol::{Malformed, reader::Reader, stranger};
 
 /// A packet without a type byte.
 #[derive(Debug, PartialEq, Eq)]
@@ -35,8 +35,12 @@ pub(super) const TLS_HANDSHAKE: u8 = 0x16;
 /// The first packet's length, once it is known.
 ///
 /// # Errors
-/// It is no length that such a packet can have.
+/// It is no length that such a packet can have. What speaks HTTP, SOCKS or SSH is told apart, for the person who reads
+/// the error; at once, since SOCKS says three bytes and waits.
 pub(super) fn packet_len(buffer: &[u8]) -> Result<Option<usize>, Malformed> {
+    if let Some(other) = stranger::named(buffer) {
+        return Err(Malformed(format!("the client speaks {other}, and no PostgreSQL")));
+    }
     let Some(header) = buffer.first_chunk::<4>() else { return Ok(None) };
     let length = u32::from_be_bytes(*header) as usize;
     if !(8..=LONGEST_STARTUP).contains(&length) {

@@ -166,7 +166,9 @@ fn v8_what_no_client_sends_first_ends_the_connection() {
         |length: u64| format!("the first packet says that it is {length} bytes long, which no PostgreSQL client sends");
     for (bytes, why) in [
         ("16 03 01 02 00", tls.to_owned()),
-        ("47 45 54 20 2f 20 48 54", long(0x4745_5420)),
+        ("47 45 54 20 2f 20 48 54", "the client speaks HTTP, and no PostgreSQL".to_owned()),
+        ("05 01 00", "the client speaks SOCKS5, a way to tunnel, and no PostgreSQL".to_owned()),
+        ("47 45 54 00 2f 20 48 54", long(0x4745_5400)),
         ("80 00 00 08 00 03 00 00", long(0x8000_0008)),
         ("ff ff ff ff 00 03 00 00", long(0xffff_ffff)),
         ("00 00 00 07 00 03 00", long(7)),
