@@ -56,6 +56,9 @@ pub struct Config {
     pub unix_refused: Vec<String>,
     /// The authority that signs what clients of TLS are shown. Default: one of this node's own, made at the first start.
     pub authority: Option<BroughtAuthority>,
+    /// 32 bytes that seal the credentials' keys. Default: systemd's credential `credentials.key`, else one of this node's own
+    /// in the state directory.
+    pub credentials_key: Option<PathBuf>,
     /// Extra groups of approvers: name → users of this machine. Beside the machine's own groups.
     pub groups: BTreeMap<String, Vec<String>>,
 }
@@ -79,6 +82,7 @@ impl Default for Config {
             dns: Dns::On,
             unix_refused: Vec::new(),
             authority: None,
+            credentials_key: None,
             groups: BTreeMap::new(),
         }
     }

@@ -489,3 +489,36 @@ async def main():
     await conn.close()
 asyncio.run(main())
 ";
+
+#[test]
+#[ignore = "a measurement: what_tls_costs --ignored --nocapture"]
+fn what_tls_costs() {
+    let lab = Lab::new("tls-bench");
+    let certificates = Certificates::make(&lab);
+    let pg = Postgres::start_with_tls(&lab, &certificates);
+    let direct = pg.url();
+    lab.run(&["pgbench", "-i", "-q", "-s", "5", &direct]).ok();
+    let copy = "COPY (SELECT repeat('x', 1000) FROM generate_series(1, 250000)) TO STDOUT";
+    let measure = |what: &str, run: &dyn Fn(&[&str]) -> Outcome, mode: &str| {
+        let url = format!("{direct}?sslmode={mode}");
+        let small = run(&["pgbench", "-n", "-S", "-M", "prepared", "-c", "4", "-T", "5", &url]).ok();
+        let rate = small.stdout.lines().find(|line| line.starts_with("tps")).unwrap_or_default().to_owned();
+        let began = std::time::Instant::now();
+        run(&["psql", "-X", "-q", "-o", "/dev/null", "-c", copy, &url]).ok();
+        println!("{what}, client {mode}: {rate}; 250 MB in {:?}", began.elapsed());
+    };
+    for mode in ["disable", "require"] {
+        measure("direct", &|argv| lab.run(argv), mode);
+    }
+    for (upstream, mode) in [("disable", "disable"), ("verify-full", "require")] {
+        let ca = if upstream == "disable" { String::new() } else { format!(", ca: {}", certificates.path("ca.crt")) };
+        let resource = format!(
+            "resource: shop\nprotocol: postgres\nendpoints: [\"127.0.0.1:{}\"]\ndefault: allow\ntls: {{ upstream: {upstream}{ca} }}\n",
+            pg.port()
+        );
+        lab.policies(&resource, "");
+        lab.start();
+        measure(&format!("gateway, upstream {upstream}"), &|argv| lab.bot("ci").run(argv), mode);
+        lab.stop().ok();
+    }
+}

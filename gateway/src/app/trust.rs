@@ -1,4 +1,4 @@
-//! Whom guarded clients must trust: the gateway's authority, and the files that tell them.
+//! What the gateway is believed by and what it knows: its authority, the files that tell clients of it, and its credentials.
 
 use std::path::Path;
 
@@ -6,6 +6,7 @@ use anyhow::{Context as _, Result};
 
 use crate::{
     config::Config,
+    credentials::{FileKey, Vault},
     net::tls::{Authority, AuthorityFiles, Tls},
 };
 
@@ -25,6 +26,19 @@ pub(super) fn open(config: &Config, node: &str) -> Result<Tls> {
     write(&config.trust_with_others(), &format!("{own}{machine}"))?;
     Ok(Tls::new(Some(authority)))
 }
+
+/// Opens what the gateway logs in with. The key that seals it: the one in the settings, else systemd's, else its own.
+pub(super) fn vault(config: &Config) -> Result<Vault> {
+    let of_systemd = std::env::var_os("CREDENTIALS_DIRECTORY").map(|directory| Path::new(&directory).join(OF_SYSTEMD));
+    let key = match config.credentials_key.clone().or(of_systemd.filter(|path| path.exists())) {
+        Some(path) => FileKey::brought(&path),
+        None => FileKey::own(&config.state.join("credentials.key")),
+    };
+    Ok(Vault::open_at(&config.state.join("credentials"), Box::new(key))?)
+}
+
+/// The name of `LoadCredentialEncrypted=`.
+const OF_SYSTEMD: &str = "credentials.key";
 
 /// Whole or not at all: a client may be reading it.
 fn write(path: &Path, text: &str) -> Result<()> {

@@ -4,6 +4,7 @@ use std::{io, sync::Arc};
 
 use crate::{
     config::ReadDurability,
+    credentials::Vault,
     hold::Desk,
     mask::Salt,
     net::{ClientAddr, OriginalDst, tls::Tls},
@@ -50,6 +51,8 @@ pub struct Services {
     pub salt: Salt,
     /// TLS, on both sides.
     pub tls: Tls,
+    /// What the gateway logs in with in bots' place.
+    pub vault: Vault,
     /// How durable a read must be before it is forwarded.
     pub durability: ReadDurability,
 }

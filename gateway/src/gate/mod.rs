@@ -38,7 +38,11 @@ pub(crate) mod samples;
 #[cfg(test)]
 mod tests;
 
-pub use crate::{hold::Ended, record::RecordError};
+pub use crate::{
+    credentials::{Credential, Opener, is_name as is_credential_name},
+    hold::Ended,
+    record::RecordError,
+};
 pub use connection::{Broken, Connection, Services};
 pub use language::{Exchange, Language, Refusal, Unmaskable};
 pub use privacy::Insecure;
@@ -174,6 +178,11 @@ impl Gate {
     /// The connection behind this gate.
     pub fn connection(&self) -> &Connection {
         &self.connection
+    }
+
+    /// Opens what the gateway logs in with, for a protocol that does.
+    pub fn credentials(&self) -> Opener {
+        self.services.vault.opener()
     }
 
     /// The resource's masks, for a protocol that must plan ahead for them.

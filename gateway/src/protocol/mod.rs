@@ -44,7 +44,7 @@ pub trait Protocol: Send + Sync {
     ///
     /// # Errors
     /// What is wrong with them, for the operator.
-    fn check(&self, settings: &serde_json::Map<String, serde_json::Value>) -> Result<(), String>;
+    fn check(&self, settings: &serde_json::Map<String, serde_json::Value>) -> Result<(), Wrong>;
 
     /// Serves one connection to its end.
     fn serve(
@@ -60,6 +60,15 @@ pub trait Protocol: Send + Sync {
 
     /// Turns recorded responses into lines for people.
     fn renderer(&self) -> Box<dyn Renderer>;
+}
+
+/// What is wrong with what a resource says to its protocol.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Wrong {
+    /// The resource's key that it is about.
+    pub section: &'static str,
+    /// What is wrong, and what was expected.
+    pub message: String,
 }
 
 /// Turns a session's recorded responses into lines for people. Stateful: a row is read with the description before it.

@@ -21,6 +21,8 @@ const MODULES: &[(&str, &[&str])] = &[
     ("metrics", &[]),
     ("config", &["operation"]),
     ("net", &["clock"]),
+    // Writes its files as `net` writes its key.
+    ("credentials", &["net"]),
     ("workload", &["operation"]),
     ("mask", &["operation"]),
     ("policy", &["operation", "workload", "mask"]),
@@ -28,7 +30,20 @@ const MODULES: &[(&str, &[&str])] = &[
     ("hold", &["operation", "workload", "policy", "record", "clock"]),
     (
         "gate",
-        &["operation", "clock", "drain", "metrics", "config", "net", "workload", "policy", "mask", "record", "hold"],
+        &[
+            "operation",
+            "clock",
+            "drain",
+            "metrics",
+            "config",
+            "net",
+            "workload",
+            "policy",
+            "mask",
+            "record",
+            "hold",
+            "credentials",
+        ],
     ),
     ("protocol", &["operation", "net", "gate"]),
     // One language: never a sibling's, never `policy`, `record`, `hold` or `intercept`. `mask` says what stands in the
@@ -50,6 +65,7 @@ const MODULES: &[(&str, &[&str])] = &[
         "admin",
         &[
             "assess",
+            "credentials",
             "crowd",
             "damage",
             "guards",
@@ -95,7 +111,8 @@ const HOMES: &[(&str, &[&str])] = &[
     ("rustls", &["net"]),
     ("tokio_rustls", &["net"]),
     ("rustls_native_certs", &["net"]),
-    ("aws_lc_rs", &["net", "protocol::postgres"]),
+    ("aws_lc_rs", &["net", "credentials", "protocol::postgres"]),
+    ("rpassword", &["cli"]),
     ("clap", &["cli", "main"]),
     ("comfy_table", &["cli"]),
     ("serde_saphyr", &["config", "policy"]),

@@ -7,7 +7,9 @@ use tokio::sync::Notify;
 
 use super::{
     Shared,
+    access::Access,
     cancel::Registered,
+    claim::Claim,
     classify::Lexical,
     login::Login,
     lookup::{Backend, Lookup},
@@ -18,9 +20,9 @@ use super::{
     session, startup, wire,
 };
 use crate::{
-    gate::{Exchange, Gate, Language, Refusal, Unmaskable},
+    gate::{Exchange, Gate, Language, Opener, Refusal, Unmaskable},
     mask::{Masks, Salt},
-    net::tls::{Client, Secured},
+    net::tls::{Client, Secured, Upstream},
     operation::{Frame, SessionId, State},
     protocol::{Dialect, Malformed, Side, Step},
 };
@@ -30,6 +32,8 @@ pub(super) struct PostgresDialect {
     pub(super) shared: Arc<Shared>,
     pub(super) privacy: Privacy,
     pub(super) login: Login,
+    pub(super) access: Access,
+    pub(super) credentials: Opener,
     pub(super) owner: String,
     pub(super) session: SessionId,
     pub(super) masker: Masker,
@@ -74,6 +78,8 @@ pub(super) struct Privacy {
     pub(super) offered: bool,
     /// Whether one that does not is refused.
     pub(super) required: bool,
+    /// Whether the backend must prove who it is before the gateway logs in there, and does not.
+    pub(super) unproven: bool,
     /// The client's side, once it is up.
     pub(super) client: Option<Secured>,
     /// The backend's.
@@ -83,7 +89,8 @@ pub(super) struct Privacy {
 impl Privacy {
     fn new(gate: &Gate) -> Self {
         let required = gate.tls().client == Client::Required;
-        Self { offered: gate.offers_tls(), required, client: None, backend: None }
+        let unproven = gate.connection().learnt && gate.tls().upstream() != Upstream::VerifyFull;
+        Self { offered: gate.offers_tls(), required, unproven, client: None, backend: None }
     }
 }
 
@@ -92,6 +99,8 @@ impl Privacy {
 pub(super) enum Phase {
     /// Before the startup message; which encryption requests were answered.
     Startup { ssl: bool, gss: bool },
+    /// The gateway authenticates the client.
+    Claiming(Box<Claim>),
     /// The backend authenticates the client.
     Authentication,
     /// The backend said that it is ready; before the client hears it, the catalog is looked into.
@@ -159,8 +168,12 @@ impl PostgresDialect {
     /// For a connection behind `gate`.
     pub(super) fn new(shared: Arc<Shared>, gate: &Gate) -> Self {
         let connection = gate.connection();
+        let access = connection.resource.as_ref().map_or(Ok(Access::default()), |one| Access::read(&one.extra));
         Self {
             privacy: Privacy::new(gate),
+            // They were read when the policy was loaded; what cannot be read logs nobody in.
+            access: access.unwrap_or_else(|_| Access { credential: Some(String::new()), ..Access::default() }),
+            credentials: gate.credentials(),
             owner: format!("{} {}", connection.workload.path, connection.process.uid),
             session: connection.id,
             backend: Backend::new(connection.destination.0),
@@ -174,6 +187,8 @@ impl PostgresDialect {
             shared,
             privacy: Privacy::default(),
             login: Login::default(),
+            access: Access::default(),
+            credentials: Opener::default(),
             owner: String::new(),
             session: SessionId::now(),
             masker: Masker { masks, salt },
@@ -301,6 +316,7 @@ impl Dialect for PostgresDialect {
     fn request(&mut self, input: &mut BytesMut) -> Result<Step, Malformed> {
         match self.phase {
             Phase::Startup { .. } => self.startup(input),
+            Phase::Claiming(_) => self.claiming(input),
             Phase::Authentication => self.authentication(input),
             Phase::LookingUp(_) => Ok(Step::Wait),
             Phase::Ready => self.typed(input),
@@ -410,12 +426,12 @@ impl Dialect for PostgresDialect {
     }
 
     fn is_established(&self) -> bool {
-        !matches!(self.phase, Phase::Startup { .. } | Phase::Authentication)
+        !matches!(self.phase, Phase::Startup { .. } | Phase::Claiming(_) | Phase::Authentication)
     }
 
     fn appetite(&self) -> usize {
         match self.phase {
-            Phase::Startup { .. } => wire::LONGEST_STARTUP,
+            Phase::Startup { .. } | Phase::Claiming(_) => wire::LONGEST_STARTUP,
             _ => self.need,
         }
     }

@@ -1,4 +1,5 @@
-//! Logging in at the backend: with what the client proves, or with what the gateway does in its place.
+//! Logging in at the backend: with what the client proves, or with a credential that the gateway has and the client never
+//! sees.
 //!
 //! *The client's own proof* passes as it is, with two exceptions, both because a proof that is bound to one TLS channel
 //! is worth nothing on another. `SCRAM-SHA-256-PLUS` is taken out of what a backend with TLS offers. And a client that
@@ -35,6 +36,8 @@ pub(super) enum Login {
     ClientSasl(Vec<String>),
     /// The client was asked for its password.
     Asked(Vec<String>),
+    /// The gateway, in its place, with a credential that is opened when the backend asks for it.
+    Stored { credential: String, user: String },
     /// The gateway, in its place.
     Gateway(Box<Proof>),
 }
@@ -58,35 +61,27 @@ impl std::fmt::Debug for Login {
         f.write_str(match self {
             Self::Client | Self::ClientSasl(_) => "Login::Client",
             Self::Asked(_) => "Login::Asked",
-            Self::Gateway(_) => "Login::Gateway",
+            Self::Stored { .. } | Self::Gateway(_) => "Login::Gateway",
         })
     }
 }
 
 /// The codes of `AuthenticationXXX`. ("Message Formats")
-mod code {
-    pub(super) const OK: u32 = 0;
-    pub(super) const CLEARTEXT: u32 = 3;
-    pub(super) const MD5: u32 = 5;
-    pub(super) const SASL: u32 = 10;
-    pub(super) const SASL_CONTINUE: u32 = 11;
-    pub(super) const SASL_FINAL: u32 = 12;
+pub(super) mod code {
+    pub(in crate::protocol::postgres) const OK: u32 = 0;
+    pub(in crate::protocol::postgres) const CLEARTEXT: u32 = 3;
+    pub(in crate::protocol::postgres) const MD5: u32 = 5;
+    pub(in crate::protocol::postgres) const SASL: u32 = 10;
+    pub(in crate::protocol::postgres) const SASL_CONTINUE: u32 = 11;
+    pub(in crate::protocol::postgres) const SASL_FINAL: u32 = 12;
 }
 
 impl PostgresDialect {
     // ---- what the client answers ----
 
-    /// While the backend authenticates the client, only its answers may come: a second startup message would be
-    /// somebody else's session under this one's name.
+    /// While the backend authenticates the client, only its answers may come.
     pub(super) fn authentication(&mut self, input: &mut BytesMut) -> Result<Step, Malformed> {
-        let Some(length) = wire::message_len(input, wire::LONGEST_STARTUP)? else { return Ok(Step::More) };
-        if input[0] != b'p' {
-            return Err(Malformed(format!("a message of type {:?} came before authentication", char::from(input[0]))));
-        }
-        if input.len() < length {
-            return Ok(Step::More);
-        }
-        let message = input.split_to(length).freeze();
+        let Some(message) = wire::client_proof(input)? else { return Ok(Step::More) };
         match &mut self.login {
             Login::Client => Ok(authenticates(message)),
             Login::ClientSasl(mechanisms) => {
@@ -109,7 +104,7 @@ impl PostgresDialect {
                 self.login = Login::Gateway(Box::new(proof));
                 Ok(authenticates(first))
             }
-            Login::Gateway(_) => Err(Malformed("the client answers what nobody asked".into())),
+            Login::Stored { .. } | Login::Gateway(_) => Err(Malformed("the client answers what nobody asked".into())),
         }
     }
 
@@ -121,6 +116,13 @@ impl PostgresDialect {
         let asked = reader.u32()?;
         let rest = reader.rest();
         let mut login = std::mem::take(&mut self.login);
+        if let Login::Stored { credential, user } = &login
+            && asked != code::OK
+        {
+            let opened = self.credentials.open(credential);
+            let opened = opened.map_err(|error| Unmaskable::Withheld(error.to_string()))?;
+            login = Login::Gateway(Box::new(Proof::new(user, Zeroizing::new(opened.value.expose().to_vec()))));
+        }
         let fate = match &mut login {
             Login::Gateway(proof) => self.prove(proof, asked, rest, exchange),
             _ if asked == code::SASL => {

@@ -15,10 +15,12 @@ use crate::{
     gate::Gate,
     net::{ReadHalf, tls},
     operation::{Operation, ProtocolName, State},
-    protocol::{Protocol, Renderer, drive},
+    protocol::{Protocol, Renderer, Wrong, drive},
 };
 
+mod access;
 mod cancel;
+mod claim;
 pub mod classify;
 mod copying;
 mod dialect;
@@ -87,8 +89,10 @@ impl Protocol for Postgres {
         NAME
     }
 
-    fn check(&self, settings: &Map<String, Value>) -> Result<(), String> {
-        tls::Settings::read(settings.get("tls")).map(drop)
+    fn check(&self, settings: &Map<String, Value>) -> Result<(), Wrong> {
+        let wrong = |(section, message)| Wrong { section, message };
+        tls::Settings::read(settings.get("tls")).map_err(|message| wrong(("tls", message)))?;
+        access::Access::read(settings).map(drop).map_err(wrong)
     }
 
     fn serve(

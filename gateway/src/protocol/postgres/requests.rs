@@ -12,6 +12,7 @@ use serde_json::json;
 use super::{
     classify,
     dialect::{Bundle, Phase, PostgresDialect, Submission, Submitted},
+    login::Login,
     pending::{Await, What},
     portal::{Portal, Prepared},
     recall::meaning_of_all,
@@ -44,7 +45,7 @@ impl PostgresDialect {
             Startup::Ssl => self.encryption(input, true),
             Startup::GssEnc => self.encryption(input, false),
             Startup::Cancel(key) => Ok(self.cancel_request(&packet, &key)),
-            Startup::Session { version, parameters } => Ok(self.connect(packet, version, &parameters)),
+            Startup::Session { version, parameters } => Ok(self.enter(packet, version, parameters)),
         }
     }
 
@@ -71,11 +72,33 @@ impl PostgresDialect {
         Ok(Step::Answer)
     }
 
-    fn connect(&mut self, packet: Bytes, version: u32, parameters: &BTreeMap<String, String>) -> Step {
+    /// The connection itself, to be judged; `forbidden` says why it must not be.
+    pub(super) fn connect(
+        &mut self,
+        packet: Bytes,
+        version: u32,
+        parameters: BTreeMap<String, String>,
+        mut forbidden: Option<String>,
+    ) -> Step {
+        let client_user = parameters.get("user").cloned().unwrap_or_default();
+        let (packet, parameters) = match self.in_its_place(&parameters) {
+            Ok(None) => (packet, parameters),
+            // What is judged is what is forwarded, so it is what the gateway says in the client's place.
+            Ok(Some(mapped)) => (startup::packet(version, &mapped), mapped),
+            Err(why) => {
+                forbidden.get_or_insert(why);
+                (packet, parameters)
+            }
+        };
+        let parameters = &parameters;
         let get = |name: &str| parameters.get(name).cloned().unwrap_or_default();
         let user = get("user");
         let database = parameters.get("database").cloned().unwrap_or_else(|| user.clone());
-        let state = State::from([("database".into(), database.clone()), ("user".into(), user.clone())]);
+        let mut state = State::from([("database".into(), database.clone()), ("user".into(), user.clone())]);
+        if let Some(credential) = &self.access.credential {
+            state.insert("credential".into(), credential.clone());
+            state.insert("client_user".into(), client_user.clone());
+        }
         self.state = Arc::new(state);
         if let Some(options) = parameters.get("options") {
             Arc::make_mut(&mut self.state).insert("options".into(), options.clone());
@@ -92,6 +115,7 @@ impl PostgresDialect {
             settings.known.iter().map(|(name, value)| json!({ "name": name, "value": value })).collect(),
         );
         fields.insert("user", user.into());
+        fields.insert("client_user", client_user.into());
         fields.insert("database", database.into());
         fields.insert("protocol_version", format!("{}.{}", version >> 16, version & 0xffff).into());
         let mut meaning = classify::changes(settings.known.iter().map(|(name, _)| name.as_str()));
@@ -107,11 +131,33 @@ impl PostgresDialect {
         if self.privacy.required && self.privacy.client.is_none() {
             return Step::Forbid(operation, frame, "this resource requires TLS, and the client did not use it".into());
         }
+        if let Some(why) = forbidden {
+            return Step::Forbid(operation, frame, why);
+        }
         let replication = get("replication").to_ascii_lowercase();
         if !matches!(replication.as_str(), "" | "0" | "off" | "false" | "no" | "f" | "n" | "of") {
             return Step::Forbid(operation, frame, "replication connections are not let through".into());
         }
         Step::Submit(operation, frame)
+    }
+
+    /// The startup message's parameters as the gateway sends them in the client's place. `None`: the client logs in
+    /// itself.
+    fn in_its_place(&mut self, asked: &BTreeMap<String, String>) -> Result<Option<BTreeMap<String, String>>, String> {
+        let Some(credential) = self.access.credential.clone() else { return Ok(None) };
+        if self.privacy.unproven {
+            return Err("only what the client was answered says that the resource is there, so the gateway logs in only where the backend proves who it is: `tls: { upstream: verify-full }`".to_owned());
+        }
+        let opened = self.credentials.open(&credential).map_err(|error| error.to_string())?;
+        let client_user = asked.get("user").cloned().unwrap_or_default();
+        let user = self.access.user.clone().or(opened.user).unwrap_or_else(|| client_user.clone());
+        let mut mapped = asked.clone();
+        // A client that names no database means the one that is called like its user.
+        let database = self.access.database.clone().or_else(|| asked.get("database").cloned()).unwrap_or(client_user);
+        mapped.insert("database".into(), database);
+        mapped.insert("user".into(), user.clone());
+        self.login = Login::Stored { credential, user };
+        Ok(Some(mapped))
     }
 
     /// The key was made by this gateway, or it is nobody's. What it cancels is a session of the same workload and user.

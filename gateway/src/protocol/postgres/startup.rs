@@ -3,7 +3,7 @@
 
 use std::collections::BTreeMap;
 
-use bytes::Bytes;
+use bytes::{BufMut as _, Bytes, BytesMut};
 
 use super::wire::LONGEST_STARTUP;
 use crate::protocol::{Malformed, reader::Reader, stranger};
@@ -71,6 +71,23 @@ pub(super) fn read(packet: &[u8]) -> Result<Startup, Malformed> {
             Err(Malformed(format!("protocol version {}.{} is not spoken here", version >> 16, version & 0xffff)))
         }
     }
+}
+
+/// A startup message with these parameters.
+pub(super) fn packet(version: u32, parameters: &BTreeMap<String, String>) -> Bytes {
+    let mut body = BytesMut::new();
+    body.put_u32(version);
+    for (name, value) in parameters {
+        for text in [name, value] {
+            body.put_slice(text.as_bytes());
+            body.put_u8(0);
+        }
+    }
+    body.put_u8(0);
+    let mut out = BytesMut::with_capacity(body.len() + 4);
+    out.put_u32(u32::try_from(body.len() + 4).expect("it was read from a packet of bounded length"));
+    out.unsplit(body);
+    out.freeze()
 }
 
 /// Name and value pairs up to an empty name, which must be the packet's last byte. (pgbouncer CVE-2026-107349: an
