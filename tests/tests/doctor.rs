@@ -372,7 +372,7 @@ fn doctor_checks_a_machine_with_and_without_a_gateway() {
         "programs outlive a killed gateway",
         "were loaded, and attached",
         "ok    nftables",
-        "CAP_PERFMON",
+        "CAP_SYS_PTRACE",
         "GiB free",
         "fdatasync",
         "the user nobody-of-this-name",
