@@ -93,7 +93,7 @@ impl Acceptor {
             return names.serve(stream, &self.namespace, destination).await;
         }
         let learnt = found.as_ref().is_some_and(|found| found.learnt);
-        let resource = found.map(|found| found.resource);
+        let (resource, host) = found.map_or((None, None), |found| (Some(found.resource), found.host));
         let protocol =
             resource.as_ref().and_then(|resource| self.protocols.iter().find(|one| one.name() == resource.protocol));
         let connection = Arc::new(Connection {
@@ -102,6 +102,7 @@ impl Acceptor {
             process: self.processes.describe(intercepted.caller).await,
             client,
             destination,
+            host,
             protocol: protocol.map_or(UNRECOGNISED, |protocol| protocol.name()),
             resource,
             learnt,

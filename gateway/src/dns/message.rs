@@ -208,8 +208,8 @@ mod tests {
     fn the_hints_of_a_service_record_are_addresses() {
         use hickory_proto::rr::rdata::{HTTPS, svcb::SvcParamKey};
         let hints = vec![
-            (SvcParamKey::Ipv4Hint, SvcParamValue::Ipv4Hint(IpHint(vec![A(Ipv4Addr::new(10, 0, 0, 9))]))),
             (SvcParamKey::Port, SvcParamValue::Port(443)),
+            (SvcParamKey::Ipv4Hint, SvcParamValue::Ipv4Hint(IpHint(vec![A(Ipv4Addr::new(10, 0, 0, 9))]))),
         ];
         let record = Record::from_rdata(name("web.internal."), 60, RData::HTTPS(HTTPS(SVCB::new(1, name("."), hints))));
         let (_, query) = asked("web.internal.");

@@ -49,6 +49,8 @@ type Hosts = HashMap<String, BTreeMap<String, BTreeSet<u16>>>;
 pub struct Found {
     /// It.
     pub resource: Arc<Resource>,
+    /// What it calls that place, where it does not name the address itself.
+    pub host: Option<String>,
     /// Whether only what a bot was answered says so. Such an address is to be governed, and is no proof of who is there.
     pub learnt: bool,
 }
@@ -124,14 +126,17 @@ impl Destinations {
         let policies = self.policies.current();
         let named = |host: Option<&str>| policies.resource_for(address, host).cloned();
         if let Some(resource) = named(names.get(&address).map(String::as_str)) {
-            return Ok(Some(Found { resource, learnt: false }));
+            let host = names.get(&address).cloned().or_else(|| name_of(&resource, address));
+            return Ok(Some(Found { resource, host, learnt: false }));
         }
         let learnt = locked(&self.learnt);
-        let mut found = learnt.hosts(address).into_iter().filter_map(|host| named(Some(host)));
-        let Some(resource) = found.next() else { return Ok(None) };
-        match found.find(|other| other.name != resource.name) {
-            Some(other) => Err(Ambiguous { address, one: resource.name.to_string(), other: other.name.to_string() }),
-            None => Ok(Some(Found { resource, learnt: true })),
+        let mut found = learnt.hosts(address).into_iter().filter_map(|host| Some((named(Some(host))?, host)));
+        let Some((resource, host)) = found.next() else { return Ok(None) };
+        match found.find(|(other, _)| other.name != resource.name) {
+            Some((other, _)) => {
+                Err(Ambiguous { address, one: resource.name.to_string(), other: other.name.to_string() })
+            }
+            None => Ok(Some(Found { host: Some(host.to_owned()), resource, learnt: true })),
         }
     }
 
@@ -284,6 +289,13 @@ fn search_in(text: &str) -> Vec<String> {
         }
     }
     found
+}
+
+/// The name that an endpoint with addresses of its own has: `localhost`.
+fn name_of(resource: &Resource, address: SocketAddr) -> Option<String> {
+    let at = |one: &&Endpoint| one.port == address.port() && one.addresses.contains(&address.ip());
+    let named = resource.endpoints.iter().filter(at).find(|one| one.host.parse::<IpAddr>().is_err());
+    named.map(|endpoint| endpoint.host.clone())
 }
 
 fn intercepting(address: SocketAddr) -> Rule {
