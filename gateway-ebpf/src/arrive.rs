@@ -13,7 +13,7 @@ use aya_ebpf::{
 use aya_log_ebpf::warn;
 use gateway_ebpf::{Endpoint, Reason, Tuple};
 
-use crate::{maps, names, refusal};
+use crate::{maps, refusal};
 
 const AF_INET: u32 = 2;
 
@@ -33,7 +33,6 @@ pub(crate) fn sock_release(ctx: SockContext) -> i32 {
     // SAFETY: the context is this hook's own.
     let cookie = unsafe { bpf_get_socket_cookie(ctx.sock.cast()) };
     let _mostly_not_there = maps::DIALLED.remove(cookie);
-    names::forget(cookie);
     1
 }
 

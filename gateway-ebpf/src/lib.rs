@@ -21,7 +21,7 @@ pub mod maps {
     pub const DIALLED: &str = "DIALLED";
     /// A guarded cgroup, or 0 for all of them → [`Refusals`](super::Refusals), one count per processor.
     pub const REFUSED: &str = "REFUSED";
-    /// A UDP socket's cookie → what it last [`Asked`](super::Asked), until the socket ends.
+    /// What a UDP socket last [`Asked`](super::Asked), as long as there is the socket.
     pub const ASKED: &str = "ASKED";
     /// [`Tuple`](super::Tuple) → [`Asked`](super::Asked): where the queries that come from there were sent.
     pub const QUERIES: &str = "QUERIES";
@@ -60,7 +60,7 @@ pub const DEFAULT_CONNECTIONS: u32 = 32_768;
 /// The port of name servers, whatever the transport.
 pub const NAME_PORT: u16 = 53;
 
-/// UDP sockets that may have queries on their way. A resolver opens one for a query and closes it.
+/// Queries that may be on their way to the gateway.
 pub const MAX_ASKING: u32 = 16_384;
 
 /// Guarded cgroups that can have counts of their own.
@@ -339,8 +339,8 @@ pub struct Facts {
 pub struct Asked {
     /// Whose it is: the cgroup of the process that asked.
     pub cgroup: u64,
-    /// From where its last datagram came, for forgetting it. Its client's port is 0 while there was none.
-    pub from: Tuple,
+    /// The cookie of the socket's network namespace.
+    pub netns: u64,
     /// The name server.
     pub server: Endpoint,
     /// Zero.
@@ -410,7 +410,7 @@ const _: () = {
     assert!(size_of::<Rule>() == 8);
     assert!(size_of::<Tuple>() == 32);
     assert!(size_of::<Facts>() == 104);
-    assert!(size_of::<Asked>() == 64);
+    assert!(size_of::<Asked>() == 40);
     assert!(size_of::<Listener>() == 4);
     assert!(size_of::<Own>() == 24);
     assert!(size_of::<Offsets>() == 32);

@@ -2,7 +2,7 @@
 
 use aya_ebpf::{
     Global,
-    btf_maps::{Array, ArrayOfMaps, HashMap, LpmTrie, PerCpuHashMap, SkStorage},
+    btf_maps::{Array, ArrayOfMaps, HashMap, LpmTrie, LruHashMap, PerCpuHashMap, SkStorage},
     macros::btf_map,
 };
 use gateway_ebpf::{
@@ -25,10 +25,11 @@ pub(crate) static ARRIVALS: HashMap<Tuple, Facts, { DEFAULT_CONNECTIONS as usize
 pub(crate) static DIALLED: HashMap<u64, Facts, { DEFAULT_CONNECTIONS as usize }> = HashMap::new();
 
 #[btf_map]
-pub(crate) static ASKED: HashMap<u64, Asked, { MAX_ASKING as usize }> = HashMap::new();
+pub(crate) static ASKED: SkStorage<Asked> = SkStorage::new();
 
+/// The oldest go first. A query whose entry is gone before the gateway has read it is asked again by its client.
 #[btf_map]
-pub(crate) static QUERIES: HashMap<Tuple, Asked, { MAX_ASKING as usize }> = HashMap::new();
+pub(crate) static QUERIES: LruHashMap<Tuple, Asked, { MAX_ASKING as usize }> = LruHashMap::new();
 
 /// The gateway makes the entries; the programs only add.
 #[btf_map]

@@ -1,20 +1,20 @@
 //! Queries for names: UDP to a name server goes to the gateway, which asks that server and learns from the answer.
 //!
 //! The hooks that see the destination do not know the client's port yet, and those that see the port do not know the
-//! destination any more. So the first leave the server under the socket's cookie, and [`egress`] files it under the
-//! addresses that the gateway will see, just before the datagram is there.
+//! destination any more. So the first leave the server with the socket, and [`egress`] files it under the addresses that
+//! the gateway will see, just before the datagram is there.
+//!
+//! What is filed is wanted for as long as the datagram takes over the loopback. Then it is in nobody's way: the oldest go
+//! first, so no bot can take the room of another for longer than that.
 
 use aya_ebpf::{
-    helpers::{bpf_get_netns_cookie, bpf_get_socket_cookie},
+    helpers::{bpf_get_netns_cookie, bpf_sk_storage_get},
     macros::cgroup_skb,
     programs::{SkBuffContext, SockAddrContext},
 };
 use gateway_ebpf::{Asked, Endpoint, Reason, Tuple};
 
-use crate::{
-    connect::{IPPROTO_UDP, cookie},
-    maps, process, refusal,
-};
+use crate::{connect::IPPROTO_UDP, maps, process, refusal};
 
 /// The packet goes on.
 const GO: i32 = 1;
@@ -23,30 +23,20 @@ const GO: i32 = 1;
 const IPV4: u32 = 0x0800_u16.to_be() as u32;
 const IPV6: u32 = 0x86dd_u16.to_be() as u32;
 
-/// Leaves under the socket's cookie which server is asked. Whether there was room.
+/// Leaves with the socket which server is asked. Whether there was room.
 #[inline(always)]
 pub(crate) fn remember(ctx: &SockAddrContext, server: &Endpoint) -> bool {
-    let key = cookie(ctx);
-    if let Some(asked) = maps::ASKED.get_ptr_mut(key) {
-        // The place from which it was filed stays, so that it can be forgotten.
-        // SAFETY: of two threads that send on one socket at a time, either may be the last.
-        unsafe { (&raw mut (*asked).server).write(*server) };
-        return true;
-    }
     // SAFETY: the context is this hook's own.
     let netns = unsafe { bpf_get_netns_cookie(ctx.sock_addr.cast()) };
-    let from = Tuple { netns, client: [0; 4], client_port: 0, gateway_port: 0, padding: 0 };
-    let asked = Asked { cgroup: process::cgroup(), from, server: *server, padding: 0 };
-    maps::ASKED.insert(key, &asked, 0).is_ok()
-}
-
-/// The socket is closed for good.
-#[inline(always)]
-pub(crate) fn forget(cookie: u64) {
-    // SAFETY: copied at once; nobody sends on a socket that is being released.
-    let Some(from) = unsafe { maps::ASKED.get(cookie) }.map(|asked| asked.from) else { return };
-    let _mostly_there = maps::QUERIES.remove(from);
-    let _gone = maps::ASKED.remove(cookie);
+    let mut asked = Asked { cgroup: process::cgroup(), netns, server: *server, padding: 0 };
+    // SAFETY: the socket is the context's own.
+    let kept = unsafe { maps::ASKED.get_or_insert_ptr_mut(ctx, Some(&mut asked)) };
+    if kept.is_null() {
+        return false;
+    }
+    // SAFETY: it lives as long as the socket; of two threads that send on one socket at a time, either may be the last.
+    unsafe { (&raw mut (*kept).server).write(*server) };
+    true
 }
 
 /// A packet leaves a guarded socket.
@@ -70,18 +60,22 @@ pub(crate) fn egress(ctx: SkBuffContext) -> i32 {
 /// What no socket of ours has asked for, the gateway could not know the server of.
 #[inline(always)]
 fn file(ctx: &SkBuffContext, from: &Endpoint, to: &Endpoint) -> i32 {
-    // SAFETY: the context is this hook's own.
-    let cookie = unsafe { bpf_get_socket_cookie(ctx.skb.skb.cast()) };
-    let Some(asked) = maps::ASKED.get_ptr_mut(cookie) else {
+    // SAFETY: the context is this hook's own, and the verifier wants a word at a constant offset.
+    let socket = unsafe { (&raw const (*ctx.skb.skb).__bindgen_anon_2.sk).read_volatile() };
+    if socket.is_null() {
         return refusal::drop(ctx, Reason::Port as u32);
-    };
-    // SAFETY: the socket is sending, so its entry is not being removed.
-    let asked = unsafe { &mut *asked };
-    asked.from.client = from.addr;
-    asked.from.client_port = from.port;
-    asked.from.gateway_port = to.port;
-    let key = asked.from;
-    if maps::QUERIES.insert(key, &*asked, 0).is_ok() { GO } else { refusal::drop(ctx, Reason::Full as u32) }
+    }
+    let storage = (&raw const maps::ASKED).cast_mut();
+    // SAFETY: the socket is the packet's own, and lives as long as that is here.
+    let asked = unsafe { bpf_sk_storage_get(storage.cast(), socket.cast(), core::ptr::null_mut(), 0) };
+    if asked.is_null() {
+        return refusal::drop(ctx, Reason::Port as u32);
+    }
+    // SAFETY: the storage holds such a value.
+    let asked = unsafe { &*asked.cast::<Asked>() };
+    let key =
+        Tuple { netns: asked.netns, client: from.addr, client_port: from.port, gateway_port: to.port, padding: 0 };
+    if maps::QUERIES.insert(key, asked, 0).is_ok() { GO } else { refusal::drop(ctx, Reason::Full as u32) }
 }
 
 #[inline(always)]

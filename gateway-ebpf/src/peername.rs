@@ -50,8 +50,7 @@ fn asked(ctx: &SockAddrContext, from: &Endpoint) -> Option<Endpoint> {
     if !from.takes_from(maps::listener()) {
         return None;
     }
-    // SAFETY: copied at once; the socket is being read from, so its entry is not being removed.
-    unsafe { maps::ASKED.get(cookie(ctx)) }.map(|asked| asked.server)
+    server(ctx)
 }
 
 /// What was dialled, if the socket's peer is the gateway because of it. The port tells a socket that was connected
@@ -65,6 +64,17 @@ fn dialled(ctx: &SockAddrContext) -> Option<Endpoint> {
     }
     // SAFETY: copied at once; a socket that is being asked for its peer is open, so its entry is not being removed.
     let dialled = unsafe { maps::DIALLED.get(cookie(ctx)) }.map(|facts| facts.dialled);
-    // SAFETY: as above.
-    dialled.or_else(|| unsafe { maps::ASKED.get(cookie(ctx)) }.map(|asked| asked.server))
+    dialled.or_else(|| server(ctx))
+}
+
+/// Which name server the socket asked last.
+#[inline(always)]
+fn server(ctx: &SockAddrContext) -> Option<Endpoint> {
+    // SAFETY: the socket is the context's own.
+    let asked = unsafe { maps::ASKED.get_ptr_mut(ctx) };
+    if asked.is_null() {
+        return None;
+    }
+    // SAFETY: copied at once; it lives as long as the socket.
+    Some(unsafe { (*asked).server })
 }

@@ -27,11 +27,22 @@ struct Packet {
     to: [u32; 4],
     from_port: u16,
     to_port: u16,
+    /// Whether it has been read to its ports.
+    whole: bool,
 }
 
 #[classifier]
 pub(crate) fn veth(ctx: TcContext) -> i32 {
-    let Some(packet) = read(&ctx) else { return TCX_NEXT };
+    // SAFETY: the context is this hook's own.
+    let kind = unsafe { (&raw const (*ctx.skb.skb).protocol).read_volatile() };
+    if is_tag(kind) {
+        // The kernel has taken one tag away already, and would take this one away behind us.
+        return stop();
+    }
+    let Some(packet) = read(&ctx, kind) else { return TCX_NEXT };
+    if !packet.whole {
+        return stop();
+    }
     let to = if packet.v4 {
         Endpoint::v4(packet.to[3], u16::from_be(packet.to_port))
     } else {
@@ -44,8 +55,19 @@ pub(crate) fn veth(ctx: TcContext) -> i32 {
     if !governed || (packet.protocol == IPPROTO_TCP && is_the_gateways(&ctx, &packet)) {
         return TCX_NEXT;
     }
+    stop()
+}
+
+#[inline(always)]
+fn stop() -> i32 {
     refusal::count_for(refusal::EVERYBODY, Reason::Packet as u32);
     DROP
+}
+
+/// Whether what follows is another tag of a VLAN.
+#[inline(always)]
+fn is_tag(kind: u32) -> bool {
+    kind == u32::from(ETH_P_8021Q.to_be()) || kind == u32::from(ETH_P_8021AD.to_be())
 }
 
 /// Whether a socket of the workload's namespace has sent this, and the gateway has claimed that socket for its own.
@@ -87,9 +109,7 @@ fn is_the_gateways(ctx: &TcContext, packet: &Packet) -> bool {
 
 /// The addresses of a packet that can begin something: `None` for what is no IP, and for all but the first fragment.
 #[inline(always)]
-fn read(ctx: &TcContext) -> Option<Packet> {
-    // SAFETY: the context is this hook's own.
-    let kind = unsafe { (&raw const (*ctx.skb.skb).protocol).read_volatile() };
+fn read(ctx: &TcContext, kind: u32) -> Option<Packet> {
     if kind == u32::from(ETH_P_IP.to_be()) {
         read4(ctx)
     } else if kind == u32::from(ETH_P_IPV6.to_be()) {
@@ -108,7 +128,8 @@ fn read4(ctx: &TcContext) -> Option<Packet> {
     }
     let protocol = u32::from_be(header[2]) >> 16 & 0xff;
     let (from_port, to_port) = ports(ctx, ETHERNET + words * 4);
-    Some(Packet { v4: true, protocol, from: [0, 0, 0, header[3]], to: [0, 0, 0, header[4]], from_port, to_port })
+    let (from, to) = ([0, 0, 0, header[3]], [0, 0, 0, header[4]]);
+    Some(Packet { v4: true, protocol, from, to, from_port, to_port, whole: true })
 }
 
 #[inline(always)]
@@ -126,7 +147,7 @@ fn read6(ctx: &TcContext) -> Option<Packet> {
             }
             protocol = word >> 24;
             at += 8;
-        } else if protocol == HOP_BY_HOP || protocol == ROUTING || protocol == OPTIONS {
+        } else if is_option(protocol) {
             let header: [u32; 2] = load(ctx, at)?;
             let word = u32::from_be(header[0]);
             protocol = word >> 24;
@@ -139,7 +160,13 @@ fn read6(ctx: &TcContext) -> Option<Packet> {
     let (from_port, to_port) = ports(ctx, at);
     let from = [header[2], header[3], header[4], header[5]];
     let to = [header[6], header[7], header[8], header[9]];
-    Some(Packet { v4: false, protocol, from, to, from_port, to_port })
+    let whole = protocol != FRAGMENT && !is_option(protocol);
+    Some(Packet { v4: false, protocol, from, to, from_port, to_port, whole })
+}
+
+#[inline(always)]
+fn is_option(protocol: u32) -> bool {
+    protocol == HOP_BY_HOP || protocol == ROUTING || protocol == OPTIONS
 }
 
 /// The transport protocols that have ports have them first.
@@ -164,11 +191,13 @@ const DROP: i32 = 2;
 const ETHERNET: u32 = 14;
 const ETH_P_IP: u16 = 0x0800;
 const ETH_P_IPV6: u16 = 0x86dd;
+const ETH_P_8021Q: u16 = 0x8100;
+const ETH_P_8021AD: u16 = 0x88a8;
 const HOP_BY_HOP: u32 = 0;
 const ROUTING: u32 = 43;
 const FRAGMENT: u32 = 44;
 const OPTIONS: u32 = 60;
-/// IPv6 extension headers that are looked behind. What has more has no port to be found, so only rules for any port count.
+/// IPv6 extension headers that are looked behind. What has more is stopped: nobody honest sends it.
 const EXTENSIONS: u32 = 6;
 const TUPLE_V4: u32 = 12;
 const TUPLE_V6: u32 = 36;

@@ -85,13 +85,15 @@ impl Acceptor {
             return tracing::warn!(cgroup, PER_WORKLOAD, "closed a connection: its workload has too many open");
         };
         let destination = OriginalDst(intercepted.dialled);
-        let Ok(inside) = self.namespace.id() else { return };
-        let found = self.destinations.resource(inside, destination);
-        if let (None, NAME_PORT, Some(names)) = (&found, destination.0.port(), &self.names) {
+        let (found, ambiguous) = match self.destinations.resource(destination) {
+            Ok(found) => (found, None),
+            Err(ambiguous) => (None, Some(ambiguous)),
+        };
+        if let (None, None, NAME_PORT, Some(names)) = (&found, &ambiguous, destination.0.port(), &self.names) {
             return names.serve(stream, &self.namespace, destination).await;
         }
         let learnt = found.as_ref().is_some_and(|found| found.learnt);
-        let resource = found.map(|found| found.resource);
+        let (resource, host) = found.map_or((None, None), |found| (Some(found.resource), found.host));
         let protocol =
             resource.as_ref().and_then(|resource| self.protocols.iter().find(|one| one.name() == resource.protocol));
         let connection = Arc::new(Connection {
@@ -100,6 +102,7 @@ impl Acceptor {
             process: self.processes.describe(intercepted.caller).await,
             client,
             destination,
+            host,
             protocol: protocol.map_or(UNRECOGNISED, |protocol| protocol.name()),
             resource,
             learnt,
@@ -119,7 +122,8 @@ impl Acceptor {
         match protocol {
             Some(protocol) => protocol.clone().serve(read, gate, self.drain, self.remind).await,
             None => {
-                gate.incident("refused: no resource of the policy is at this destination");
+                let why = ambiguous.map(|why| format!("refused: {why}"));
+                gate.incident(why.as_deref().unwrap_or("refused: no resource of the policy is at this destination"));
                 gate.close("refused: no resource at this destination").await;
             }
         }

@@ -24,7 +24,7 @@ use crate::{
     namespaces::{self, Listening, Namespaces},
     net::{Namespace, keep},
     policy::{Inspector, Objection, Policies, Resource},
-    protocol,
+    protocol::{self, Wrong},
     record::{
         Recorder,
         entry::{Body, Entry, Timestamp},
@@ -39,6 +39,7 @@ mod handover;
 mod inherited;
 mod kubernetes;
 mod listeners;
+mod trust;
 mod watch;
 
 use handover::Handover;
@@ -53,6 +54,8 @@ pub struct HandedOver(#[expect(dead_code, reason = "it is its end that says some
 /// What is missing or wrong, with what to do about it.
 pub fn run(config: Config) -> Result<Option<HandedOver>> {
     crate::workload::leave_namespace()?;
+    // A core would have secrets in it.
+    nix::sys::prctl::set_dumpable(false).context("cannot forbid core dumps")?;
     take_every_descriptor();
     let runtime =
         tokio::runtime::Builder::new_multi_thread().enable_all().build().context("cannot start the runtime")?;
@@ -137,12 +140,15 @@ async fn serve(config: Config) -> Result<Option<UnixStream>> {
     let (guards, _keeper) =
         Guards::start(interceptor.clone(), hierarchy.clone(), &config.guard, node_pods, damages.clone())?;
 
+    let vault = trust::vault(&config)?;
     let (stop, drain) = drain::channel();
     let services = Services {
         recorder: recorder.clone(),
         desk: desk.clone(),
         policies: policies.clone(),
         salt: salt(&config)?,
+        tls: trust::open(&config, &node)?,
+        vault: vault.clone(),
         durability: config.durability,
     };
     let names = options.names.then(|| Names {
@@ -202,6 +208,7 @@ async fn serve(config: Config) -> Result<Option<UnixStream>> {
         namespaces: namespaces.clone(),
         guards: guards.clone(),
         recorder: recorder.clone(),
+        vault,
         policies: policies.clone(),
         node,
         workloads,
@@ -425,8 +432,8 @@ pub fn inspector() -> Box<Inspector> {
         let mut objections = Vec::new();
         match protocol::named(&resource.protocol) {
             Some(protocol) => {
-                if let Err(message) = protocol.check(&resource.extra) {
-                    objections.push(Objection { key: "tls".into(), message });
+                if let Err(Wrong { section, message }) = protocol.check(&resource.extra) {
+                    objections.push(Objection { key: section.into(), message });
                 }
             }
             None => {

@@ -54,6 +54,11 @@ pub struct Config {
     /// UNIX sockets that guarded workloads may not connect to, beside those of container runtimes. A name (`agent.sock`) is
     /// refused in every directory; a path (`/run/user/*/bus`) may have `*`, `?` and `**`; `@x` is an abstract name.
     pub unix_refused: Vec<String>,
+    /// The authority that signs what clients of TLS are shown. Default: one of this node's own, made at the first start.
+    pub authority: Option<BroughtAuthority>,
+    /// 32 bytes that seal the credentials' keys. Default: systemd's credential `credentials.key`, else one of this node's own
+    /// in the state directory.
+    pub credentials_key: Option<PathBuf>,
     /// Extra groups of approvers: name → users of this machine. Beside the machine's own groups.
     pub groups: BTreeMap<String, Vec<String>>,
 }
@@ -76,6 +81,8 @@ impl Default for Config {
             network: Vec::new(),
             dns: Dns::On,
             unix_refused: Vec::new(),
+            authority: None,
+            credentials_key: None,
             groups: BTreeMap::new(),
         }
     }
@@ -107,6 +114,16 @@ impl Config {
     /// Where the record is.
     pub fn record(&self) -> PathBuf {
         self.state.join("record")
+    }
+
+    /// What clients must trust, in PEM.
+    pub fn trust(&self) -> PathBuf {
+        self.run.join("trust.pem")
+    }
+
+    /// The same, with what the machine itself trusts.
+    pub fn trust_with_others(&self) -> PathBuf {
+        self.run.join("trust-with-others.pem")
     }
 
     /// The administration socket.
@@ -194,6 +211,16 @@ pub struct Kubernetes {
     /// The cgroup below which the kubelet keeps its own (`kubepods`, `kubepods.slice`). Default: the root, and that of the
     /// node in which the gateway's own pod runs.
     pub cgroup: Option<PathBuf>,
+}
+
+/// An authority that the operator brings.
+#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct BroughtAuthority {
+    /// Its certificate in PEM; behind it, up to the root, those that signed it.
+    pub certificate: PathBuf,
+    /// Its private key in PEM, for root alone.
+    pub key: PathBuf,
 }
 
 /// How durable a read's entry is before the read is forwarded.

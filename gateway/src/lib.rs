@@ -15,6 +15,7 @@
 pub mod operation;
 
 pub mod config;
+pub mod credentials;
 pub mod crowd;
 pub mod damage;
 pub mod drain;

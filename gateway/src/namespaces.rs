@@ -272,6 +272,7 @@ impl Shared {
             if !stays {
                 place.close();
                 keep::forget(*id);
+                acceptor.destinations.forget(*id);
                 tracing::info!(namespace = id.0, "nobody guarded is left in a network namespace");
             }
             stays

@@ -54,8 +54,16 @@ impl Rulebook {
         let pages = Pages { policies: resolved.rules.clone(), learnt: destinations.learnt_rules(), trials: Vec::new() };
         let book = Self { interceptor, destinations, follower: OnceLock::new(), pages: Mutex::new(pages) };
         {
-            let pages = book.lock();
-            book.put_in_force(&pages, None)?;
+            let mut pages = book.lock();
+            match book.put_in_force(&pages, None) {
+                // What bots were told must not keep a gateway from starting.
+                Err(error) if !pages.learnt.is_empty() => {
+                    tracing::error!(%error, "without the addresses that bots were told earlier");
+                    pages.learnt = Vec::new();
+                    book.put_in_force(&pages, None)?;
+                }
+                done => done?,
+            }
             book.destinations.confirm(&pages.learnt);
         }
         Ok(book)

@@ -11,7 +11,7 @@ use std::{
     time::Duration,
 };
 
-use crate::flood;
+use crate::{flood, wire};
 
 /// What it says on connection number *n*.
 type Script = dyn Fn(u64) -> Vec<u8> + Send + Sync;
@@ -33,18 +33,26 @@ pub struct FakeBackend {
     served: Arc<AtomicU64>,
 }
 
+/// What it says when it is asked for TLS.
+type TlsAnswer = &'static [u8];
+
 impl FakeBackend {
     /// Starts; on each connection it reads what comes first, sends the script's bytes, and closes.
     pub fn start(script: impl Fn(u64) -> Vec<u8> + Send + Sync + 'static) -> Self {
-        Self::listen(script, Then::HangUp)
+        Self::listen(script, Then::HangUp, b"N")
     }
 
     /// Starts one that lets everybody in as PostgreSQL would, and then listens: a backend that costs next to nothing.
     pub fn welcoming() -> Self {
-        Self::listen(|_| flood::welcome(), Then::Listen)
+        Self::listen(|_| flood::welcome(), Then::Listen, b"N")
     }
 
-    fn listen(script: impl Fn(u64) -> Vec<u8> + Send + Sync + 'static, then: Then) -> Self {
+    /// Starts one that answers the request for TLS with `answer`, and lets everybody in who goes on after that.
+    pub fn answering_tls(answer: &'static [u8]) -> Self {
+        Self::listen(|_| flood::welcome(), Then::Listen, answer)
+    }
+
+    fn listen(script: impl Fn(u64) -> Vec<u8> + Send + Sync + 'static, then: Then, tls: TlsAnswer) -> Self {
         let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).expect("loopback has free ports");
         let addr = listener.local_addr().expect("it is bound");
         let (stop, served) = (Arc::new(AtomicBool::new(false)), Arc::new(AtomicU64::new(0)));
@@ -58,7 +66,7 @@ impl FakeBackend {
                     if stop.load(Ordering::Relaxed) {
                         return;
                     }
-                    serve(stream, &*script, then, served.fetch_add(1, Ordering::Relaxed));
+                    serve(stream, &*script, then, tls, served.fetch_add(1, Ordering::Relaxed));
                 }
             });
         }
@@ -87,11 +95,18 @@ impl Drop for FakeBackend {
 }
 
 /// Peers misbehave here on both sides, so errors are part of the game.
-fn serve(mut stream: TcpStream, script: &Script, then: Then, number: u64) {
+fn serve(mut stream: TcpStream, script: &Script, then: Then, tls: TlsAnswer, number: u64) {
     let _bounded = stream.set_read_timeout(Some(Duration::from_secs(5)));
     let mut chunk = [0; 4096];
-    if !matches!(stream.read(&mut chunk), Ok(1..)) {
-        return;
+    match stream.read(&mut chunk) {
+        Ok(count) if chunk[..count] == wire::ssl_request() => {
+            let answered = stream.write_all(tls);
+            if answered.is_err() || !matches!(stream.read(&mut chunk), Ok(1..)) {
+                return;
+            }
+        }
+        Ok(1..) => {}
+        _ => return,
     }
     let _closed = stream.write_all(&script(number)).and_then(|()| match then {
         Then::HangUp => stream.shutdown(Shutdown::Write),

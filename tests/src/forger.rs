@@ -10,11 +10,19 @@ use crate::{Ends, Lab, Net, Running};
 /// # Panics
 /// When the bot cannot be started.
 pub fn by_hand(lab: &Lab, net: &Net, ends: &Ends, port: u16) -> String {
+    tagged(lab, net, ends, port, "")
+}
+
+/// The same behind `tags`, in hexadecimal: what stands between the addresses of the frame and the packet's kind.
+///
+/// # Panics
+/// As [`by_hand`].
+pub fn tagged(lab: &Lab, net: &Net, ends: &Ends, port: u16, tags: &str) -> String {
     let config = lab.config().display().to_string();
     let [inside, outside] = [ends.inside, ends.outside].map(|end| end.to_string());
     let (holdpoint, port) = (lab.tool("holdpoint"), port.to_string());
     let guarded = [&holdpoint, "exec", "--config", &config, "--as", "forger", "--"];
-    let argv = [&guarded[..], &["python3", "-c", BY_HAND, &inside, &outside, &port]].concat();
+    let argv = [&guarded[..], &["python3", "-c", BY_HAND, &inside, &outside, &port, tags]].concat();
     let mut command = lab.command(&argv);
     net.enter(&mut command);
     Running::start(&mut command).finish(Duration::from_secs(20)).ok().stdout.trim().to_owned()
@@ -61,7 +69,7 @@ const BY_HAND: &str = "import os,socket,struct,sys,time\n\
     tcp=struct.pack('!HHIIBBHHH',sport,port,7,0,0x50,2,8192,0,0)\n\
     tcp=tcp[:16]+struct.pack('!H',total(a+b+struct.pack('!BBH',0,6,20)+tcp))+tcp[18:]\n\
     ip=struct.pack('!BBHHHBBH',0x45,0,40,1,0,64,6,0)+a+b; ip=ip[:10]+struct.pack('!H',total(ip))+ip[12:]\n\
-    end=time.time()+1.5; p.send(to+own+b'\\x08\\0'+ip+tcp)\n\
+    end=time.time()+1.5; p.send(to+own+bytes.fromhex(sys.argv[4])+b'\\x08\\0'+ip+tcp)\n\
     while time.time()<end:\n  \
     try: f=p.recv(2000)\n  \
     except TimeoutError: continue\n  \

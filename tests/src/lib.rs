@@ -17,6 +17,7 @@
 mod approvals;
 mod backend;
 mod bot;
+mod certificates;
 mod cgroup;
 mod child;
 mod eventually;
@@ -42,6 +43,7 @@ mod witness;
 pub use approvals::{Request, request_ids};
 pub use backend::FakeBackend;
 pub use bot::Bot;
+pub use certificates::Certificates;
 pub use child::{Outcome, Running};
 pub use eventually::{eventually, never};
 pub use flood::{CLIENT_SEED, client_frames, server_frame};

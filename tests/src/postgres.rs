@@ -3,6 +3,7 @@
 use std::{
     fs,
     fs::File,
+    io::Write as _,
     net::{Ipv4Addr, TcpListener},
     path::{Path, PathBuf},
     process::{Child, Command, Stdio},
@@ -11,7 +12,7 @@ use std::{
 
 use nix::{sys::signal::Signal, unistd::Pid};
 
-use crate::{Lab, Net, eventually, python};
+use crate::{Certificates, Lab, Net, eventually, python};
 
 /// How a role of the shop database must prove who it is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -78,7 +79,7 @@ impl Postgres {
     /// # Panics
     /// When PostgreSQL is not installed or does not start; the message says why.
     pub fn start(lab: &Lab) -> Self {
-        Self::start_at(lab, None)
+        Self::start_at(lab, None, None)
     }
 
     /// The same, listening inside `net`.
@@ -86,14 +87,32 @@ impl Postgres {
     /// # Panics
     /// As [`Postgres::start`].
     pub fn start_inside(lab: &Lab, net: &Net) -> Self {
-        Self::start_at(lab, Some(net))
+        Self::start_at(lab, Some(net), None)
     }
 
-    fn start_at(lab: &Lab, net: Option<&Net>) -> Self {
+    /// The same, with TLS.
+    ///
+    /// # Panics
+    /// As [`Postgres::start`].
+    pub fn start_with_tls(lab: &Lab, certificates: &Certificates) -> Self {
+        Self::start_at(lab, None, Some(certificates))
+    }
+
+    fn start_at(lab: &Lab, net: Option<&Net>, tls: Option<&Certificates>) -> Self {
         let template = template();
         let dir = ["pg", "pg2"].map(|name| lab.path(name)).into_iter().find(|dir| !dir.exists());
         let dir = dir.expect("a lab has two databases at most");
         python::must_run(&["cp", "-a", &template.display().to_string(), &dir.display().to_string()]);
+        if let Some(certificates) = tls {
+            for name in ["server.crt", "server.key", "ca.crt"] {
+                let (from, to) = (certificates.path(name), dir.join(name).display().to_string());
+                python::must_run(&["install", "-m", "600", "-o", "postgres", &from, &to]);
+            }
+            let settings = "\nssl = on\nssl_ca_file = 'ca.crt'\n";
+            let mut file =
+                fs::OpenOptions::new().append(true).open(dir.join("postgresql.conf")).expect("initdb made it");
+            file.write_all(settings.as_bytes()).expect("it can be written");
+        }
         for _ in 0..3 {
             let port = free_port();
             // Between finding the port and taking it somebody else may have taken it; then the next one will do.
@@ -354,6 +373,7 @@ const SETTINGS: [&str; 16] = [
 
 const HBA: &str = "local all all trust
 host replication all 127.0.0.1/32 trust
+hostssl all app_cert all cert
 host all app_password all password
 host all app_md5 all md5
 host all app_scram all scram-sha-256
@@ -363,6 +383,7 @@ host all all all trust
 /// Each masked value is a canary: it stands nowhere else, so finding it in any output is a leak.
 const SHOP: &str = r"
 CREATE ROLE app LOGIN REPLICATION;
+CREATE ROLE app_cert LOGIN IN ROLE app;
 CREATE ROLE app_password LOGIN PASSWORD 'canary-password-1' IN ROLE app;
 SET password_encryption = 'md5';
 CREATE ROLE app_md5 LOGIN PASSWORD 'canary-password-2' IN ROLE app;

@@ -92,9 +92,16 @@ impl Witness {
 
 /// Peers end as they like; what was said before counts.
 async fn serve(mut stream: TcpStream, seen: &Mutex<Seen>, place: &str) -> io::Result<()> {
-    let length = usize::try_from(stream.read_u32().await?).unwrap_or(0);
-    let mut startup = vec![0; length.saturating_sub(4).min(4096)];
-    stream.read_exact(&mut startup).await?;
+    loop {
+        let length = usize::try_from(stream.read_u32().await?).unwrap_or(0);
+        let mut startup = vec![0; length.saturating_sub(4).min(4096)];
+        stream.read_exact(&mut startup).await?;
+        if startup != wire::ssl_request()[4..] {
+            break;
+        }
+        // It has no TLS.
+        stream.write_all(b"N").await?;
+    }
     stream.write_all(&flood::welcome()).await?;
     let mut bytes = Vec::new();
     loop {

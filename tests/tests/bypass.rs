@@ -88,7 +88,7 @@ fn n7_a_dead_gateway_refuses_and_nothing_goes_direct() {
 #[test]
 fn n7_a_connection_that_is_already_open_dies_with_the_gateway() {
     let (lab, pg) = Lab::with_shop("n7-open", &read_only());
-    let mut psql = lab.bot("ci").start_script(&pg.url());
+    let mut psql = lab.bot("ci").start_script(&format!("{}?sslmode=disable", pg.url()));
     psql.write("SELECT 'before';\n");
     psql.wait_for_stdout("before", Duration::from_secs(10));
     lab.kill();

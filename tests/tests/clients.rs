@@ -158,8 +158,8 @@ fn tokio_postgres_works_unmodified() {
 }
 
 #[test]
-fn tls_is_answered_no_and_a_client_that_insists_learns_why() {
-    let (lab, pg) = Lab::with_shop("sslmode", &rules());
+fn p8_where_there_is_no_tls_it_is_answered_no_and_a_client_that_insists_learns_why() {
+    let (lab, pg) = Lab::with_shop("sslmode", &rules().resource_line("tls: { client: off }"));
     let bot = lab.bot("ci");
     bot.psql(&format!("{}?sslmode=prefer", pg.url()), "SELECT 1").ok();
     bot.psql(&format!("{}?sslmode=require", pg.url()), "SELECT 1").failed().says(&["server does not support SSL"]);
@@ -176,7 +176,7 @@ fn tls_is_answered_no_and_a_client_that_insists_learns_why() {
 
 #[test]
 fn a_resource_that_requires_tls_refuses_clients_without() {
-    let rules = Rules::allowing().resource_line("tls: required");
+    let rules = Rules::allowing().resource_line("tls: { client: required }");
     let lab = Lab::new("tls-required");
     let pg = Postgres::start(&lab);
     lab.policies(&rules.resource(pg.port()), &rules.policies());

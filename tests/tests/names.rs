@@ -13,9 +13,12 @@ struct NameServer {
 }
 
 impl NameServer {
-    /// Knows `hosts` (`name/address`) and the rest of `internal` not at all.
+    /// Knows `hosts` (`name/address`, or `alias,name`) and the rest of `internal` not at all.
     fn start(lab: &Lab, net: Option<&Net>, address: &str, hosts: &[String]) -> Self {
-        let hosts = hosts.iter().map(|host| format!("--address=/{host}"));
+        let hosts = hosts.iter().map(|host| match host.contains('/') {
+            true => format!("--host-record={}", host.replace('/', ",")),
+            false => format!("--cname={host}"),
+        });
         let words = ["dnsmasq", "--keep-in-foreground", "--conf-file=/dev/null", "--no-resolv", "--no-hosts"];
         let more =
             ["--pid-file=", "--user=root", "--bind-interfaces", "--port=53", "--local=/internal/", "--local-ttl=5"];
@@ -86,8 +89,8 @@ fn python(lab: &Lab) -> String {
 
 /// `ask(name, server, connected=False, family=AF_INET)` and `tcp(names, server)`: the code, the addresses, and from whom.
 const ASK: &str = "import socket,struct,sys,time\n\
-def query(name,id=7):\n\
-\x20return struct.pack('>HHHHHH',id,0x0100,1,0,0,0)+b''.join(bytes([len(p)])+p.encode() for p in name.split('.'))+struct.pack('>BHH',0,1,1)\n\
+def query(name,id=7,kind=1):\n\
+\x20return struct.pack('>HHHHHH',id,0x0100,1,0,0,0)+b''.join(bytes([len(p)])+p.encode() for p in name.split('.'))+struct.pack('>BHH',0,kind,1)\n\
 def read(a):\n\
 \x20at=12+a[12:].index(0)+5; found=[]\n\
 \x20for _ in range(struct.unpack('>H',a[6:8])[0]):\n\
@@ -242,6 +245,94 @@ fn n3_a_server_that_lies_makes_nothing_forgotten() {
     bot.psql(&pg.url(), "SELECT 'after'").ok();
     assert_eq!(lab.record().forwarded("'after'"), 1);
     assert!(lab.gateway_log().contains("too many addresses of governed hosts"));
+}
+
+#[test]
+fn n3_what_is_learnt_opens_no_network_that_is_refused() {
+    let (lab, net, server) = lab("opens", 8);
+    let _the_bots = NameServer::start(&lab, Some(&net), &server, &["db.internal/127.7.7.7".into()]);
+    let rules = Rules::allowing();
+    lab.policies(&at(&rules, &["db.internal".into()], 5432), &rules.policies());
+    let (bot, url) = (lab.bot("pod").inside(&net), "postgresql://app@db.internal:5432/shop");
+    // Off: the address is intercepted, and the gateway dials it.
+    lab.start();
+    bot.psql(url, "SELECT 1").failed().says(&["the backend cannot be reached"]);
+    lab.stop().ok();
+    lab.set("network", "[{ to: 127.7.0.0/16, action: refuse }]");
+    lab.start();
+    bot.psql(url, "SELECT 1").failed().says(&["Operation not permitted"]);
+}
+
+#[test]
+fn n3_an_address_that_is_two_resources_is_nobodys() {
+    let (lab, net, server) = lab("two", 9);
+    let pg = Postgres::start_inside(&lab, &net);
+    let hosts = ["db.internal/127.0.0.1".to_owned(), "lax.internal/127.0.0.1".to_owned()];
+    let _the_bots = NameServer::start(&lab, Some(&net), &server, &hosts);
+    let (strict, lax) = (Rules::refusing(), Rules::allowing());
+    let lax = at(&lax, &["lax.internal".into()], pg.port()).replace("resource: shop", "resource: lax");
+    lab.policies(&format!("{}---\n{lax}", at(&strict, &["db.internal".into()], pg.port())), "");
+    lab.start();
+    let bot = lab.bot("pod").inside(&net);
+    bot.psql(&pg.url_at("lax.internal"), "SELECT 'as the lax one'").ok();
+    // Whoever is told the truth brings it to light, and from then on no policy is picked for it by a bot.
+    lab.bot("other").inside(&net).psql(&pg.url_at("db.internal"), "SELECT 'as the strict one'").failed();
+    bot.psql(&pg.url_at("lax.internal"), "SELECT 'still as the lax one'").failed();
+    assert!(!pg.saw("strict one") && !pg.saw("still"));
+    assert!(lab.record().contains("bots were told that 127.0.0.1:"));
+}
+
+#[test]
+fn n3_aliases_and_short_hosts_are_governed_where_they_lead() {
+    let (lab, net, server) = lab("alias", 10);
+    let pg = Postgres::start_inside(&lab, &net);
+    let hosts = ["real.internal/127.0.0.1", "db.internal,real.internal", "sh.pod.internal/127.0.0.1"];
+    let _the_bots = NameServer::start(&lab, Some(&net), &server, &hosts.map(str::to_owned));
+    let rules = Rules::allowing();
+    let bot = lab.bot("pod").inside(&net);
+    let run = |source: &str| bot.run(&[&python(&lab), "-c", &format!("{ASK}\n{source}"), &server]).ok();
+    lab.policies(&at(&rules, &["db.internal".into()], pg.port()), &rules.policies());
+    lab.start();
+    // Nobody asked for the alias: that name is another one's.
+    run("ask('real.internal',sys.argv[1])");
+    bot.psql(&pg.url(), "SELECT 'direct'").ok();
+    run(
+        "s=socket.socket(socket.AF_INET,socket.SOCK_DGRAM); s.sendto(query('db.internal',7,5),(sys.argv[1],53)); s.recv(512)\n\
+         ask('real.internal',sys.argv[1])",
+    );
+    bot.psql(&pg.url(), "SELECT 'by the alias'").ok();
+    let record = lab.record();
+    assert_eq!((record.forwarded("'direct'"), record.forwarded("'by the alias'")), (0, 1));
+    lab.stop().ok();
+    // A search domain that only the bot has.
+    fs::remove_file(lab.path("run/names.json")).expect("it was written");
+    lab.policies(&at(&rules, &["sh".into()], pg.port()), &rules.policies());
+    lab.start();
+    run("ask('sh.pod.internal',sys.argv[1])");
+    bot.psql(&pg.url(), "SELECT 'by the short name'").ok();
+    assert_eq!(lab.record().forwarded("'by the short name'"), 1);
+}
+
+#[test]
+fn n3_one_bots_queries_take_no_room_from_others() {
+    let (lab, net, server) = lab("room", 11);
+    let _server = NameServer::start(&lab, Some(&net), &server, &["x.internal/10.1.2.3".into()]);
+    let rules = Rules::allowing();
+    lab.policies(&rules.resource(1), &rules.policies());
+    lab.start();
+    // More senders than there is room for, from one socket.
+    let source = format!(
+        "{ASK}\ns=socket.socket(socket.AF_INET,socket.SOCK_DGRAM); q=query('x.internal')\n\
+         for n in range(20000):\n\
+         \x20from_=struct.pack('=i4s4s',0,bytes([127,2,n>>8,n&255]),bytes(4))\n\
+         \x20s.sendmsg([q],[(socket.IPPROTO_IP,8,from_)],0,('127.9.9.8',53))\n\
+         print('sent')"
+    );
+    let flood = lab.bot("flood").inside(&net).run(&[&python(&lab), "-c", &source]).ok();
+    flood.says(&["sent"]);
+    let source = format!("{ASK}\nprint(ask('x.internal',sys.argv[1],timeout=10))");
+    lab.bot("other").inside(&net).run(&[&python(&lab), "-c", &source, &server]).ok().says(&["10.1.2.3"]);
+    lab.holdpoint(&["status"]).ok().hides("no room");
 }
 
 #[test]

@@ -226,9 +226,14 @@ fn n4_what_a_packet_socket_sends_is_stopped_on_the_hosts_side() {
     lab.policies(&rules(1), &Rules::allowing().policies());
     lab.start();
     assert_eq!(by_hand(), "answered");
+    // The kernel takes tags of no VLAN away, one of them before the host's side is asked.
+    let tagged = || {
+        ["81000000", "8100000081000000", "88a8000081000000"].map(|tags| forger::tagged(&lab, &net, &ends, port, tags))
+    };
     // On.
     lab.policies(&rules(port), &Rules::allowing().policies());
     eventually("the destination is governed", Duration::from_secs(10), || (by_hand() == "silence").then_some(()));
+    assert_eq!(tagged(), ["silence"; 3]);
     let url = format!("postgresql://app@{outside}:{port}/shop");
     lab.bot("pod").inside(&net).psql(&url, "SELECT 'the proper way'").ok();
     assert_eq!(lab.record().forwarded("'the proper way'"), 1);
@@ -238,6 +243,7 @@ fn n4_what_a_packet_socket_sends_is_stopped_on_the_hosts_side() {
     assert_eq!(by_hand(), "silence");
     lab.run(&["rm", "-r", &lab.path("bpf/holdpoint/veths").display().to_string()]).ok();
     assert_eq!(by_hand(), "answered");
+    assert_eq!(tagged(), ["answered"; 3]);
 }
 
 #[test]

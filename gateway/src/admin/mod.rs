@@ -6,6 +6,7 @@
 //! approve and inspect; it holds nothing with which it could forward a byte.
 
 mod bounded;
+mod credentials;
 mod health;
 mod limits;
 
@@ -24,6 +25,7 @@ use tokio::net::{TcpListener, UnixListener, unix::UCred};
 
 use crate::{
     assess::{self, Assessed},
+    credentials::Vault,
     damage::{Damages, Last},
     guards::{self, Guards},
     hold::{DecideError, Decided, Desk, Directory, Person, View},
@@ -50,6 +52,8 @@ pub struct Admin {
     pub guards: Guards,
     /// The record.
     pub recorder: Recorder,
+    /// What the gateway logs in with in bots' place.
+    pub vault: Vault,
     /// The policies in force.
     pub policies: Arc<Policies>,
     /// The node's name.
@@ -94,6 +98,8 @@ fn routes() -> Routes {
         ("/api/v1/namespaces", May::Root, post(prepare)),
         ("/api/v1/probe", May::Root, post(begin_probe)),
         ("/api/v1/probe/{port}", May::Root, delete(end_probe)),
+        ("/api/v1/credentials", May::Root, get(credentials::list).post(credentials::put)),
+        ("/api/v1/credentials/delete", May::Root, post(credentials::delete)),
         ("/api/v1/approvals", May::Concerned, get(approvals)),
         ("/api/v1/approvals/{request}", May::Concerned, get(approval)),
         ("/api/v1/approvals/{request}/decision", May::Concerned, post(decision)),
@@ -422,7 +428,7 @@ async fn begin_probe(
     ConnectInfo(peer): ConnectInfo<Peer>,
     Json(Probe { port, pid }): Json<Probe>,
 ) -> Result<Json<Prepared>, Response> {
-    only_root(&admin, &peer)?;
+    only_root(&admin, &peer, "only root tries the guard")?;
     let begun = tokio::task::spawn_blocking(move || {
         admin.rulebook.begin_trial(port).map_err(|error| error.to_string())?;
         tracing::warn!(port, pid, "a trial of the guard begins: this port of the loopbacks is governed for a moment");
@@ -444,16 +450,16 @@ async fn end_probe(
     ConnectInfo(peer): ConnectInfo<Peer>,
     InPath(port): InPath<u16>,
 ) -> Result<Json<()>, Response> {
-    only_root(&admin, &peer)?;
+    only_root(&admin, &peer, "only root tries the guard")?;
     let failed = |why| Problem::response(StatusCode::INTERNAL_SERVER_ERROR, "the trial goes on", why);
     admin.rulebook.end_trial(port).map(Json).map_err(|error| failed(error.to_string()))
 }
 
-fn only_root(admin: &Admin, peer: &Peer) -> Result<(), Response> {
+fn only_root(admin: &Admin, peer: &Peer, rule: &'static str) -> Result<(), Response> {
     refuse_the_guarded(admin, peer)?;
     match person(admin, peer)?.uid {
         0 => Ok(()),
-        _ => Err(Problem::response(StatusCode::FORBIDDEN, "not allowed", "only root tries the guard")),
+        _ => Err(Problem::response(StatusCode::FORBIDDEN, "not allowed", rule)),
     }
 }
 

@@ -5,7 +5,7 @@ use std::{ffi::OsString, path::PathBuf, process::ExitCode};
 use hyper::Method;
 use serde_json::Value;
 
-use super::{Settings, client::Socket};
+use super::{Settings, client::Socket, trust};
 use crate::{
     intercept,
     workload::{Hierarchy, exec},
@@ -22,6 +22,9 @@ pub struct Args {
     /// The guarded cgroup below which the workload's own is made [default: the first in the settings]
     #[arg(long, value_name = "CGROUP")]
     guard: Option<PathBuf>,
+    /// Point the usual variables (PGSSLROOTCERT, SSL_CERT_FILE, …) at the gateway's authority and the machine's
+    #[arg(long)]
+    trust: bool,
     /// The command and its arguments
     #[arg(required = true, trailing_var_arg = true, allow_hyphen_values = true, value_name = "CMD")]
     command: Vec<OsString>,
@@ -58,7 +61,8 @@ pub fn run(args: &Args) -> anyhow::Result<ExitCode> {
     let named =
         || PathBuf::from(command).file_name().map_or_else(|| "exec".into(), |name| name.to_string_lossy().into_owned());
     let name = args.name.clone().unwrap_or_else(named);
-    let code = match exec::run(&guard, &name, command, arguments) {
+    let variables = if args.trust { trust::variables(&config).to_vec() } else { Vec::new() };
+    let code = match exec::run(&guard, &name, command, arguments, &variables) {
         Ok(code) => code,
         Err(error) => {
             eprintln!("holdpoint: {error}");

@@ -10,6 +10,7 @@ use crate::{config::Config, protocol};
 
 pub mod approvals;
 mod client;
+pub mod credentials;
 pub mod doctor;
 pub mod exec;
 mod idle;
@@ -20,6 +21,7 @@ pub mod run;
 pub mod sessions;
 pub mod status;
 mod store;
+pub mod trust;
 pub mod uninstall;
 pub mod verify;
 
@@ -51,6 +53,10 @@ enum Command {
     Status(status::Args),
     /// Check the machine, and probe a workload's guard from inside
     Doctor(doctor::Args),
+    /// Keep what the gateway logs in with in bots' place
+    Credentials(credentials::Args),
+    /// Print what clients must trust to believe the gateway
+    Trust(trust::Args),
     /// Take the guard off this machine, once the gateway is stopped
     Uninstall(uninstall::Args),
     /// Fail unless this container's own gateway serves: for a readiness probe
@@ -115,6 +121,8 @@ pub fn main() -> ExitCode {
         }
         Command::Status(args) => status::run(&args),
         Command::Doctor(args) => doctor::run(&args),
+        Command::Credentials(args) => credentials::run(&args),
+        Command::Trust(args) => trust::run(&args),
         Command::Uninstall(args) => uninstall::run(&args),
         Command::Ready(args) => ready::run(&args),
         Command::Idle => idle::run(),

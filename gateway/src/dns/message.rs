@@ -1,6 +1,6 @@
 //! What a query asks and what an answer teaches. The messages themselves are forwarded as they are, but for the id.
 
-use std::{collections::HashMap, net::IpAddr};
+use std::net::IpAddr;
 
 use hickory_proto::{
     op::{Message, MessageType, OpCode, Query, ResponseCode},
@@ -63,41 +63,52 @@ impl Question {
     }
 }
 
-/// Which names have which addresses: what stands in any section, and by whatever alias. Clients differ in what they take.
+/// What stands in any section, aliases before addresses, so that an alias is known when its addresses are learnt. Clients
+/// differ in what they take.
 pub(super) fn lessons(answer: &[u8]) -> Vec<Lesson> {
     let Ok(parsed) = Message::from_vec(answer) else { return Vec::new() };
     let sections = [parsed.answers(), parsed.name_servers(), parsed.additionals()];
     let records = || sections.iter().copied().flatten();
-    let mut aliases: HashMap<&Name, Vec<&Name>> = HashMap::new();
-    for record in records() {
-        if let RData::CNAME(target) = record.data() {
-            aliases.entry(&target.0).or_default().push(record.name());
-        }
-    }
-    let mut lessons = Vec::new();
-    for record in records() {
+    let mut lessons: Vec<_> = records()
+        .filter_map(|record| Some(Lesson::Alias { name: spelt(record.name()), of: spelt(alias(record.data())?) }))
+        .collect();
+    // They may stand in any order, and each must be known before the next.
+    let asked = parsed.queries().first().map(|query| spelt(query.name()));
+    in_order(&mut lessons, asked);
+    lessons.extend(records().filter_map(|record| {
         let addresses = addresses(record.data());
-        if addresses.is_empty() {
-            continue;
-        }
-        let mut names = vec![record.name()];
-        let mut next = 0;
-        while let Some(name) = names.get(next).copied() {
-            for alias in aliases.get(name).into_iter().flatten() {
-                if names.len() < MOST_NAMES && !names.contains(alias) {
-                    names.push(alias);
-                }
-            }
-            next += 1;
-        }
-        let lesson = |name: &Name| Lesson {
-            name: name.to_ascii().trim_end_matches('.').to_ascii_lowercase(),
-            addresses: addresses.clone(),
-            seconds: record.ttl(),
-        };
-        lessons.extend(names.into_iter().map(lesson));
-    }
+        let name = spelt(record.name());
+        (!addresses.is_empty()).then_some(Lesson::Addresses { name, addresses, seconds: record.ttl() })
+    }));
     lessons
+}
+
+fn spelt(name: &Name) -> String {
+    name.to_ascii().trim_end_matches('.').to_ascii_lowercase()
+}
+
+/// For whom the client is to ask next.
+fn alias(data: &RData) -> Option<&Name> {
+    match data {
+        RData::CNAME(target) => Some(&target.0),
+        RData::HTTPS(service) if !service.0.target_name().is_root() => Some(service.0.target_name()),
+        RData::SVCB(service) if !service.target_name().is_root() => Some(service.target_name()),
+        _ => None,
+    }
+}
+
+/// The chain that begins with what was asked first, in its order; whatever else there is behind it.
+fn in_order(aliases: &mut [Lesson], asked: Option<String>) {
+    let mut next = asked;
+    for place in 0..aliases.len() {
+        let is_next = |one: &Lesson| matches!(one, Lesson::Alias { name, .. } if Some(name) == next.as_ref());
+        let Some(at) = aliases.get(place..).and_then(|rest| rest.iter().position(is_next)) else { return };
+        aliases.swap(place, place + at);
+        next = match aliases.get(place) {
+            Some(Lesson::Alias { of, .. }) => Some(of.clone()),
+            _ => None,
+        };
+    }
 }
 
 /// Also those that a service record hints at (RFC 9460).
@@ -126,9 +137,6 @@ pub(super) fn put_id(message: &mut [u8], id: [u8; 2]) {
         *place = id;
     }
 }
-
-/// Names that one address is learnt for. Resolvers give up sooner.
-const MOST_NAMES: usize = 16;
 
 #[cfg(test)]
 mod tests {
@@ -177,16 +185,21 @@ mod tests {
         let mut message = query;
         message.add_additional(address("extra.internal.", 3));
         let lessons = lessons(&answer(message, records));
-        let taught: Vec<_> = lessons.iter().map(|one| (one.name.as_str(), one.addresses.clone())).collect();
-        let at = |last: u8| vec![IpAddr::from([10, 0, 0, last])];
+        let alias = |name: &str, of: &str| Lesson::Alias { name: name.into(), of: of.into() };
+        let at = |name: &str, last: u8| Lesson::Addresses {
+            name: name.into(),
+            addresses: vec![IpAddr::from([10, 0, 0, last])],
+            seconds: 60,
+        };
         assert_eq!(
-            taught,
+            lessons,
             [
-                ("c.internal", at(1)),
-                ("b.internal", at(1)),
-                ("db.internal", at(1)),
-                ("other.internal", at(2)),
-                ("extra.internal", at(3))
+                alias("db.internal", "b.internal"),
+                alias("b.internal", "c.internal"),
+                alias("c.internal", "db.internal"),
+                at("c.internal", 1),
+                at("other.internal", 2),
+                at("extra.internal", 3)
             ]
         );
     }
@@ -195,15 +208,15 @@ mod tests {
     fn the_hints_of_a_service_record_are_addresses() {
         use hickory_proto::rr::rdata::{HTTPS, svcb::SvcParamKey};
         let hints = vec![
-            (SvcParamKey::Ipv4Hint, SvcParamValue::Ipv4Hint(IpHint(vec![A(Ipv4Addr::new(10, 0, 0, 9))]))),
             (SvcParamKey::Port, SvcParamValue::Port(443)),
+            (SvcParamKey::Ipv4Hint, SvcParamValue::Ipv4Hint(IpHint(vec![A(Ipv4Addr::new(10, 0, 0, 9))]))),
         ];
         let record = Record::from_rdata(name("web.internal."), 60, RData::HTTPS(HTTPS(SVCB::new(1, name("."), hints))));
         let (_, query) = asked("web.internal.");
         let lessons = lessons(&answer(query, vec![record]));
         assert_eq!(
             lessons,
-            [Lesson { name: "web.internal".into(), addresses: vec![[10, 0, 0, 9].into()], seconds: 60 }]
+            [Lesson::Addresses { name: "web.internal".into(), addresses: vec![[10, 0, 0, 9].into()], seconds: 60 }]
         );
     }
 

@@ -4,9 +4,10 @@ use std::{io, sync::Arc};
 
 use crate::{
     config::ReadDurability,
+    credentials::Vault,
     hold::Desk,
     mask::Salt,
-    net::{ClientAddr, OriginalDst},
+    net::{ClientAddr, OriginalDst, tls::Tls},
     operation::{ProtocolName, SessionId},
     policy::{Policies, Resource},
     record::Recorder,
@@ -26,6 +27,8 @@ pub struct Connection {
     pub client: ClientAddr,
     /// Where it meant to go.
     pub destination: OriginalDst,
+    /// What the resource calls that place; `None` where it names the address itself.
+    pub host: Option<String>,
     /// The resource there; `None` where policy names none.
     pub resource: Option<Arc<Resource>>,
     /// Whether only an answer for a name, which the bot may have had from anybody, says that the resource is there: no
@@ -46,6 +49,10 @@ pub struct Services {
     pub policies: Arc<Policies>,
     /// The key of the node's masking hashes.
     pub salt: Salt,
+    /// TLS, on both sides.
+    pub tls: Tls,
+    /// What the gateway logs in with in bots' place.
+    pub vault: Vault,
     /// How durable a read must be before it is forwarded.
     pub durability: ReadDurability,
 }

@@ -20,7 +20,7 @@ use crate::{
     config::ReadDurability,
     hold::{Requester, Waiting},
     mask::{Masks, Salt},
-    net::{Dialer, ReadHalf, WriteHalf},
+    net::{Dialer, ReadHalf, WriteHalf, tls},
     operation::{Digest, Effect, Effects, Frame, Operation, OperationId, RequestId, State},
     policy::{Approval, Decide, OnHold, Scope, Verdict},
     record::{
@@ -32,14 +32,20 @@ use crate::{
 mod connection;
 mod digest;
 mod language;
+mod privacy;
 #[cfg(test)]
 pub(crate) mod samples;
 #[cfg(test)]
 mod tests;
 
-pub use crate::{hold::Ended, record::RecordError};
+pub use crate::{
+    credentials::{Credential, Opener, is_name as is_credential_name},
+    hold::Ended,
+    record::RecordError,
+};
 pub use connection::{Broken, Connection, Services};
 pub use language::{Exchange, Language, Refusal, Unmaskable};
+pub use privacy::Insecure;
 
 /// An operation with policy's verdict. Made by [`Gate::judge`].
 #[derive(Debug)]
@@ -123,6 +129,8 @@ pub struct Gate {
     services: Services,
     scope: Scope,
     masks: Arc<Masks>,
+    /// What the resource says about TLS.
+    tls: tls::Settings,
     dialer: Dialer,
     client: WriteHalf,
     upstream: Option<WriteHalf>,
@@ -147,11 +155,15 @@ impl Gate {
         let policies = services.policies.current();
         let scope = policies.scope(&connection.workload, &connection.process, connection.resource.as_ref());
         let masks = connection.resource.as_ref().map_or_else(Arc::default, |resource| resource.masks.clone());
+        let section = connection.resource.as_ref().and_then(|resource| resource.extra.get("tls"));
+        // It was read when the policy was loaded.
+        let tls = tls::Settings::read(section).unwrap_or_else(|_| tls::Settings::strictest());
         let gate = Self {
             connection,
             services,
             scope,
             masks,
+            tls,
             dialer,
             client,
             upstream: None,
@@ -166,6 +178,11 @@ impl Gate {
     /// The connection behind this gate.
     pub fn connection(&self) -> &Connection {
         &self.connection
+    }
+
+    /// Opens what the gateway logs in with, for a protocol that does.
+    pub fn credentials(&self) -> Opener {
+        self.services.vault.opener()
     }
 
     /// The resource's masks, for a protocol that must plan ahead for them.

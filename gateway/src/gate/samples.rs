@@ -16,9 +16,10 @@ use tokio::io::{AsyncRead, AsyncWrite, DuplexStream, ReadBuf, duplex};
 use super::{Connection, Gate, Services};
 use crate::{
     config::ReadDurability,
+    credentials::{FileKey, Vault},
     hold::{Desk, Person},
     mask::Salt,
-    net::{ClientAddr, Dialer, OriginalDst, ReadHalf, split},
+    net::{ClientAddr, Dialer, OriginalDst, ReadHalf, split, tls::Tls},
     operation::{ProtocolName, SessionId},
     policy::Policies,
     record::{Recorder, entry::Body, samples},
@@ -63,7 +64,7 @@ impl Ground {
     /// With these policies in force.
     pub(crate) fn new(policies: &str) -> Self {
         let files = TempDir::new().expect("a temporary directory");
-        std::fs::write(files.path().join("policies.yaml"), policies).expect("written");
+        std::fs::write(files.path().join("policies.yaml"), in_clear(policies)).expect("written");
         let policies = Policies::open(files.path(), Box::new(|_| Vec::new())).expect("the policies are right");
         let recorder = Recorder::in_memory();
         let services = Services {
@@ -71,6 +72,9 @@ impl Ground {
             recorder,
             policies: Arc::new(policies),
             salt: Salt::new(&[7; 32]),
+            tls: Tls::new(None),
+            vault: Vault::open_at(&files.path().join("vault"), Box::new(FileKey::own(&files.path().join("vault.key"))))
+                .expect("an empty one"),
             durability: ReadDurability::Written,
         };
         Self { services, files, violations: Arc::default() }
@@ -78,7 +82,7 @@ impl Ground {
 
     /// Replaces the policies and loads them.
     pub(crate) fn rewrite(&self, policies: &str) {
-        std::fs::write(self.files.path().join("policies.yaml"), policies).expect("written");
+        std::fs::write(self.files.path().join("policies.yaml"), in_clear(policies)).expect("written");
         assert!(self.services.policies.reload().expect("the policies are right").changed);
     }
 
@@ -92,6 +96,7 @@ impl Ground {
             process: facts.process,
             client: ClientAddr(([127, 0, 0, 1], 50_000).into()),
             destination: OriginalDst(destination),
+            host: None,
             learnt: false,
             resource: self.services.policies.current().resource_for(destination, None).cloned(),
             protocol: ProtocolName::from_static("postgres"),
@@ -146,6 +151,14 @@ impl Ground {
         let violations = self.violations.lock().expect("no test panics while it holds this lock");
         assert!(violations.is_empty(), "written before it was recorded: {violations:#?}");
     }
+}
+
+/// What a backend in memory says is what its script says, so it is not asked for TLS unless the policies speak of it.
+fn in_clear(policies: &str) -> String {
+    if policies.contains("tls:") {
+        return policies.to_owned();
+    }
+    policies.replace("\nendpoints:", "\ntls: { upstream: disable }\nendpoints:")
 }
 
 /// An approver.

@@ -78,6 +78,12 @@ impl Network {
         }
     }
 
+    /// Whether `ip` is in it.
+    pub fn contains(&self, ip: IpAddr) -> bool {
+        let ip = ip.to_canonical();
+        ip.is_ipv4() == self.addr.is_ipv4() && Self { addr: ip, prefix: self.prefix }.first() == self.first()
+    }
+
     /// How many bits count.
     pub fn prefix(&self) -> u8 {
         self.prefix

@@ -4,7 +4,14 @@
 //! and nowhere else. And every socket is made in a stated network [`Namespace`], because the listeners and the
 //! upstream connections of a workload belong to the workload's namespace.
 
-use std::{io, net::SocketAddr, os::fd::BorrowedFd, pin::Pin, sync::Arc, task::Poll};
+use std::{
+    io,
+    net::SocketAddr,
+    os::fd::BorrowedFd,
+    pin::Pin,
+    sync::Arc,
+    task::{Context, Poll},
+};
 
 use bytes::{Buf, BytesMut};
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
@@ -12,6 +19,7 @@ use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 pub mod keep;
 pub mod link;
 pub mod namespace;
+pub mod tls;
 
 pub use link::{HostSide, host_sides};
 pub use namespace::{Namespace, NamespaceId, ask, automatic_ports, dial, is_nobodys, listen, listen_udp};
@@ -25,7 +33,11 @@ pub struct ClientAddr(pub SocketAddr);
 pub struct OriginalDst(pub SocketAddr);
 
 /// The receiving half of a stream.
-pub struct ReadHalf(Box<dyn AsyncRead + Send + Unpin>);
+pub struct ReadHalf {
+    source: Box<dyn AsyncRead + Send + Unpin>,
+    /// Whether it is TLS.
+    private: bool,
+}
 
 /// The sending half of a stream, with what is still to be sent.
 ///
@@ -34,19 +46,21 @@ pub struct ReadHalf(Box<dyn AsyncRead + Send + Unpin>);
 pub struct WriteHalf {
     sink: Box<dyn AsyncWrite + Send + Unpin>,
     queued: BytesMut,
+    /// Whether the sink may hold bytes back: TLS does, while the peer takes none.
+    unflushed: bool,
 }
 
 /// Splits a TCP stream. Small writes are sent at once: operations and answers are small and somebody waits for them.
 pub fn split_tcp(stream: tokio::net::TcpStream) -> io::Result<(ReadHalf, WriteHalf)> {
     stream.set_nodelay(true)?;
     let (read, write) = stream.into_split();
-    Ok((ReadHalf(Box::new(read)), WriteHalf::new(Box::new(write))))
+    Ok((ReadHalf { source: Box::new(read), private: false }, WriteHalf::new(Box::new(write))))
 }
 
 /// Splits any stream (TLS, a test's in-memory pipe).
 pub fn split<S: AsyncRead + AsyncWrite + Send + Unpin + 'static>(stream: S) -> (ReadHalf, WriteHalf) {
     let (read, write) = tokio::io::split(stream);
-    (ReadHalf(Box::new(read)), WriteHalf::new(Box::new(write)))
+    (ReadHalf { source: Box::new(read), private: false }, WriteHalf::new(Box::new(write)))
 }
 
 /// How much one read takes at most, in bytes. One page run of a busy socket; measured on a 1 GiB result, more gains nothing.
@@ -69,28 +83,52 @@ impl ReadHalf {
             SCRATCH.with(|scratch| {
                 let mut scratch = scratch.borrow_mut();
                 let mut chunk = ReadBuf::new(&mut scratch[..]);
-                match Pin::new(&mut self.0).poll_read(cx, &mut chunk) {
-                    Poll::Pending => Poll::Pending,
-                    Poll::Ready(Err(error)) => Poll::Ready(Err(error)),
-                    Poll::Ready(Ok(())) => {
-                        buffer.extend_from_slice(chunk.filled());
-                        Poll::Ready(Ok(chunk.filled().len()))
-                    }
-                }
+                let read = if self.private {
+                    self.poll_records(cx, &mut chunk)
+                } else {
+                    Pin::new(&mut self.source).poll_read(cx, &mut chunk)
+                };
+                read.map_ok(|()| {
+                    buffer.extend_from_slice(chunk.filled());
+                    chunk.filled().len()
+                })
             })
         })
         .await
     }
+
+    /// TLS gives one record at a time; behind a full one there is likely another.
+    fn poll_records(&mut self, cx: &mut Context<'_>, chunk: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
+        loop {
+            let before = chunk.filled().len();
+            match Pin::new(&mut self.source).poll_read(cx, chunk) {
+                // What was read before goes out first: the next read meets the same end.
+                Poll::Pending | Poll::Ready(Err(_)) if before > 0 => return Poll::Ready(Ok(())),
+                // A peer that hangs up without saying so inside TLS has hung up. What it left unfinished is no message.
+                Poll::Ready(Err(error)) if error.kind() == io::ErrorKind::UnexpectedEof => return Poll::Ready(Ok(())),
+                Poll::Ready(Ok(())) if chunk.filled().len() - before >= FULL_RECORD && chunk.remaining() > 0 => {}
+                read => return read,
+            }
+        }
+    }
 }
+
+/// A TLS record of about so many bytes is a full one.
+const FULL_RECORD: usize = 16_000;
 
 impl WriteHalf {
     fn new(sink: Box<dyn AsyncWrite + Send + Unpin>) -> Self {
-        Self { sink, queued: BytesMut::new() }
+        Self { sink, queued: BytesMut::new(), unflushed: false }
     }
 
-    /// How many bytes wait to be sent.
+    /// One that leads nowhere: in the place of a half whose stream is being changed.
+    pub fn closed() -> Self {
+        Self::new(Box::new(tokio::io::sink()))
+    }
+
+    /// How many bytes wait to be sent. What the sink holds back counts as one more.
     pub fn queued(&self) -> usize {
-        self.queued.len()
+        self.queued.len() + usize::from(self.unflushed)
     }
 
     /// Queues `bytes`.
@@ -103,10 +141,15 @@ impl WriteHalf {
     /// # Errors
     /// The stream's own.
     pub async fn flush_some(&mut self) -> io::Result<()> {
-        if self.queued.is_empty() {
+        if !self.queued.is_empty() {
+            return self.write_once().await;
+        }
+        if !self.unflushed {
             return std::future::pending().await;
         }
-        self.write_once().await
+        std::future::poll_fn(|cx| Pin::new(&mut self.sink).poll_flush(cx)).await?;
+        self.unflushed = false;
+        Ok(())
     }
 
     /// Sends what can be sent without waiting: on the common path this saves a turn through the scheduler.
@@ -114,13 +157,22 @@ impl WriteHalf {
     /// # Errors
     /// The stream's own.
     pub fn flush_now(&mut self) -> io::Result<()> {
-        let mut cx = std::task::Context::from_waker(std::task::Waker::noop());
+        let mut cx = Context::from_waker(std::task::Waker::noop());
         while !self.queued.is_empty() {
             match Pin::new(&mut self.sink).poll_write(&mut cx, &self.queued) {
                 Poll::Pending => break,
                 Poll::Ready(Ok(0)) => return Err(io::ErrorKind::WriteZero.into()),
                 Poll::Ready(Ok(sent)) => self.sent(sent),
                 Poll::Ready(Err(error)) => return Err(error),
+            }
+        }
+        if self.queued.is_empty() && self.unflushed {
+            match Pin::new(&mut self.sink).poll_flush(&mut cx) {
+                Poll::Pending => {}
+                Poll::Ready(flushed) => {
+                    flushed?;
+                    self.unflushed = false;
+                }
             }
         }
         Ok(())
@@ -148,6 +200,7 @@ impl WriteHalf {
 
     fn sent(&mut self, count: usize) {
         self.queued.advance(count);
+        self.unflushed = true;
         if self.queued.is_empty() {
             // Give the memory back: most connections are idle most of the time.
             self.queued = BytesMut::new();

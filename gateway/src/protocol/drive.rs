@@ -10,11 +10,11 @@ use std::time::Duration;
 use bytes::BytesMut;
 use tokio::time::{Instant, sleep_until};
 
-use super::{Dialect, Malformed, Step};
+use super::{Dialect, Malformed, Side, Start, Step};
 use crate::{
     drain::Drain,
-    gate::{Broken, Cleared, Ended, Gate, Held, RecordError, Recorded, Reply, Settled, Settling, Unmaskable},
-    net::ReadHalf,
+    gate::{Broken, Cleared, Ended, Gate, Held, Insecure, RecordError, Recorded, Reply, Settled, Settling, Unmaskable},
+    net::{ReadHalf, tls::Upstream},
     operation::Frame,
 };
 
@@ -23,7 +23,7 @@ pub async fn drive<D: Dialect>(dialect: D, client: ReadHalf, gate: Gate, drain: 
     let mut driver = Driver {
         dialect,
         gate,
-        client,
+        client: Some(client),
         upstream: None,
         input: BytesMut::new(),
         reply: Reply::default(),
@@ -47,7 +47,8 @@ const HANDSHAKE: Duration = Duration::from_secs(60);
 struct Driver<D> {
     dialect: D,
     gate: Gate,
-    client: ReadHalf,
+    /// `None` after a handshake that failed.
+    client: Option<ReadHalf>,
     upstream: Option<ReadHalf>,
     input: BytesMut,
     reply: Reply,
@@ -66,6 +67,8 @@ enum End {
     Backend(Unmaskable),
     /// The backend cannot be reached.
     Unreachable(std::io::Error),
+    /// There is no TLS where there must be.
+    Insecure(String),
     /// A stream broke.
     Broken(Broken),
     /// The record failed: nothing more may move.
@@ -85,6 +88,15 @@ impl From<Unmaskable> for End {
 impl From<Broken> for End {
     fn from(error: Broken) -> Self {
         Self::Broken(error)
+    }
+}
+impl From<Insecure> for End {
+    fn from(error: Insecure) -> Self {
+        match error {
+            Insecure::Handshake(error) => Self::Insecure(error.to_string()),
+            Insecure::Broken(broken) => Self::Broken(broken),
+            Insecure::Record(error) => Self::Record(error),
+        }
     }
 }
 impl From<RecordError> for End {
@@ -170,7 +182,7 @@ impl<D: Dialect> Driver<D> {
             {
                 match read.map_err(Broken::Upstream)? { 0 => Ok(Event::BackendClosed), _ => Ok(Event::Replied) }
             }
-            read = client.read_some(input), if input.len() < room && to_upstream < HIGH_WATER => {
+            read = async { client.as_mut().expect("a handshake that fails ends the loop").read_some(input).await }, if input.len() < room && to_upstream < HIGH_WATER => {
                 match read.map_err(Broken::Client)? { 0 => Ok(Event::ClientClosed), _ => Ok(Event::Asked) }
             }
             () = sleep_until(remind_at), if is_held => Ok(Event::Remind),
@@ -208,6 +220,7 @@ impl<D: Dialect> Driver<D> {
                     self.forward(cleared).await?;
                 }
                 Step::Answer => self.answer().await?,
+                Step::StartTls(start) => self.secure_client(start).await?,
                 Step::End(why) => {
                     self.answer().await?;
                     return Err(End::Ordered(why));
@@ -237,9 +250,57 @@ impl<D: Dialect> Driver<D> {
 
     async fn forward(&mut self, cleared: Cleared) -> Result<(), End> {
         if let Some(read) = self.gate.dial().await.map_err(End::Unreachable)? {
-            self.upstream = Some(read);
+            let secured = tokio::time::timeout(HANDSHAKE, self.secure_upstream(read)).await;
+            let slow = || End::Insecure("the backend took too long over the TLS handshake".into());
+            self.upstream = Some(secured.map_err(|_| slow())??);
         }
         self.gate.forward(cleared).map_err(|error| End::Broken(Broken::Upstream(error)))
+    }
+
+    /// The client's side becomes private.
+    async fn secure_client(&mut self, start: Start) -> Result<(), End> {
+        self.answer().await?;
+        let prefix = std::mem::take(&mut self.input);
+        if start == Start::Agreed && !prefix.is_empty() {
+            return Err(Malformed("bytes follow an encryption request before its answer".into()).into());
+        }
+        let read = self.client.take().expect("a handshake that fails ends the loop");
+        let must_name = start == Start::AtOnce;
+        let handshake = self.gate.secure_client(read, prefix, self.dialect.alpn(), must_name);
+        let slow = |_| End::Insecure("the client took too long over the TLS handshake".into());
+        let (read, secured) = tokio::time::timeout(HANDSHAKE, handshake).await.map_err(slow)??;
+        self.client = Some(read);
+        self.dialect.secured(Side::Client, &secured);
+        Ok(())
+    }
+
+    /// The backend's side becomes private, as the resource says and the backend can.
+    async fn secure_upstream(&mut self, mut read: ReadHalf) -> Result<ReadHalf, End> {
+        let wanted = self.gate.tls().upstream();
+        if wanted == Upstream::Disable {
+            return Ok(read);
+        }
+        let Some(ask) = self.dialect.ask_for_tls() else { return Ok(read) };
+        let cleared = self.gate.control("asks the backend for TLS", &ask).await?;
+        self.gate.forward(cleared).map_err(Broken::Upstream)?;
+        while self.gate.queued().1 > 0 {
+            self.gate.flush().await?;
+        }
+        let mut answer = BytesMut::new();
+        if read.read_some(&mut answer).await.map_err(Broken::Upstream)? == 0 {
+            return Err(End::Insecure("the backend hung up when it was asked for TLS".into()));
+        }
+        if self.dialect.answered_tls(&answer)? {
+            let (read, secured) = self.gate.secure_upstream(read, self.dialect.alpn()).await?;
+            self.dialect.secured(Side::Backend, &secured);
+            return Ok(read);
+        }
+        match wanted {
+            Upstream::Prefer => Ok(read),
+            _ => Err(End::Insecure(
+                "the backend has no TLS, and the resource's `tls: { upstream: … }` requires it".into(),
+            )),
+        }
     }
 
     /// Something that the gateway itself asks of the backend: recorded like everything else.
@@ -301,6 +362,8 @@ impl<D: Dialect> Driver<D> {
                 let why = format!("the backend cannot be reached: {error}");
                 (why.clone(), true, Some(why))
             }
+            // A client whose handshake failed hears nothing more; one whose backend's failed does.
+            End::Insecure(why) => (why.clone(), true, self.client.is_some().then_some(why)),
             End::Broken(error) => (error.to_string(), false, None),
             End::Record(error) => {
                 let why = format!("the gateway cannot record, so it moves nothing: {error}");

@@ -13,8 +13,8 @@ use tokio::sync::Notify;
 
 use crate::{
     drain::Drain,
-    gate::{Gate, Language, Refusal},
-    net::ReadHalf,
+    gate::{Gate, Language, Refusal, Unmaskable},
+    net::{ReadHalf, tls::Secured},
     operation::{Frame, Operation, ProtocolName},
 };
 
@@ -44,7 +44,7 @@ pub trait Protocol: Send + Sync {
     ///
     /// # Errors
     /// What is wrong with them, for the operator.
-    fn check(&self, settings: &serde_json::Map<String, serde_json::Value>) -> Result<(), String>;
+    fn check(&self, settings: &serde_json::Map<String, serde_json::Value>) -> Result<(), Wrong>;
 
     /// Serves one connection to its end.
     fn serve(
@@ -62,6 +62,15 @@ pub trait Protocol: Send + Sync {
     fn renderer(&self) -> Box<dyn Renderer>;
 }
 
+/// What is wrong with what a resource says to its protocol.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Wrong {
+    /// The resource's key that it is about.
+    pub section: &'static str,
+    /// What is wrong, and what was expected.
+    pub message: String,
+}
+
 /// Turns a session's recorded responses into lines for people. Stateful: a row is read with the description before it.
 pub trait Renderer {
     /// The lines for one recorded response. Never fails: what is not understood is shown as it is, made visible.
@@ -76,6 +85,27 @@ pub trait Dialect: Language + Send {
     /// # Errors
     /// The bytes are not the protocol: the connection ends with what [`Language::answers`] then has to say.
     fn request(&mut self, input: &mut BytesMut) -> Result<Step, Malformed>;
+
+    /// TLS is up with one side.
+    fn secured(&mut self, _side: Side, _with: &Secured) {}
+
+    /// What asks a fresh backend for TLS. `None`: this protocol has no such question.
+    fn ask_for_tls(&mut self) -> Option<Frame> {
+        None
+    }
+
+    /// The backend's answer to that, all that came: whether TLS begins now.
+    ///
+    /// # Errors
+    /// It is no answer, or more than one: what follows it in clear must not be taken for what comes through TLS.
+    fn answered_tls(&mut self, _answer: &[u8]) -> Result<bool, Unmaskable> {
+        Ok(false)
+    }
+
+    /// The protocol's word in ALPN.
+    fn alpn(&self) -> &'static [u8] {
+        b""
+    }
 
     /// The operation just submitted goes to the backend.
     fn forwarded(&mut self);
@@ -120,8 +150,28 @@ pub enum Step {
     Continue(Frame),
     /// The dialect has an answer of its own for the client.
     Answer,
+    /// A handshake with the client begins.
+    StartTls(Start),
     /// The client ends the connection; why, for the record.
     End(&'static str),
+}
+
+/// How a client's handshake begins.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Start {
+    /// The client asked for it, and is told yes with the dialect's next answer. No byte may have come since.
+    Agreed,
+    /// With the client's first byte, which is still in the input: the handshake itself must name the protocol.
+    AtOnce,
+}
+
+/// One of a connection's two sides.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Side {
+    /// The guarded client.
+    Client,
+    /// The backend.
+    Backend,
 }
 
 /// A client's bytes are not the protocol that its resource speaks.

@@ -2,7 +2,7 @@
 
 use std::{
     collections::{BTreeMap, BTreeSet, HashMap},
-    net::{SocketAddr, ToSocketAddrs},
+    net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, ToSocketAddrs},
     path::PathBuf,
     sync::{Arc, Mutex, MutexGuard, PoisonError},
 };
@@ -23,20 +23,25 @@ pub use learnt::{Lesson, Taught};
 /// Which resource an address is, as last resolved here, and as learnt from what bots were answered.
 ///
 /// # Security
-/// A bot chooses whom it asks, so what is learnt only ever adds: an address that the policy states, or that the gateway
-/// has resolved itself, is that resource whatever a bot was told. The kernel's table is one for all, so an address that
-/// another namespace has learnt is that resource here, too.
+/// A bot chooses whom it asks, so what is learnt only ever adds, and only what is stricter: an address that the policy
+/// states, or that the gateway has resolved itself, is that resource whatever a bot was told; one that the settings refuse
+/// stays refused; and one of which bots were told different things is nobody's. The kernel's table is one for all, so an
+/// address that another namespace has learnt is that resource here, too.
 pub struct Destinations {
     policies: Arc<Policies>,
     learning: bool,
     names: ArcSwap<HashMap<SocketAddr, String>>,
     /// What a query may call a host that a resource names → the host as the resource has it, and its ports.
     hosts: ArcSwap<Hosts>,
+    /// What the settings say of destinations that no resource names.
+    network: ArcSwap<Vec<Rule>>,
     /// Hosts that had no address when they were last asked for.
     unresolved: Mutex<BTreeSet<String>>,
     learnt: Mutex<learnt::Learnt>,
 }
 
+/// A name in a query → the hosts of resources that it means, with their ports. A host without a dot is here under itself,
+/// and means every name that begins with it: which domains a bot's resolver puts behind it only the bot knows.
 type Hosts = HashMap<String, BTreeMap<String, BTreeSet<u16>>>;
 
 /// A resource at an address.
@@ -44,8 +49,21 @@ type Hosts = HashMap<String, BTreeMap<String, BTreeSet<u16>>>;
 pub struct Found {
     /// It.
     pub resource: Arc<Resource>,
+    /// What it calls that place, where it does not name the address itself.
+    pub host: Option<String>,
     /// Whether only what a bot was answered says so. Such an address is to be governed, and is no proof of who is there.
     pub learnt: bool,
+}
+
+/// An address of which bots were told that it is one resource's and another's.
+#[derive(Debug, thiserror::Error)]
+#[error(
+    "bots were told that {address} is {one}'s and that it is {other}'s; write the address into the resource that it belongs to"
+)]
+pub struct Ambiguous {
+    address: SocketAddr,
+    one: String,
+    other: String,
 }
 
 /// The rules for the kernel, and the names that were resolved for them.
@@ -53,6 +71,8 @@ pub struct Found {
 pub struct Resolved {
     /// For the kernel.
     pub rules: Vec<Rule>,
+    /// How many of them, from the first on, are the settings' own.
+    network: usize,
     names: HashMap<SocketAddr, String>,
     hosts: Hosts,
 }
@@ -86,6 +106,7 @@ impl Destinations {
             learning: learnt.is_some(),
             names: ArcSwap::default(),
             hosts: ArcSwap::default(),
+            network: ArcSwap::default(),
             unresolved: Mutex::default(),
             learnt: Mutex::new(learnt::Learnt::kept_in(learnt)),
         }
@@ -96,46 +117,77 @@ impl Destinations {
         locked(&self.learnt).recall();
     }
 
-    /// The resource that an address is for a client in `namespace`.
-    pub fn resource(&self, namespace: NamespaceId, OriginalDst(address): OriginalDst) -> Option<Found> {
+    /// What is at an address.
+    ///
+    /// # Errors
+    /// Bots were told of hosts there that are different resources': whose rules count cannot be said.
+    pub fn resource(&self, OriginalDst(address): OriginalDst) -> Result<Option<Found>, Ambiguous> {
         let names = self.names.load();
         let policies = self.policies.current();
         let named = |host: Option<&str>| policies.resource_for(address, host).cloned();
         if let Some(resource) = named(names.get(&address).map(String::as_str)) {
-            return Some(Found { resource, learnt: false });
+            let host = names.get(&address).cloned().or_else(|| name_of(&resource, address));
+            return Ok(Some(Found { resource, host, learnt: false }));
         }
-        let host = locked(&self.learnt).host(namespace, address)?.to_owned();
-        Some(Found { resource: named(Some(&host))?, learnt: true })
+        let learnt = locked(&self.learnt);
+        let mut found = learnt.hosts(address).into_iter().filter_map(|host| Some((named(Some(host))?, host)));
+        let Some((resource, host)) = found.next() else { return Ok(None) };
+        match found.find(|(other, _)| other.name != resource.name) {
+            Some((other, _)) => {
+                Err(Ambiguous { address, one: resource.name.to_string(), other: other.name.to_string() })
+            }
+            None => Ok(Some(Found { host: Some(host.to_owned()), resource, learnt: true })),
+        }
     }
 
     /// Learns what an answer says about hosts that resources name.
     pub fn learn(&self, namespace: NamespaceId, lessons: &[Lesson]) -> Taught {
         let hosts = self.hosts.load();
-        let named = |lesson: &Lesson| hosts.get(&lesson.name);
-        // Almost every answer is about something else, and this is all that it costs.
-        if !lessons.iter().any(|lesson| named(lesson).is_some()) {
+        if hosts.is_empty() {
             return Taught::Known;
         }
         let mut learnt = locked(&self.learnt);
         let mut taught = Taught::Known;
         for lesson in lessons {
-            for (host, ports) in named(lesson).into_iter().flatten() {
-                for ip in &lesson.addresses {
-                    let places = ports.iter().map(|port| SocketAddr::new(*ip, *port));
-                    taught =
-                        places.map(|at| learnt.learn(namespace, at, host, lesson.seconds)).fold(taught, Taught::max);
-                }
+            let (Lesson::Addresses { name, .. } | Lesson::Alias { name, .. }) = lesson;
+            let first = name.split('.').next().unwrap_or_default();
+            let short = (first != name).then(|| hosts.get(first)).flatten().into_iter().flatten();
+            let stated = hosts.get(name).into_iter().flatten();
+            let mut meant: BTreeMap<String, BTreeSet<u16>> = BTreeMap::new();
+            for (host, ports) in stated.chain(short.filter(|(host, _)| !host.contains('.'))) {
+                meant.entry(host.clone()).or_default().extend(ports);
+            }
+            for host in learnt.aliased(namespace, name) {
+                let ports = hosts.values().filter_map(|by_host| by_host.get(host)).flatten();
+                meant.entry(host.to_owned()).or_default().extend(ports);
+            }
+            for (host, ports) in meant {
+                taught = taught.max(match lesson {
+                    Lesson::Alias { of, .. } => learnt.learn_alias(namespace, of, &host),
+                    Lesson::Addresses { addresses, seconds, .. } => {
+                        let places = addresses.iter().flat_map(|ip| ports.iter().map(|port| effective(*ip, *port)));
+                        places.map(|at| learnt.learn(namespace, at, &host, *seconds)).max().unwrap_or(Taught::Known)
+                    }
+                });
             }
         }
         taught
     }
 
-    /// The rules for what was learnt, in a stable order. What nobody has asked for in its time, and what no resource
-    /// names any more, is forgotten.
+    /// Nobody guarded is left in the namespace.
+    pub fn forget(&self, namespace: NamespaceId) {
+        locked(&self.learnt).forget(namespace);
+    }
+
+    /// The rules for what was learnt, in a stable order. What nobody has asked for in its time is forgotten.
+    ///
+    /// What is learnt opens nothing: an address that the settings refuse stays refused.
     pub fn learnt_rules(&self) -> Vec<Rule> {
         let hosts = self.hosts.load();
         let named: BTreeSet<&str> = hosts.values().flat_map(BTreeMap::keys).map(String::as_str).collect();
-        locked(&self.learnt).current(|host| named.contains(host)).into_iter().map(intercepting).collect()
+        let network = self.network.load();
+        let current = locked(&self.learnt).current(|host| named.contains(host));
+        current.into_iter().map(|at| Rule { action: stated(&network, at), ..intercepting(at) }).collect()
     }
 
     /// The addresses of these rules are in force now, and kept for a gateway that comes after this one.
@@ -160,6 +212,7 @@ impl Destinations {
     pub fn put_in_force(&self, resolved: &Resolved) {
         self.names.store(Arc::new(resolved.names.clone()));
         self.hosts.store(Arc::new(resolved.hosts.clone()));
+        self.network.store(Arc::new(resolved.rules.iter().take(resolved.network).copied().collect()));
     }
 
     /// A host without an address keeps those that it had before, where bots teach.
@@ -189,6 +242,7 @@ fn resolve(
     addresses: impl Fn(&Resource, &Endpoint) -> Result<Vec<SocketAddr>, ResolveError>,
 ) -> Result<Resolved, ResolveError> {
     let mut rules = network.iter().map(network_rule).collect::<Result<Vec<_>, _>>()?;
+    let network = rules.len();
     let mut names = HashMap::new();
     let mut hosts = Hosts::new();
     for (resource, endpoint) in set.endpoints() {
@@ -204,7 +258,7 @@ fn resolve(
             }
         }
     }
-    Ok(Resolved { rules, names, hosts })
+    Ok(Resolved { rules, network, names, hosts })
 }
 
 /// The names under which a resolver asks for `host`: in lower case, without the last dot.
@@ -237,8 +291,36 @@ fn search_in(text: &str) -> Vec<String> {
     found
 }
 
+/// The name that an endpoint with addresses of its own has: `localhost`.
+fn name_of(resource: &Resource, address: SocketAddr) -> Option<String> {
+    let at = |one: &&Endpoint| one.port == address.port() && one.addresses.contains(&address.ip());
+    let named = resource.endpoints.iter().filter(at).find(|one| one.host.parse::<IpAddr>().is_err());
+    named.map(|endpoint| endpoint.host.clone())
+}
+
 fn intercepting(address: SocketAddr) -> Rule {
     Rule { to: Network::from(address.ip()), port: Some(address.port()), action: Action::Intercept }
+}
+
+/// What a connect to that address reaches: the unspecified one is the loopback's.
+fn effective(ip: IpAddr, port: u16) -> SocketAddr {
+    let ip = match ip {
+        IpAddr::V4(v4) if v4.is_unspecified() => Ipv4Addr::LOCALHOST.into(),
+        IpAddr::V6(v6) if v6.is_unspecified() => Ipv6Addr::LOCALHOST.into(),
+        ip => ip,
+    };
+    SocketAddr::new(ip, port)
+}
+
+/// What a learnt address is: intercepted, unless `network` refuses it, in the kernel's order (a named port first, then the
+/// longest prefix).
+fn stated(network: &[Rule], at: SocketAddr) -> Action {
+    let covers = |rule: &&Rule| rule.to.contains(at.ip()) && rule.port.is_none_or(|port| port == at.port());
+    let rank = |rule: &&Rule| (rule.port.is_some(), rule.to.prefix(), rule.action == Action::Refuse);
+    match network.iter().filter(covers).max_by_key(rank).map(|rule| rule.action) {
+        Some(Action::Refuse) => Action::Refuse,
+        _ => Action::Intercept,
+    }
 }
 
 fn addresses(resource: &Resource, endpoint: &Endpoint) -> Result<Vec<SocketAddr>, ResolveError> {
@@ -268,6 +350,23 @@ fn locked<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn what_is_learnt_opens_nothing_that_is_refused() {
+        let rule = |to: &str, port, action| Rule { to: to.parse().expect("a network"), port, action };
+        let at = |text: &str| text.parse().expect("an address");
+        let network = [
+            rule("0.0.0.0/0", None, Action::Refuse),
+            rule("10.0.0.0/8", None, Action::Pass),
+            rule("10.9.0.0/16", Some(5432), Action::Refuse),
+        ];
+        assert_eq!(stated(&network, at("192.0.2.1:5432")), Action::Refuse);
+        assert_eq!(stated(&network, at("10.1.2.3:5432")), Action::Intercept);
+        assert_eq!(stated(&network, at("10.9.2.3:5432")), Action::Refuse);
+        assert_eq!(stated(&network, at("10.9.2.3:5433")), Action::Intercept);
+        assert_eq!(stated(&[], at("[2001:db8::1]:5432")), Action::Intercept);
+        assert_eq!(effective(Ipv4Addr::UNSPECIFIED.into(), 1), at("127.0.0.1:1"));
+    }
 
     #[test]
     fn a_host_is_asked_for_under_the_search_domains_too() {

@@ -74,11 +74,17 @@ impl ExecError {
 ///
 /// # Errors
 /// The cgroup could not be made or entered, or the command not started.
-pub fn run(guard: &Path, name: &str, command: &OsString, arguments: &[OsString]) -> Result<i32, ExecError> {
+pub fn run(
+    guard: &Path,
+    name: &str,
+    command: &OsString,
+    arguments: &[OsString],
+    variables: &[(&str, PathBuf)],
+) -> Result<i32, ExecError> {
     let cgroup = Cgroup::make(guard, name)?;
     let mut signals = Signals::block().map_err(ExecError::Wait)?;
     let mut child = cgroup
-        .start(command, arguments, signals.before)
+        .start(command, arguments, variables, signals.before)
         .map_err(|source| ExecError::Start { command: command.clone(), source })?;
     let status = signals.wait(&mut child).map_err(ExecError::Wait)?;
     Ok(status.code().unwrap_or_else(|| 128 + status.signal().unwrap_or(0)))
@@ -144,10 +150,16 @@ impl Cgroup {
         }
     }
 
-    fn start(&self, command: &OsString, arguments: &[OsString], signals: SigSet) -> io::Result<Child> {
+    fn start(
+        &self,
+        command: &OsString,
+        arguments: &[OsString],
+        variables: &[(&str, PathBuf)],
+        signals: SigSet,
+    ) -> io::Result<Child> {
         let mut procs = fs::OpenOptions::new().write(true).open(self.0.join("cgroup.procs"))?;
         let mut child = Command::new(command);
-        child.args(arguments);
+        child.args(arguments).envs(variables.iter().map(|(name, value)| (name, value)));
         // SAFETY: two system calls, one of them a write to an open file; 0 there is the writing process. So it is in the
         // cgroup before it is the command, and blocks no more signals than we did.
         unsafe {

@@ -142,7 +142,7 @@ pub(crate) fn play() {
         "exec" => {
             let [guard, name, command, rest @ ..] = &arguments[..] else { panic!("a guard, a name and a command") };
             let rest: Vec<_> = rest.iter().map(OsString::from).collect();
-            let code = exec::run(Path::new(guard), name, &OsString::from(command), &rest);
+            let code = exec::run(Path::new(guard), name, &OsString::from(command), &rest, &[]);
             std::process::exit(code.unwrap_or_else(|error| error.exit_code()));
         }
         other => panic!("no role {other}"),

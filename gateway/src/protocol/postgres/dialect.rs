@@ -6,27 +6,34 @@ use bytes::{Bytes, BytesMut};
 use tokio::sync::Notify;
 
 use super::{
-    Settings, Shared,
+    Shared,
+    access::Access,
     cancel::Registered,
+    claim::Claim,
     classify::Lexical,
+    login::Login,
     lookup::{Backend, Lookup},
     mask::{CopyOut, Masker, Plan},
     names::{Names, SqlNames},
     pending::{Await, What, discard_to_sync},
     portal::Portal,
-    session, wire,
+    session, startup, wire,
 };
 use crate::{
-    gate::{Exchange, Gate, Language, Refusal, Unmaskable},
+    gate::{Exchange, Gate, Language, Opener, Refusal, Unmaskable},
     mask::{Masks, Salt},
+    net::tls::{Client, Secured, Upstream},
     operation::{Frame, SessionId, State},
-    protocol::{Dialect, Malformed, Step},
+    protocol::{Dialect, Malformed, Side, Step},
 };
 
 /// One connection's state.
 pub(super) struct PostgresDialect {
     pub(super) shared: Arc<Shared>,
-    pub(super) settings: Settings,
+    pub(super) privacy: Privacy,
+    pub(super) login: Login,
+    pub(super) access: Access,
+    pub(super) credentials: Opener,
     pub(super) owner: String,
     pub(super) session: SessionId,
     pub(super) masker: Masker,
@@ -64,11 +71,36 @@ pub(super) struct PostgresDialect {
     pub(super) need: usize,
 }
 
+/// TLS on this connection.
+#[derive(Debug, Default)]
+pub(super) struct Privacy {
+    /// Whether a client that asks for it gets it.
+    pub(super) offered: bool,
+    /// Whether one that does not is refused.
+    pub(super) required: bool,
+    /// Whether the backend must prove who it is before the gateway logs in there, and does not.
+    pub(super) unproven: bool,
+    /// The client's side, once it is up.
+    pub(super) client: Option<Secured>,
+    /// The backend's.
+    pub(super) backend: Option<Secured>,
+}
+
+impl Privacy {
+    fn new(gate: &Gate) -> Self {
+        let required = gate.tls().client == Client::Required;
+        let unproven = gate.connection().learnt && gate.tls().upstream() != Upstream::VerifyFull;
+        Self { offered: gate.offers_tls(), required, unproven, client: None, backend: None }
+    }
+}
+
 /// How far the connection is.
 #[derive(Debug)]
 pub(super) enum Phase {
     /// Before the startup message; which encryption requests were answered.
     Startup { ssl: bool, gss: bool },
+    /// The gateway authenticates the client.
+    Claiming(Box<Claim>),
     /// The backend authenticates the client.
     Authentication,
     /// The backend said that it is ready; before the client hears it, the catalog is looked into.
@@ -136,11 +168,12 @@ impl PostgresDialect {
     /// For a connection behind `gate`.
     pub(super) fn new(shared: Arc<Shared>, gate: &Gate) -> Self {
         let connection = gate.connection();
-        let settings =
-            connection.resource.as_ref().map_or(Ok(Settings::default()), |resource| Settings::read(&resource.extra));
+        let access = connection.resource.as_ref().map_or(Ok(Access::default()), |one| Access::read(&one.extra));
         Self {
-            // They were checked when the policy was loaded; what cannot be read refuses.
-            settings: settings.unwrap_or(Settings { tls_required: true }),
+            privacy: Privacy::new(gate),
+            // They were read when the policy was loaded; what cannot be read logs nobody in.
+            access: access.unwrap_or_else(|_| Access { credential: Some(String::new()), ..Access::default() }),
+            credentials: gate.credentials(),
             owner: format!("{} {}", connection.workload.path, connection.process.uid),
             session: connection.id,
             backend: Backend::new(connection.destination.0),
@@ -152,7 +185,10 @@ impl PostgresDialect {
     pub(super) fn detached(shared: Arc<Shared>, masks: Arc<Masks>, salt: Salt) -> Self {
         Self {
             shared,
-            settings: Settings::default(),
+            privacy: Privacy::default(),
+            login: Login::default(),
+            access: Access::default(),
+            credentials: Opener::default(),
             owner: String::new(),
             session: SessionId::now(),
             masker: Masker { masks, salt },
@@ -280,6 +316,7 @@ impl Dialect for PostgresDialect {
     fn request(&mut self, input: &mut BytesMut) -> Result<Step, Malformed> {
         match self.phase {
             Phase::Startup { .. } => self.startup(input),
+            Phase::Claiming(_) => self.claiming(input),
             Phase::Authentication => self.authentication(input),
             Phase::LookingUp(_) => Ok(Step::Wait),
             Phase::Ready => self.typed(input),
@@ -287,6 +324,32 @@ impl Dialect for PostgresDialect {
             Phase::Cancelling => Err(Malformed("bytes follow a cancel request".into())),
             Phase::Over => Ok(Step::End("the session ended")),
         }
+    }
+
+    fn secured(&mut self, side: Side, with: &Secured) {
+        match side {
+            Side::Client => self.privacy.client = Some(with.clone()),
+            Side::Backend => self.privacy.backend = Some(with.clone()),
+        }
+    }
+
+    fn ask_for_tls(&mut self) -> Option<Frame> {
+        Some(Frame::new(Bytes::from_static(&startup::SSL_REQUEST)))
+    }
+
+    fn answered_tls(&mut self, answer: &[u8]) -> Result<bool, Unmaskable> {
+        match answer {
+            b"S" => Ok(true),
+            b"N" => Ok(false),
+            // An error from before TLS could be anybody's, and the client would believe it (CVE-2024-10977).
+            [b'E', ..] => Err(Unmaskable::Malformed("it answered the request for TLS with an error".into())),
+            [b'S' | b'N', ..] => Err(Unmaskable::Malformed("bytes follow its answer to the request for TLS".into())),
+            _ => Err(Unmaskable::Malformed("it answered the request for TLS with something else".into())),
+        }
+    }
+
+    fn alpn(&self) -> &'static [u8] {
+        b"postgresql"
     }
 
     fn forwarded(&mut self) {
@@ -363,12 +426,12 @@ impl Dialect for PostgresDialect {
     }
 
     fn is_established(&self) -> bool {
-        !matches!(self.phase, Phase::Startup { .. } | Phase::Authentication)
+        !matches!(self.phase, Phase::Startup { .. } | Phase::Claiming(_) | Phase::Authentication)
     }
 
     fn appetite(&self) -> usize {
         match self.phase {
-            Phase::Startup { .. } => wire::LONGEST_STARTUP,
+            Phase::Startup { .. } | Phase::Claiming(_) => wire::LONGEST_STARTUP,
             _ => self.need,
         }
     }

@@ -13,7 +13,7 @@ use super::{
 use crate::{
     gate::{Language as _, Refusal},
     mask::{Masks, Salt},
-    protocol::{Dialect as _, Step},
+    protocol::{Dialect as _, Start, Step},
 };
 
 /// A client that sends `data`, in pieces, through startup and beyond; every other operation is refused.
@@ -60,8 +60,8 @@ fn requests(dialect: &mut PostgresDialect, input: &mut BytesMut, choose: u8) -> 
             Ok(Step::More | Step::Wait) => return true,
             Ok(Step::Submit(..)) if (turn & 1 == 0) == (choose & 4 == 0) => dialect.forwarded(),
             Ok(Step::Submit(..) | Step::Forbid(..)) => drop(dialect.refused(&refusal)),
-            Ok(Step::Control(..) | Step::Continue(_) | Step::Answer) => {}
-            Ok(Step::End(_)) | Err(_) => return false,
+            Ok(Step::Control(..) | Step::Continue(_) | Step::Answer | Step::StartTls(Start::Agreed)) => {}
+            Ok(Step::End(_) | Step::StartTls(Start::AtOnce)) | Err(_) => return false,
         }
         dialect.answers(&mut BytesMut::new());
     }

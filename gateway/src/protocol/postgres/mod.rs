@@ -13,16 +13,19 @@ use serde_json::{Map, Value};
 use crate::{
     drain::Drain,
     gate::Gate,
-    net::ReadHalf,
+    net::{ReadHalf, tls},
     operation::{Operation, ProtocolName, State},
-    protocol::{Protocol, Renderer, drive},
+    protocol::{Protocol, Renderer, Wrong, drive},
 };
 
+mod access;
 mod cancel;
+mod claim;
 pub mod classify;
 mod copying;
 mod dialect;
 pub mod fuzz;
+mod login;
 mod lookup;
 pub mod mask;
 mod names;
@@ -32,6 +35,7 @@ mod recall;
 pub mod render;
 mod replies;
 mod requests;
+mod scram;
 mod session;
 mod sight;
 mod startup;
@@ -80,31 +84,15 @@ impl Shared {
 /// How many bytes of classified statements are remembered.
 const CLASSIFIED: usize = 8 * 1024 * 1024;
 
-/// What a resource may say about PostgreSQL itself.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
-pub(super) struct Settings {
-    /// `tls: required`: a client without TLS is refused. This version ends no TLS yet, so that is every client.
-    tls_required: bool,
-}
-
-impl Settings {
-    fn read(settings: &Map<String, Value>) -> Result<Self, String> {
-        match settings.get("tls") {
-            None => Ok(Self::default()),
-            Some(Value::String(word)) if word == "required" => Ok(Self { tls_required: true }),
-            Some(Value::String(word)) if word == "off" => Ok(Self::default()),
-            Some(other) => Err(format!("`tls: {other}` is not spoken here yet; expected `required` or `off`")),
-        }
-    }
-}
-
 impl Protocol for Postgres {
     fn name(&self) -> ProtocolName {
         NAME
     }
 
-    fn check(&self, settings: &Map<String, Value>) -> Result<(), String> {
-        Settings::read(settings).map(drop)
+    fn check(&self, settings: &Map<String, Value>) -> Result<(), Wrong> {
+        let wrong = |(section, message)| Wrong { section, message };
+        tls::Settings::read(settings.get("tls")).map_err(|message| wrong(("tls", message)))?;
+        access::Access::read(settings).map(drop).map_err(wrong)
     }
 
     fn serve(

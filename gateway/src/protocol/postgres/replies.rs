@@ -178,7 +178,8 @@ impl PostgresDialect {
     fn track(&mut self, message: &[u8], exchange: &mut Exchange) -> Result<Fate, Unmaskable> {
         let body = &message[5..];
         match message[0] {
-            b'R' | b'v' if matches!(self.phase, Phase::Authentication) => Ok(Fate::Pass),
+            b'R' if matches!(self.phase, Phase::Authentication) => self.authentication_request(body, exchange),
+            b'v' if matches!(self.phase, Phase::Authentication) => Ok(Fate::Pass),
             b'S' => {
                 self.parameter_status(body)?;
                 self.shown_setting(message, exchange)

@@ -12,6 +12,7 @@ use serde_json::json;
 use super::{
     classify,
     dialect::{Bundle, Phase, PostgresDialect, Submission, Submitted},
+    login::Login,
     pending::{Await, What},
     portal::{Portal, Prepared},
     recall::meaning_of_all,
@@ -20,46 +21,84 @@ use super::{
 };
 use crate::{
     operation::{Effect, Effects, Frame, Meaning, Operation, Parameter, State},
-    protocol::{Malformed, Step, reader::Reader},
+    protocol::{Malformed, Start, Step, reader::Reader},
 };
 
 impl PostgresDialect {
     // ---- before the first typed message ----
 
     pub(super) fn startup(&mut self, input: &mut BytesMut) -> Result<Step, Malformed> {
+        let Phase::Startup { ssl, gss } = &mut self.phase else { unreachable!("only called in startup") };
+        if input.first() == Some(&startup::TLS_HANDSHAKE) && !*ssl && !*gss {
+            *ssl = true;
+            if !self.privacy.offered {
+                return Err(Malformed("the client starts with TLS, which there is none of at this resource".into()));
+            }
+            return Ok(Step::StartTls(Start::AtOnce));
+        }
         let Some(length) = startup::packet_len(input)? else { return Ok(Step::More) };
         if input.len() < length {
             return Ok(Step::More);
         }
         let packet = input.split_to(length).freeze();
         match startup::read(&packet)? {
-            Startup::Ssl => self.no_encryption(input, true),
-            Startup::GssEnc => self.no_encryption(input, false),
+            Startup::Ssl => self.encryption(input, true),
+            Startup::GssEnc => self.encryption(input, false),
             Startup::Cancel(key) => Ok(self.cancel_request(&packet, &key)),
-            Startup::Session { version, parameters } => Ok(self.connect(packet, version, &parameters)),
+            Startup::Session { version, parameters } => Ok(self.enter(packet, version, parameters)),
         }
     }
 
-    /// Answers `N`. Each may be asked once; and bytes that were sent along with the request would be read as if they
-    /// had come through the encryption that was asked for, so they end the connection (CVE-2021-23214 and its kin).
-    fn no_encryption(&mut self, input: &BytesMut, is_ssl: bool) -> Result<Step, Malformed> {
+    /// TLS begins, or not. Each may be asked for once, and neither inside TLS; and bytes that were sent along with the
+    /// request would be read as if they had come through the encryption that was asked for, so they end the connection
+    /// (CVE-2021-23214 and its kin).
+    fn encryption(&mut self, input: &BytesMut, is_ssl: bool) -> Result<Step, Malformed> {
         let Phase::Startup { ssl, gss } = &mut self.phase else { unreachable!("only called in startup") };
         let asked = if is_ssl { ssl } else { gss };
+        if self.privacy.client.is_some() {
+            return Err(Malformed("encryption was asked for inside TLS".into()));
+        }
         if std::mem::replace(asked, true) {
             return Err(Malformed("encryption was asked for twice".into()));
         }
         if !input.is_empty() {
             return Err(Malformed("bytes follow an encryption request before its answer".into()));
         }
+        if is_ssl && self.privacy.offered {
+            self.answers.extend_from_slice(b"S");
+            return Ok(Step::StartTls(Start::Agreed));
+        }
         self.answers.extend_from_slice(b"N");
         Ok(Step::Answer)
     }
 
-    fn connect(&mut self, packet: Bytes, version: u32, parameters: &BTreeMap<String, String>) -> Step {
+    /// The connection itself, to be judged; `forbidden` says why it must not be.
+    pub(super) fn connect(
+        &mut self,
+        packet: Bytes,
+        version: u32,
+        parameters: BTreeMap<String, String>,
+        mut forbidden: Option<String>,
+    ) -> Step {
+        let client_user = parameters.get("user").cloned().unwrap_or_default();
+        let (packet, parameters) = match self.in_its_place(&parameters) {
+            Ok(None) => (packet, parameters),
+            // What is judged is what is forwarded, so it is what the gateway says in the client's place.
+            Ok(Some(mapped)) => (startup::packet(version, &mapped), mapped),
+            Err(why) => {
+                forbidden.get_or_insert(why);
+                (packet, parameters)
+            }
+        };
+        let parameters = &parameters;
         let get = |name: &str| parameters.get(name).cloned().unwrap_or_default();
         let user = get("user");
         let database = parameters.get("database").cloned().unwrap_or_else(|| user.clone());
-        let state = State::from([("database".into(), database.clone()), ("user".into(), user.clone())]);
+        let mut state = State::from([("database".into(), database.clone()), ("user".into(), user.clone())]);
+        if let Some(credential) = &self.access.credential {
+            state.insert("credential".into(), credential.clone());
+            state.insert("client_user".into(), client_user.clone());
+        }
         self.state = Arc::new(state);
         if let Some(options) = parameters.get("options") {
             Arc::make_mut(&mut self.state).insert("options".into(), options.clone());
@@ -76,6 +115,7 @@ impl PostgresDialect {
             settings.known.iter().map(|(name, value)| json!({ "name": name, "value": value })).collect(),
         );
         fields.insert("user", user.into());
+        fields.insert("client_user", client_user.into());
         fields.insert("database", database.into());
         fields.insert("protocol_version", format!("{}.{}", version >> 16, version & 0xffff).into());
         let mut meaning = classify::changes(settings.known.iter().map(|(name, _)| name.as_str()));
@@ -88,14 +128,36 @@ impl PostgresDialect {
         let operation = self.operation("connect", text.into(), Vec::new(), Arc::new(meaning));
         self.submitted = Some(Submitted { awaited: Vec::new(), runs: None, kind: Submission::Connect });
         let frame = Frame::new(packet);
-        if self.settings.tls_required {
+        if self.privacy.required && self.privacy.client.is_none() {
             return Step::Forbid(operation, frame, "this resource requires TLS, and the client did not use it".into());
+        }
+        if let Some(why) = forbidden {
+            return Step::Forbid(operation, frame, why);
         }
         let replication = get("replication").to_ascii_lowercase();
         if !matches!(replication.as_str(), "" | "0" | "off" | "false" | "no" | "f" | "n" | "of") {
             return Step::Forbid(operation, frame, "replication connections are not let through".into());
         }
         Step::Submit(operation, frame)
+    }
+
+    /// The startup message's parameters as the gateway sends them in the client's place. `None`: the client logs in
+    /// itself.
+    fn in_its_place(&mut self, asked: &BTreeMap<String, String>) -> Result<Option<BTreeMap<String, String>>, String> {
+        let Some(credential) = self.access.credential.clone() else { return Ok(None) };
+        if self.privacy.unproven {
+            return Err("only what the client was answered says that the resource is there, so the gateway logs in only where the backend proves who it is: `tls: { upstream: verify-full }`".to_owned());
+        }
+        let opened = self.credentials.open(&credential).map_err(|error| error.to_string())?;
+        let client_user = asked.get("user").cloned().unwrap_or_default();
+        let user = self.access.user.clone().or(opened.user).unwrap_or_else(|| client_user.clone());
+        let mut mapped = asked.clone();
+        // A client that names no database means the one that is called like its user.
+        let database = self.access.database.clone().or_else(|| asked.get("database").cloned()).unwrap_or(client_user);
+        mapped.insert("database".into(), database);
+        mapped.insert("user".into(), user.clone());
+        self.login = Login::Stored { credential, user };
+        Ok(Some(mapped))
     }
 
     /// The key was made by this gateway, or it is nobody's. What it cancels is a session of the same workload and user.
@@ -114,20 +176,6 @@ impl PostgresDialect {
         let operation = self.about("cancel", text, Effects::of(Effect::Session), BTreeMap::new());
         self.submitted = Some(Submitted { awaited: Vec::new(), runs: None, kind: Submission::Cancel });
         Step::Submit(operation, Frame::secret(real.freeze(), "cancel request with the backend's key"))
-    }
-
-    /// While the backend authenticates the client, only its answers may come: a second startup message would be
-    /// somebody else's session under this one's name.
-    pub(super) fn authentication(&mut self, input: &mut BytesMut) -> Result<Step, Malformed> {
-        let Some(length) = wire::message_len(input, wire::LONGEST_STARTUP)? else { return Ok(Step::More) };
-        if input[0] != b'p' {
-            return Err(Malformed(format!("a message of type {:?} came before authentication", char::from(input[0]))));
-        }
-        if input.len() < length {
-            return Ok(Step::More);
-        }
-        let frame = Frame::secret(input.split_to(length).freeze(), "password or authentication message");
-        Ok(Step::Control("authentication", frame))
     }
 
     // ---- typed messages ----

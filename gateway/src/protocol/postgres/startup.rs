@@ -3,7 +3,7 @@
 
 use std::collections::BTreeMap;
 
-use bytes::Bytes;
+use bytes::{BufMut as _, Bytes, BytesMut};
 
 use super::wire::LONGEST_STARTUP;
 use crate::protocol::{Malformed, reader::Reader, stranger};
@@ -26,19 +26,22 @@ pub(super) enum Startup {
     },
 }
 
+/// What asks for TLS.
+pub(super) const SSL_REQUEST: [u8; 8] = [0, 0, 0, 8, 0x04, 0xd2, 0x16, 0x2f];
+
+/// The first byte of a TLS handshake, which is no packet's: its length would be beyond all bounds.
+pub(super) const TLS_HANDSHAKE: u8 = 0x16;
+
 /// The first packet's length, once it is known.
 ///
 /// # Errors
-/// It is no length that such a packet can have. What speaks TLS, HTTP, SOCKS or SSH is told apart, for the person who reads
+/// It is no length that such a packet can have. What speaks HTTP, SOCKS or SSH is told apart, for the person who reads
 /// the error; at once, since SOCKS says three bytes and waits.
 pub(super) fn packet_len(buffer: &[u8]) -> Result<Option<usize>, Malformed> {
     if let Some(other) = stranger::named(buffer) {
         return Err(Malformed(format!("the client speaks {other}, and no PostgreSQL")));
     }
     let Some(header) = buffer.first_chunk::<4>() else { return Ok(None) };
-    if header[0] == 0x16 {
-        return Err(Malformed("the client starts with a TLS handshake; direct TLS is not spoken here yet".into()));
-    }
     let length = u32::from_be_bytes(*header) as usize;
     if !(8..=LONGEST_STARTUP).contains(&length) {
         return Err(Malformed(format!(
@@ -68,6 +71,23 @@ pub(super) fn read(packet: &[u8]) -> Result<Startup, Malformed> {
             Err(Malformed(format!("protocol version {}.{} is not spoken here", version >> 16, version & 0xffff)))
         }
     }
+}
+
+/// A startup message with these parameters.
+pub(super) fn packet(version: u32, parameters: &BTreeMap<String, String>) -> Bytes {
+    let mut body = BytesMut::new();
+    body.put_u32(version);
+    for (name, value) in parameters {
+        for text in [name, value] {
+            body.put_slice(text.as_bytes());
+            body.put_u8(0);
+        }
+    }
+    body.put_u8(0);
+    let mut out = BytesMut::with_capacity(body.len() + 4);
+    out.put_u32(u32::try_from(body.len() + 4).expect("it was read from a packet of bounded length"));
+    out.unsplit(body);
+    out.freeze()
 }
 
 /// Name and value pairs up to an empty name, which must be the packet's last byte. (pgbouncer CVE-2026-107349: an

@@ -1,7 +1,7 @@
 //! PostgreSQL's message format, protocol 3.x: cutting messages out of a stream, and writing the few that the gateway
 //! says itself. ("Frontend/Backend Protocol", chapters "Message Formats" and "Error and Notice Message Fields".)
 
-use bytes::{BufMut, BytesMut};
+use bytes::{BufMut, Bytes, BytesMut};
 
 use crate::protocol::Malformed;
 
@@ -30,6 +30,19 @@ pub(super) fn message_len(buffer: &[u8], longest: usize) -> Result<Option<usize>
         )));
     }
     Ok(Some(length + 1))
+}
+
+/// Takes the message with which a client answers authentication, once it is whole. Nothing else may come then: a second
+/// startup message would be somebody else's session under this one's name.
+///
+/// # Errors
+/// It is another message, or too long.
+pub(super) fn client_proof(input: &mut BytesMut) -> Result<Option<Bytes>, Malformed> {
+    let Some(length) = message_len(input, LONGEST_STARTUP)? else { return Ok(None) };
+    if input[0] != b'p' {
+        return Err(Malformed(format!("a message of type {:?} came before authentication", char::from(input[0]))));
+    }
+    Ok((input.len() >= length).then(|| input.split_to(length).freeze()))
 }
 
 /// Appends one typed message, its length filled in.
@@ -114,5 +127,7 @@ pub(super) const ADMIN_SHUTDOWN: &str = "57P01";
 pub(super) const PROTOCOL_VIOLATION: &str = "08P01";
 /// `invalid_authorization_specification`: a connection that is refused.
 pub(super) const INVALID_AUTHORIZATION: &str = "28000";
+/// `invalid_password`.
+pub(super) const INVALID_PASSWORD: &str = "28P01";
 /// `successful_completion`: a notice's code.
 pub(super) const NOTICE: &str = "00000";

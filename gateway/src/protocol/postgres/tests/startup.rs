@@ -56,7 +56,8 @@ fn v9_bytes_sent_along_with_an_encryption_request_end_the_connection() {
 
 #[test]
 fn tls_required_refuses_a_client_without_it() {
-    let required = POLICY.replacen("default: refuse", "tls: required\ndefault: refuse", 1);
+    let required =
+        POLICY.replacen("default: refuse", "tls: { client: required, upstream: disable }\ndefault: refuse", 1);
     check_from_start(
         &required,
         "
@@ -146,8 +147,8 @@ fn v8_a_second_startup_message_during_authentication_is_nobody_elses_login() {
         "
         > startup user=bot database=shop
         >> startup user=bot database=shop
-        << R 10
-        < R 10
+        << R 3
+        < R 3
         > startup user=admin database=shop
         >> (end)
         < E 08P01 holdpoint: the client broke the protocol: a message of type '\\0' came before authentication
@@ -160,7 +161,7 @@ fn v8_a_second_startup_message_during_authentication_is_nobody_elses_login() {
 
 #[test]
 fn v8_what_no_client_sends_first_ends_the_connection() {
-    let tls = "the client starts with a TLS handshake; direct TLS is not spoken here yet";
+    let tls = "the client starts with TLS, which there is none of at this resource";
     let long =
         |length: u64| format!("the first packet says that it is {length} bytes long, which no PostgreSQL client sends");
     for (bytes, why) in [

@@ -1,0 +1,107 @@
+//! Credentials over the administration socket: for the superuser, outside guarded workloads. Values come in and never
+//! go out.
+
+use std::sync::Arc;
+
+use axum::{
+    Json,
+    extract::{ConnectInfo, State},
+    http::StatusCode,
+    response::{IntoResponse, Response},
+};
+use serde::Deserialize;
+
+use super::{Admin, Peer, Problem, only_root};
+use crate::{
+    credentials::{About, Put, Secret, VaultError},
+    record::entry::{Body, Entry, Timestamp},
+};
+
+/// A credential to keep. Its value has no way to be printed.
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct Keep {
+    name: String,
+    #[serde(default)]
+    user: Option<String>,
+    value: String,
+    /// Whether it must be there already.
+    #[serde(default)]
+    rotate: bool,
+}
+
+/// A credential to forget.
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct Forget {
+    name: String,
+}
+
+pub(super) async fn list(
+    State(admin): State<Arc<Admin>>,
+    ConnectInfo(peer): ConnectInfo<Peer>,
+) -> Result<Json<Vec<About>>, Response> {
+    only_root(&admin, &peer, "only root sees credentials")?;
+    Ok(Json(admin.vault.list()))
+}
+
+pub(super) async fn put(
+    State(admin): State<Arc<Admin>>,
+    ConnectInfo(peer): ConnectInfo<Peer>,
+    Json(keep): Json<Keep>,
+) -> Result<Json<About>, Response> {
+    only_root(&admin, &peer, "only root keeps credentials")?;
+    let Keep { name, user, value, rotate } = keep;
+    let value = Secret::new(value.into_bytes());
+    let done = blocking(move || {
+        let put = if rotate { Put::Rotate } else { Put::Set };
+        let about = admin.vault.put(&name, user, &value, put)?;
+        note(&admin, &format!("credential {} was set, version {}", about.name, about.version));
+        Ok(about)
+    });
+    done.await
+}
+
+pub(super) async fn delete(
+    State(admin): State<Arc<Admin>>,
+    ConnectInfo(peer): ConnectInfo<Peer>,
+    Json(Forget { name }): Json<Forget>,
+) -> Result<Json<About>, Response> {
+    only_root(&admin, &peer, "only root deletes credentials")?;
+    let done = blocking(move || {
+        let about = admin.vault.delete(&name)?;
+        note(&admin, &format!("credential {} was deleted", about.name));
+        Ok(about)
+    });
+    done.await
+}
+
+/// Writes to disk, and a key may be far away: not on the thread that people need.
+async fn blocking(work: impl FnOnce() -> Result<About, VaultError> + Send + 'static) -> Result<Json<About>, Response> {
+    match tokio::task::spawn_blocking(work).await {
+        Ok(done) => done.map(Json).map_err(IntoResponse::into_response),
+        Err(error) => Err(Problem::response(StatusCode::INTERNAL_SERVER_ERROR, "not done", error)),
+    }
+}
+
+/// Who may log in with what is something that a reviewer asks about later.
+fn note(admin: &Admin, what: &str) {
+    tracing::info!(what, "credentials");
+    let entry = Entry { at: Timestamp::now(), session: None, body: Body::Incident { what: what.to_owned() } };
+    if let Err(error) = admin.recorder.append_written(entry) {
+        tracing::error!(%error, "cannot record a change of credentials");
+    }
+}
+
+impl IntoResponse for VaultError {
+    fn into_response(self) -> Response {
+        let (status, title) = match &self {
+            VaultError::Unknown(_) => (StatusCode::NOT_FOUND, "no such credential"),
+            VaultError::BadName(_) | VaultError::BadValue => (StatusCode::UNPROCESSABLE_ENTITY, "not a credential"),
+            VaultError::File { .. } | VaultError::NotSealed { .. } | VaultError::Key { .. } => {
+                (StatusCode::INTERNAL_SERVER_ERROR, "cannot keep credentials")
+            }
+        };
+        Problem::response(status, title, self)
+    }
+}
