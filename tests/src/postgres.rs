@@ -128,6 +128,11 @@ impl Postgres {
         self.port
     }
 
+    /// Its data directory.
+    pub fn dir(&self) -> &Path {
+        &self.dir
+    }
+
     /// The connection string that a bot of role `app` has always used.
     pub fn url(&self) -> String {
         self.url_of(Method::Trust)

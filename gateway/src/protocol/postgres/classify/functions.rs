@@ -378,13 +378,14 @@ pub(super) const TAKES_ROW: [&str; 34] = [
 ];
 
 /// See [`keeps`].
-const KEEPERS: [&str; 11] = [
+const KEEPERS: [&str; 12] = [
     "lo_create",
     "lo_export",
     "lo_from_bytea",
     "lo_import",
     "lo_put",
     "lowrite",
+    "pg_file_write",
     "pg_logical_emit_message",
     "pg_notify",
     "set_config",
