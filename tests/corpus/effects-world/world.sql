@@ -89,13 +89,15 @@ GRANT SELECT ON t, u TO clerk;
 CREATE FUNCTION same(mood, mood) RETURNS boolean LANGUAGE plpgsql AS $$
 BEGIN
     RAISE INFO 'witness: ran same';
+    INSERT INTO log VALUES ('same');
     RETURN true;
 END $$;
 CREATE OPERATOR === (LEFTARG = mood, RIGHTARG = mood, FUNCTION = same);
-CREATE OPERATOR + (LEFTARG = mood, RIGHTARG = mood, FUNCTION = same);
+CREATE OPERATOR ## (LEFTARG = mood, RIGHTARG = mood, FUNCTION = same);
 CREATE FUNCTION mood_of(int) RETURNS mood LANGUAGE plpgsql AS $$
 BEGIN
     RAISE INFO 'witness: ran mood_of';
+    INSERT INTO log VALUES ('mood_of');
     RETURN 'calm';
 END $$;
 CREATE CAST (int AS mood) WITH FUNCTION mood_of(int);
@@ -107,9 +109,10 @@ END $$;
 CREATE AGGREGATE total_of(int) (SFUNC = summed, STYPE = int, INITCOND = '0');
 
 CREATE SCHEMA evil;
-CREATE FUNCTION evil.lower(text) RETURNS text LANGUAGE plpgsql AS $$
+CREATE FUNCTION evil.initcap(text) RETURNS text LANGUAGE plpgsql AS $$
 BEGIN
-    RAISE INFO 'witness: ran evil.lower';
+    RAISE INFO 'witness: ran evil.initcap';
+    INSERT INTO public.log VALUES ('initcap');
     RETURN 'x';
 END $$;
 CREATE FUNCTION evil.abs(smallint) RETURNS int LANGUAGE plpgsql AS $$

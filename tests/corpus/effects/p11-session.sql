@@ -124,4 +124,5 @@ DISCARD ALL
 -- ## a temporary table thrown away | session
 -- after: CREATE TEMP TABLE made AS SELECT 1 AS a
 -- beyond: the table was nobody's but this session's
+-- still: the table was nobody's but this session's
 DISCARD TEMP

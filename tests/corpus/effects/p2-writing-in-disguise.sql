@@ -84,6 +84,7 @@ SELECT pg_catalog.nextval('public.s'::regclass)
 SELECT ('s'::regclass).nextval
 -- ## update of the rows that move between partitions | write | table parts
 -- beyond: a row that moves is deleted from one partition and inserted into another; the text names neither
+-- still: the row is there still, in another partition
 UPDATE parts SET kind = 'b' WHERE kind = 'a'
 -- ## cascade by a foreign key | delete | table t
 -- beyond: the rows of u go too; naming them needs the catalog

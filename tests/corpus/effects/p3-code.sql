@@ -5,52 +5,76 @@ DO $$ BEGIN DELETE FROM u; END $$
 -- ## DO in another quote | execute, unknown
 DO 'BEGIN DELETE FROM u; END'
 -- ## CALL | execute, unknown | function tidy
+-- inside: delete
 CALL tidy()
 -- ## CALL with an argument | execute, unknown | function tidy_by
+-- inside: delete
 CALL tidy_by(1)
 -- ## function in a select list | read, execute, unknown | function touch
+-- inside: read, write
 SELECT touch()
 -- ## function in FROM | read, execute, unknown | function wipe
+-- inside: read, delete
 SELECT * FROM wipe()
 -- ## function that runs as its owner | read, execute, unknown | function wipe_as_owner
+-- inside: read, delete, privilege
 SELECT wipe_as_owner()
 -- ## function in a predicate | read, execute, unknown | function touch
+-- inside: read, write
 SELECT * FROM t WHERE touch(id) > 0
 -- ## function in ORDER BY | read, execute, unknown | function touch
+-- inside: read, write
 SELECT 1 ORDER BY touch()
 -- ## function in LIMIT | read, execute, unknown | function touch
+-- inside: read, write
 SELECT 1 LIMIT touch()
 -- ## function in GROUP BY | read, execute, unknown | function touch
+-- inside: read, write
 SELECT count(*) FROM t GROUP BY touch(id)
 -- ## function in HAVING | read, execute, unknown | function touch
+-- inside: read, write
 SELECT count(*) FROM t HAVING touch() > 0
 -- ## function in a filter | read, execute, unknown | function touch
+-- inside: read, write
 SELECT count(*) FILTER (WHERE touch(id) > 0) FROM t
 -- ## function in a window | read, execute, unknown | function touch
+-- inside: read, write
 SELECT sum(id) OVER (ORDER BY touch(id)) FROM t
 -- ## function in CASE | read, execute, unknown | function touch
+-- inside: read, write
 SELECT CASE WHEN true THEN touch() END
 -- ## function in an array | read, execute, unknown | function touch
+-- inside: read, write
 SELECT ARRAY[ROW(1, touch())]
 -- ## function in VALUES | read, execute, unknown | function touch
+-- inside: read, write
 VALUES (touch())
 -- ## function in JOIN | read, execute, unknown | function touch
+-- inside: read, write
 SELECT 1 FROM t JOIN u ON touch(t.id) = u.id
 -- ## function in INSERT | write, execute, unknown | function touch
+-- inside: read, write
 INSERT INTO log VALUES (touch()::text)
 -- ## function in UPDATE | write, execute, unknown | function touch
+-- inside: read, write
 UPDATE t SET total = touch()
 -- ## function in DELETE | delete, execute, unknown | function touch
+-- inside: read, write, delete
 DELETE FROM u WHERE touch(id) > 0
 -- ## function in RETURNING | read, write, execute, unknown | function touch
+-- inside: read, write
 INSERT INTO log VALUES ('x') RETURNING touch()
 -- ## function in an index | schema, execute, unknown | function fixed
+-- inside: read, schema
 CREATE INDEX made ON t (fixed(id))
 -- ## function in a default that fills | schema, execute, unknown | function touch
+-- inside: read, write, schema
 ALTER TABLE t ADD COLUMN made int DEFAULT touch()
 -- ## function that changes a type | schema, write, execute, unknown | function touch
+-- inside: read, write, schema
 ALTER TABLE u ALTER note TYPE int USING touch(id)
 -- ## the planner runs an immutable function | read, execute, unknown | function fixed
+-- inside: read
 EXPLAIN SELECT fixed(1)
 -- ## a function in a column's clothes | read, execute, unknown
 SELECT (t).secret_of FROM t
@@ -58,47 +82,62 @@ SELECT (t).secret_of FROM t
 -- beyond: t.secret_of calls a function; the session asks the catalog which names do
 SELECT t.secret_of FROM t
 -- ## quoted name | read, execute, unknown | function touch
+-- inside: read, write
 SELECT "touch"()
 -- ## escaped name | read, execute, unknown | function touch
+-- inside: read, write
 SELECT U&"t\006fuch"()
 -- ## named schema | read, execute, unknown | function public.touch
+-- inside: read, write
 SELECT public.touch()
 -- ## aggregate of one's own | read, execute, unknown | function total_of
+-- inside: read
 SELECT total_of(id) FROM t
 -- ## operator of one's own | read, execute, unknown
+-- inside: read, write
 SELECT 'calm'::mood === 'cross'::mood
 -- ## operator spelled as a built-in | read
--- beyond: + on this type is a user's function; seeing that needs the catalog
-SELECT 'calm'::mood + 'cross'::mood
+-- beyond: ## on this type is a user's function; seeing that needs the catalog
+-- inside: read, write
+SELECT 'calm'::mood ## 'cross'::mood
 -- ## cast of one's own | read
 -- beyond: the cast is a user's function; seeing that needs the catalog
+-- still: casts are not followed
 SELECT 1::mood
 -- ## domain with a check | read
 -- beyond: the domain's check calls a user's function; seeing that needs the catalog
 SELECT 1::positive
 -- ## view over a function | read | table v_code
 -- beyond: the view calls a user's function; seeing that needs the catalog
+-- inside: read, write
 SELECT * FROM v_code
 -- ## trigger | write | table watched
 -- beyond: a trigger deletes from u; seeing that needs the catalog
+-- inside: read, write, delete
 INSERT INTO watched VALUES (2, 'y')
 -- ## trigger on update | write | table watched
 -- beyond: a trigger deletes from u; seeing that needs the catalog
+-- inside: read, write, delete
 UPDATE watched SET name = 'z'
 -- ## rule beside | write | table ruled
 -- beyond: a rule deletes from u; seeing that needs the catalog
+-- inside: write, delete
 INSERT INTO ruled VALUES (2)
 -- ## rule instead | write | table ruled
 -- beyond: a rule deletes from u; seeing that needs the catalog
+-- inside: write, delete
 UPDATE ruled SET id = 3
 -- ## check constraint | write | table checked
 -- beyond: the check calls a user's function; seeing that needs the catalog
+-- inside: read, write
 INSERT INTO checked VALUES (1)
 -- ## column default | write | table defaulted
 -- beyond: the default calls a user's function; seeing that needs the catalog
+-- inside: read, write
 INSERT INTO defaulted (name) VALUES ('x')
 -- ## expression index | write | table indexed
 -- beyond: the index calls a user's function; seeing that needs the catalog
+-- inside: read, write
 INSERT INTO indexed VALUES (2)
 -- ## row security | read | table guarded
 -- how: as clerk
@@ -106,8 +145,9 @@ INSERT INTO indexed VALUES (2)
 SELECT * FROM guarded
 -- ## a function that shadows by search_path | read
 -- after: SET search_path = evil, pg_catalog, public
--- beyond: lower is evil's; the search path is shown to the approver, the shadowing needs the catalog
-SELECT lower('X')
+-- beyond: initcap is evil's; the search path is shown to the approver, the shadowing needs the catalog
+-- inside: read, write
+SELECT initcap('X')
 -- ## read a file | read, admin, transfer | function pg_read_file
 SELECT length(pg_read_file('PG_VERSION'))
 -- ## read a file by its full name | read, admin, transfer | function pg_read_binary_file
@@ -174,64 +214,88 @@ UPDATE pg_settings SET setting = '1234' WHERE name = 'statement_timeout'
 -- ## DO in another language's name | execute, unknown
 DO LANGUAGE plpgsql $x$ BEGIN PERFORM wipe(); END $x$
 -- ## CALL with a name | execute, unknown | function public.tidy_by
+-- inside: delete
 CALL public.tidy_by(which => 1)
 -- ## function in ROWS FROM | read, execute, unknown | function touch
+-- inside: read, write
 SELECT * FROM ROWS FROM (generate_series(1, 2), touch()) AS x
 -- ## function in LATERAL | read, execute, unknown | function touch
+-- inside: read, write
 SELECT * FROM t, LATERAL touch(t.id) AS x
 -- ## function in EXISTS | read, execute, unknown | function touch
+-- inside: read, write
 SELECT 1 WHERE EXISTS (SELECT touch())
 -- ## function in a sample | read, execute, unknown | function fixed
+-- inside: read
 SELECT * FROM t TABLESAMPLE bernoulli (fixed(100))
 -- ## function in an aggregate | read, execute, unknown | function touch
+-- inside: read, write
 SELECT json_agg(touch(id) ORDER BY touch(id)) FROM t
 -- ## function in an upsert | write, execute, unknown | function touch
+-- inside: read, write
 INSERT INTO t VALUES (1, 'x') ON CONFLICT (id) DO UPDATE SET total = touch()
 -- ## function in MERGE | read, delete, execute, unknown | function touch
+-- inside: read, write, delete
 MERGE INTO u USING t ON t.id = u.t_id WHEN MATCHED AND touch() > 0 THEN DELETE
 -- ## function in a new table's default | schema, execute, unknown | function touch
+-- inside: read, write, schema
 CREATE TABLE made (a int DEFAULT touch())
 -- ## function in a view | schema, read, execute, unknown | function touch
+-- inside: read, write, schema
 CREATE VIEW made AS SELECT touch() AS a
 -- ## function in a COPY | read, transfer, execute, unknown | function touch
+-- inside: read, write, transfer
 COPY (SELECT touch()) TO STDOUT
 -- ## function in EXPLAIN ANALYZE | read, execute, unknown | function touch
+-- inside: read, write
 EXPLAIN ANALYZE SELECT touch()
 -- ## function behind a row | read, execute, unknown
 SELECT (t.*).secret_of FROM t
 -- ## operator by its full name | read, execute, unknown
+-- inside: read, write
 SELECT 'calm'::mood OPERATOR(public.===) 'cross'::mood
 -- ## operator over an array | read, execute, unknown
+-- inside: read, write
 SELECT 'calm'::mood === ANY (ARRAY['cross']::mood[])
 -- ## operator over a sub-select | read, execute, unknown
+-- inside: read, write
 SELECT 'calm'::mood === ALL (SELECT 'cross'::mood)
 -- ## cast by CAST | read
 -- beyond: the cast is a user's function; seeing that needs the catalog
+-- still: casts are not followed
 SELECT CAST(1 AS mood)
 -- ## trigger by COPY | write, transfer | table watched
 -- beyond: a trigger deletes from u; seeing that needs the catalog
+-- inside: read, write, delete, transfer
 COPY watched FROM STDIN
 -- ## trigger by a CTE | read, write | table watched
 -- beyond: a trigger deletes from u; seeing that needs the catalog
+-- inside: read, write, delete
 WITH w AS (INSERT INTO watched VALUES (3, 'z') RETURNING id) SELECT * FROM w
 -- ## trigger by EXPLAIN ANALYZE | read, write | table watched
 -- beyond: a trigger deletes from u; seeing that needs the catalog
+-- inside: read, write, delete
 EXPLAIN ANALYZE INSERT INTO watched VALUES (3, 'z')
 -- ## view over a function, by COPY | read, transfer | table v_code
 -- beyond: the view calls a user's function; seeing that needs the catalog
+-- inside: read, write, transfer
 COPY (SELECT * FROM v_code) TO STDOUT
 -- ## view over a function, in a sub-select | read | table v_code
 -- beyond: the view calls a user's function; seeing that needs the catalog
+-- inside: read, write
 SELECT (SELECT one FROM v_code)
 -- ## view over a function, in another's predicate | delete, read | table u, table v_code
 -- beyond: the view calls a user's function; seeing that needs the catalog
+-- inside: read, write, delete
 DELETE FROM u WHERE id IN (SELECT one FROM v_code)
 -- ## a search path set in the same text | read, session
--- beyond: lower is evil's; the search path is shown to the approver, the shadowing needs the catalog
-SET search_path = evil, pg_catalog; SELECT lower('X')
+-- beyond: initcap is evil's; the search path is shown to the approver, the shadowing needs the catalog
+-- inside: read, write, session
+SET search_path = evil, pg_catalog; SELECT initcap('X')
 -- ## a search path set by a function in the same text | read, session
--- beyond: lower is evil's; the search path is shown to the approver, the shadowing needs the catalog
-SELECT set_config('search_path', 'evil, pg_catalog', false); SELECT lower('X')
+-- beyond: initcap is evil's; the search path is shown to the approver, the shadowing needs the catalog
+-- inside: read, write, session
+SELECT set_config('search_path', 'evil, pg_catalog', false); SELECT initcap('X')
 -- ## read a file whose name is computed | read, admin, transfer | function pg_read_file
 SELECT pg_read_file('PG_' || 'VERSION')
 -- ## read a file in a field's clothes | read, admin, transfer | function pg_read_file
@@ -287,6 +351,7 @@ SELECT pg_sleep_for('0 seconds')
 SELECT pg_export_snapshot()
 -- ## a transaction's number | read
 -- beyond: it takes a number for its transaction, which nobody else reads
+-- still: it takes a number for its transaction, which nobody else reads
 SELECT txid_current()
 -- ## a schema as text | read, transfer, unknown | function schema_to_xml
 SELECT schema_to_xml('evil', true, true, '')
@@ -298,6 +363,8 @@ CREATE TABLE made (id int DEFAULT nextval('s'))
 -- ## an extension's operator | read
 SELECT 'ada' % 'adb', 'a=>1'::hstore -> 'a'
 -- ## an extension's function | read, execute, unknown | function similarity
+-- inside: read
 SELECT similarity('ada', 'adb')
 -- ## a password's hash | read, execute, unknown | function crypt
+-- inside: read
 SELECT crypt('x', gen_salt('md5'))

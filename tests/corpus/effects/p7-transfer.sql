@@ -13,6 +13,7 @@ COPY t FROM STDIN
 -- ## COPY in with a predicate | write, transfer | table t
 COPY t FROM STDIN WHERE id > 0
 -- ## COPY in with code | write, transfer, execute, unknown | table t
+-- inside: read, write, transfer
 COPY t FROM STDIN WHERE touch(id) > 0
 -- ## COPY to a file | read, transfer, admin | table t, file {dir}/out/three
 -- how: own
@@ -55,6 +56,7 @@ CREATE USER MAPPING FOR clerk SERVER here OPTIONS (user 'x')
 -- ## foreign table | schema, transfer | table made
 CREATE FOREIGN TABLE made (a text) SERVER disk OPTIONS (filename '/dev/null')
 -- ## foreign table read | read | table version_file
+-- inside: read, transfer
 SELECT * FROM version_file
 -- ## foreign wrapper | transfer, admin
 CREATE FOREIGN DATA WRAPPER made
@@ -77,10 +79,12 @@ COPY log FROM '/etc/hostname' (FORMAT text)
 -- ## a foreign table elsewhere read | read | table far_log
 -- how: own
 -- beyond: it reaches another server; that the table is a foreign one needs the catalog
+-- inside: read, transfer
 SELECT * FROM far_log
 -- ## a foreign table elsewhere written | write | table far_log
 -- how: own
 -- beyond: it reaches another server; that the table is a foreign one needs the catalog
+-- inside: write, transfer
 INSERT INTO far_log VALUES ('x')
 -- ## foreign tables by the schema | schema, transfer | server here
 -- how: own

@@ -74,4 +74,5 @@ ALTER TYPE mood OWNER TO boss
 CREATE FUNCTION made() RETURNS int LANGUAGE sql SECURITY DEFINER SET search_path = evil AS 'SELECT 1'
 -- ## function of somebody's rights replaced | schema | function wipe_as_owner
 -- beyond: it ran as its owner and no longer does; only the catalog has the definition that it replaces
+-- still: what is replaced is not looked at
 CREATE OR REPLACE FUNCTION wipe_as_owner() RETURNS void LANGUAGE sql AS 'SELECT'

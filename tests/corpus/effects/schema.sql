@@ -120,6 +120,7 @@ DROP OPERATOR === (mood, mood)
 -- ## drop aggregate | schema, delete
 DROP AGGREGATE total_of(int)
 -- ## drop policy | schema, delete, privilege | table guarded
+-- inside: read, delete, schema, privilege
 DROP POLICY own ON guarded
 -- ## drop extension | schema, delete, admin | extension pgcrypto
 DROP EXTENSION pgcrypto

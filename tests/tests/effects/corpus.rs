@@ -8,7 +8,9 @@
 //! - `-- how: own, extended, portal, fails, off, as ROLE`: in a database of its own, not in a transaction; by the
 //!   extended protocol; so and row by row; the server refuses it; with `standard_conforming_strings` off; as another role.
 //! - `-- after: SQL`: runs first, in the same session, and is not looked at.
-//! - `-- beyond: WHY`: it does more than its effects say, for a known reason.
+//! - `-- beyond: WHY`: it does more than its text's effects say, for a known reason.
+//! - `-- inside: EFFECTS`: what it does by the catalog, where that says more or less than the text.
+//! - `-- still: WHY`: it does more than even that, for a known reason.
 //!
 //! `{dir}`, `{port}`, `{victim}` and `{database}` stand for what only the test knows.
 
@@ -16,7 +18,10 @@ use std::{collections::BTreeMap, fmt, fs, path::Path, sync::Arc};
 
 use holdpoint::{
     operation::{Effects, Meaning},
-    protocol::postgres::classify::{Classifier, Lexical, Statement},
+    protocol::postgres::{
+        classify::{Classifier, Lexical, Statement},
+        code::Code,
+    },
 };
 
 /// One statement of the corpus.
@@ -42,8 +47,12 @@ pub(crate) struct Entry {
     pub(crate) role: Option<String>,
     /// What runs before it.
     pub(crate) after: Option<String>,
-    /// Why it does more than its effects say.
+    /// Why it does more than its text's effects say.
     pub(crate) beyond: Option<String>,
+    /// What the classifier must say with the catalog.
+    pub(crate) inside: Option<Effects>,
+    /// Why it does more than even that.
+    pub(crate) still: Option<String>,
 }
 
 /// What the classifier says, in words.
@@ -57,6 +66,13 @@ pub(crate) struct Claim {
     pub(crate) unknown: Vec<String>,
 }
 
+impl Claim {
+    /// The tables among the objects.
+    pub(crate) fn tables(&self) -> Vec<&str> {
+        self.objects.iter().filter_map(|object| object.strip_prefix("table ")).collect()
+    }
+}
+
 impl Entry {
     /// A statement with nothing expected of it.
     pub(crate) fn bare(text: &str) -> Self {
@@ -64,8 +80,8 @@ impl Entry {
         Self { class: "bare".to_owned(), title: "statement".to_owned(), text: text.to_owned(), own, ..Self::default() }
     }
 
-    /// What the classifier makes of it, after what runs before it.
-    pub(crate) fn claim(&self) -> Claim {
+    /// What the classifier makes of it, after what runs before it: by its text, or by the catalog as well.
+    pub(crate) fn claim(&self, code: Option<&Code>) -> Claim {
         let classifier = Classifier::new(1 << 20);
         let lexical = Lexical { standard_conforming_strings: !self.off, ..Lexical::default() };
         let (mut prepared, mut cursors) = (BTreeMap::<String, Arc<Meaning>>::new(), BTreeMap::new());
@@ -77,9 +93,10 @@ impl Entry {
                 _ => {}
             }
         }
-        let meaning = classifier
-            .classify(neutral(&self.text).as_bytes(), &lexical)
-            .resolve(|name| prepared.get(name).cloned(), |name| cursors.get(name).cloned());
+        let classified = classifier.classify(neutral(&self.text).as_bytes(), &lexical);
+        let meaning = classified.resolve(|name| prepared.get(name).cloned(), |name| cursors.get(name).cloned());
+        let meaning =
+            code.map_or_else(|| meaning.clone(), |code| code.see_through(&meaning, &classified, true, &classifier));
         Claim {
             effects: meaning.effects,
             objects: meaning.objects.iter().map(ToString::to_string).collect(),
@@ -93,6 +110,8 @@ impl Entry {
             "how" => value.split(", ").for_each(|way| self.way(way)),
             "after" => self.after = Some(value.to_owned()),
             "beyond" => self.beyond = Some(value.to_owned()),
+            "inside" => self.inside = Some(effects(&self.class, &self.title, value)),
+            "still" => self.still = Some(value.to_owned()),
             _ => return false,
         }
         true
@@ -144,18 +163,12 @@ fn entry(class: &str, part: &str) -> Entry {
     let (head, rest) = part.split_once('\n').expect("a statement follows its header");
     let mut fields = head.split('|').map(str::trim);
     let mut field = || fields.next().unwrap_or_default();
-    let (title, effects, objects) = (field(), field(), field());
-    let list =
-        |text: &str| -> Vec<String> { text.split(", ").filter(|item| !item.is_empty()).map(str::to_owned).collect() };
-    let effect = |word: &String| match word.parse() {
-        Ok(effect) => effect,
-        Err(error) => panic!("{class}: {title}: {error}"),
-    };
+    let (title, expected, objects) = (field(), field(), field());
     let mut entry = Entry {
         class: class.to_owned(),
         title: title.to_owned(),
-        effects: list(effects).iter().filter(|word| *word != "none").map(effect).collect(),
-        objects: list(objects),
+        effects: effects(class, title, expected),
+        objects: list(objects).map(str::to_owned).collect(),
         ..Entry::default()
     };
     let mut rest = rest;
@@ -166,4 +179,16 @@ fn entry(class: &str, part: &str) -> Entry {
     }
     entry.text = rest.trim_end().to_owned();
     entry
+}
+
+fn effects(class: &str, title: &str, words: &str) -> Effects {
+    let effect = |word: &str| match word.parse() {
+        Ok(effect) => effect,
+        Err(error) => panic!("{class}: {title}: {error}"),
+    };
+    list(words).filter(|word| *word != "none").map(effect).collect()
+}
+
+fn list(text: &str) -> impl Iterator<Item = &str> {
+    text.split(", ").filter(|item| !item.is_empty())
 }

@@ -29,6 +29,12 @@ impl Fact {
         Self { table: Some(table.to_owned()), ..Self::new(what, effects) }
     }
 
+    /// Whether it is no more than that code ran. What the code does is told of apart, so for a claim by the catalog,
+    /// which says what that is, this is nothing.
+    pub(crate) fn is_code(&self) -> bool {
+        self.any == Effects::of(Execute)
+    }
+
     /// Whether a statement with these effects, and these tables named, does not say so.
     /// One that is unknown says that it may do anything.
     pub(crate) fn exceeds(&self, claim: Effects, tables: &[&str]) -> bool {

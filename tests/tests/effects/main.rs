@@ -15,7 +15,7 @@ mod subject;
 
 use std::fmt::Write as _;
 
-use corpus::Entry;
+use corpus::{Claim, Entry};
 use facts::Fact;
 use holdpoint::operation::{Effect, Effects};
 use stage::Stage;
@@ -25,7 +25,7 @@ fn the_classifier_finds_what_the_corpus_says() {
     let mut wrong = String::new();
     let entries = corpus::entries();
     for entry in &entries {
-        let claim = entry.claim();
+        let claim = entry.claim(None);
         let missing: Vec<_> =
             entry.objects.iter().filter(|object| !claim.objects.iter().any(|found| found == *object)).collect();
         if claim.effects != entry.effects || !missing.is_empty() {
@@ -47,26 +47,42 @@ const LEAST: usize = 550;
 #[test]
 fn no_statement_does_more_than_its_effects_say() {
     let stage = Stage::set("effects");
+    let code = stage.code();
     let mut wrong = String::new();
     let mut caught: Vec<(Effect, usize)> = Effect::ALL.into_iter().map(|effect| (effect, 0)).collect();
     for entry in corpus::entries() {
         let seen = stage.perform(&entry);
-        let claim = entry.claim();
-        let tables = claim.objects.iter().filter_map(|object| object.strip_prefix("table ")).collect::<Vec<_>>();
-        let excess: Vec<&Fact> = seen.facts.iter().filter(|fact| fact.exceeds(claim.effects, &tables)).collect();
-        let told = match (&entry.beyond, excess.is_empty()) {
-            (None, false) => format!("did more than {}: {excess:?}", claim.effects),
-            (Some(_), true) => format!("no longer does more than {}: its `beyond` can go", claim.effects),
-            _ => String::new(),
-        };
+        let claim = entry.claim(None);
+        let by_catalog = entry.claim(Some(&code));
+        let expected = entry.inside.unwrap_or(entry.effects);
+        if by_catalog.effects != expected {
+            let (found, why) = (by_catalog.effects, &by_catalog.unknown);
+            writeln!(
+                wrong,
+                "{entry}
+    by the catalog expected {expected}
+    found {found} {why:?}"
+            )
+            .expect("a String takes all");
+        }
         let ran = match (&seen.error, entry.fails) {
             (Some(error), false) => format!("did not run: {error}"),
             (None, true) => "ran, although its entry says that it fails".to_owned(),
             _ => String::new(),
         };
-        for line in [told, ran].iter().filter(|line| !line.is_empty()) {
-            writeln!(wrong, "{entry}\n    {line}").expect("a String takes all");
+        let all: Vec<&Fact> = seen.facts.iter().collect();
+        let deeds: Vec<&Fact> = seen.facts.iter().filter(|fact| !fact.is_code()).collect();
+        let lines =
+            [ran, excess(&claim, &all, &entry.beyond, "beyond"), excess(&by_catalog, &deeds, &entry.still, "still")];
+        for line in lines.iter().filter(|line| !line.is_empty()) {
+            writeln!(
+                wrong,
+                "{entry}
+    {line}"
+            )
+            .expect("a String takes all");
         }
+        let tables = claim.tables();
         for (effect, count) in &mut caught {
             let without: Effects = claim.effects.iter().filter(|one| one != effect).collect();
             let noticed = claim.effects.contains(*effect) && !claim.effects.contains(Effect::Unknown);
@@ -79,6 +95,17 @@ fn no_statement_does_more_than_its_effects_say() {
     for (effect, least) in BLIND_BELOW {
         let count = caught.iter().find(|(one, _)| one == effect).map_or(0, |(_, count)| *count);
         assert!(count >= *least, "only {count} statements would show that `{effect}` is missing: {caught:?}");
+    }
+}
+
+/// What is wrong with a claim, in view of what was seen; empty when nothing is.
+fn excess(claim: &Claim, seen: &[&Fact], known: &Option<String>, option: &str) -> String {
+    let tables = claim.tables();
+    let excess: Vec<_> = seen.iter().filter(|fact| fact.exceeds(claim.effects, &tables)).collect();
+    match (known, excess.is_empty()) {
+        (None, false) => format!("did more than {}: {excess:?} ({option})", claim.effects),
+        (Some(_), true) => format!("does no more than {}: its `{option}` can go", claim.effects),
+        _ => String::new(),
     }
 }
 
@@ -107,7 +134,7 @@ fn a_wrong_claim_is_caught() {
             "{text}: {:?}",
             seen.facts
         );
-        let honest = entry.claim().effects;
+        let honest = entry.claim(None).effects;
         assert!(
             !seen.facts.iter().any(|fact| fact.exceeds(honest, &["t", "u", "log", "archive"])),
             "{text}: {:?}",

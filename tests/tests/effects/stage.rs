@@ -7,7 +7,10 @@ use std::{
     path::Path,
 };
 
-use holdpoint::operation::Effect;
+use holdpoint::{
+    operation::Effect,
+    protocol::postgres::code::{Code, CodeReader, lookup_sql},
+};
 use tests::{Lab, Postgres};
 
 use crate::{
@@ -57,6 +60,17 @@ impl Stage {
         let shared = RefCell::new(Subject::log_in(port, "postgres", "shared"));
         let victim = RefCell::new(Subject::log_in(port, "postgres", "postgres"));
         Self { admin: RefCell::new(admin), pg, _lab: lab, shared, victim, count: Cell::new(0) }
+    }
+
+    /// What the catalog says of this world.
+    pub(crate) fn code(&self) -> Code {
+        let reply = self.shared.borrow_mut().query(&lookup_sql());
+        assert_eq!(reply.error, None, "the lookup works");
+        let mut reader = CodeReader::default();
+        for row in &reply.messages {
+            reader.row(row).expect("the lookup's rows can be read");
+        }
+        reader.finish()
     }
 
     /// Runs the statement in its place and tells what it did.

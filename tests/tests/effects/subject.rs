@@ -21,6 +21,8 @@ pub(crate) struct Subject {
 pub(crate) struct Reply {
     /// Rows, or lines of COPY.
     pub(crate) rows: Vec<Vec<Option<String>>>,
+    /// Their messages.
+    pub(crate) messages: Vec<Vec<u8>>,
     /// Data of COPY came.
     pub(crate) copied_out: bool,
     /// The first error.
@@ -90,7 +92,10 @@ impl Subject {
     fn heard(&mut self, message: &Message, reply: &mut Reply) {
         match message.kind {
             b'K' => self.pid = number(&message.body),
-            b'D' => reply.rows.push(columns(&message.body)),
+            b'D' => {
+                reply.rows.push(columns(&message.body));
+                reply.messages.push(wire::message(b'D', &message.body));
+            }
             b'd' => reply.copied_out = true,
             b'G' => self.send(&[wire::message(b'd', COPIED_IN), wire::message(b'c', &[])].concat()),
             b'A' => reply.notified += 1,

@@ -12,7 +12,7 @@ use super::{
     claim::Claim,
     classify::Lexical,
     login::Login,
-    lookup::{Backend, Lookup},
+    lookup::{Backend, Inspection, Lookup},
     mask::{CopyOut, Masker, Plan},
     names::{Names, SqlNames},
     pending::{Await, What, discard_to_sync},
@@ -67,6 +67,10 @@ pub(super) struct PostgresDialect {
     pub(super) answers: BytesMut,
     pub(super) cancel: Option<Registered>,
     pub(super) interrupt: Arc<Notify>,
+    /// Whether nothing was sent to the backend since it last was ready.
+    pub(super) rested: bool,
+    /// Whether the transaction, or what runs alone, may change what the catalog says.
+    pub(super) defines: bool,
     /// How many bytes of input the message that is not whole yet needs.
     pub(super) need: usize,
 }
@@ -105,6 +109,8 @@ pub(super) enum Phase {
     Authentication,
     /// The backend said that it is ready; before the client hears it, the catalog is looked into.
     LookingUp(Box<Lookup>),
+    /// Before a request is read, the catalog is asked what stands behind names.
+    LookingInside(Box<Inspection>),
     /// Queries may come.
     Ready,
     /// A cancel request was forwarded: nothing more may come.
@@ -213,6 +219,8 @@ impl PostgresDialect {
             answers: BytesMut::new(),
             cancel: None,
             interrupt: Arc::default(),
+            rested: false,
+            defines: false,
             need: 0,
         }
     }
@@ -318,7 +326,7 @@ impl Dialect for PostgresDialect {
             Phase::Startup { .. } => self.startup(input),
             Phase::Claiming(_) => self.claiming(input),
             Phase::Authentication => self.authentication(input),
-            Phase::LookingUp(_) => Ok(Step::Wait),
+            Phase::LookingUp(_) | Phase::LookingInside(_) => Ok(Step::Wait),
             Phase::Ready => self.typed(input),
             Phase::Cancelling if input.is_empty() => Ok(Step::Wait),
             Phase::Cancelling => Err(Malformed("bytes follow a cancel request".into())),

@@ -7,7 +7,10 @@ use std::{
     time::{Duration, Instant},
 };
 
-use super::mask::{Catalog, CatalogReader, catalog::lookup_sql};
+use super::{
+    code::{Code, CodeReader},
+    mask::{Catalog, CatalogReader, catalog::lookup_sql},
+};
 use crate::mask::Masks;
 
 /// One database of one backend.
@@ -100,6 +103,96 @@ impl Lookup {
     pub(super) fn row(&mut self, message: &[u8]) {
         let read = self.found.as_mut().map(|found| found.row(message));
         if !matches!(read, Some(Ok(()))) {
+            self.fail();
+        }
+    }
+
+    pub(super) fn fail(&mut self) {
+        self.found = None;
+    }
+}
+
+/// What stands behind the names of each database.
+#[derive(Debug, Default)]
+pub(crate) struct Codes(Mutex<HashMap<Backend, Standing>>);
+
+#[derive(Debug, Default)]
+struct Standing {
+    /// What the last look that worked found.
+    code: Option<Arc<Code>>,
+    /// When it was looked, whether that worked or not.
+    looked: Option<Instant>,
+    /// Whether the last look worked.
+    worked: bool,
+    /// How often something may have changed it, and how often so when the last look began.
+    changes: u64,
+    seen: u64,
+}
+
+/// A look at what stands behind names, under way.
+#[derive(Debug)]
+pub(crate) struct Inspection {
+    found: Option<CodeReader>,
+    /// The changes known of when it began.
+    changes: u64,
+}
+
+impl Standing {
+    fn is_old(&self) -> bool {
+        self.seen != self.changes || self.looked.is_none_or(|looked| looked.elapsed() > FRESH)
+    }
+}
+
+impl Codes {
+    /// What is known, and whether it is fresh: younger than a minute, with nothing seen since that may have changed it.
+    pub(super) fn of(&self, backend: &Backend) -> Option<(Arc<Code>, bool)> {
+        let all = self.all();
+        let standing = all.get(backend)?;
+        Some((standing.code.clone()?, standing.worked && !standing.is_old()))
+    }
+
+    /// Whether it is time to look (again). A look that failed is not repeated at once.
+    pub(super) fn is_wanted(&self, backend: &Backend) -> bool {
+        self.all().get(backend).is_none_or(Standing::is_old)
+    }
+
+    /// Something goes to the backend, or ended there, that may have changed it.
+    pub(super) fn doubt(&self, backend: &Backend) {
+        self.all().entry(backend.clone()).or_default().changes += 1;
+    }
+
+    /// Begins a look.
+    pub(super) fn inspection(&self, backend: &Backend) -> Inspection {
+        let changes = self.all().get(backend).map_or(0, |standing| standing.changes);
+        Inspection { found: Some(CodeReader::default()), changes }
+    }
+
+    /// Keeps what a look found. What changed while it was under way makes it old at once.
+    pub(super) fn learn(&self, backend: &Backend, inspection: &mut Inspection) {
+        let found = inspection.found.take().map(|found| Arc::new(found.finish()));
+        match &found {
+            Some(code) => tracing::debug!(?backend, known = ?code.size(), "looked behind the names of a database"),
+            None => {
+                tracing::warn!(?backend, "cannot look behind the names of a database: what is called stays unknown")
+            }
+        }
+        let mut all = self.all();
+        let standing = all.entry(backend.clone()).or_default();
+        (standing.looked, standing.worked, standing.seen) = (Some(Instant::now()), found.is_some(), inspection.changes);
+        if found.is_some() {
+            standing.code = found;
+        }
+    }
+
+    fn all(&self) -> MutexGuard<'_, HashMap<Backend, Standing>> {
+        self.0.lock().expect("nothing panics while it holds this lock")
+    }
+}
+
+impl Inspection {
+    /// One `DataRow`. A row that cannot be read fails the look.
+    pub(super) fn row(&mut self, message: &[u8]) {
+        if self.found.as_mut().and_then(|found| found.row(message)).is_none() {
             self.fail();
         }
     }
