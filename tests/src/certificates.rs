@@ -1,28 +1,33 @@
-//! Certificates for backends, made by `openssl` as an operator would.
+//! Certificates for backends.
 
 use std::{fs, path::PathBuf};
 
-use crate::{Lab, python};
+use rcgen::{
+    BasicConstraints, CertificateParams, CertificateRevocationListParams, CertifiedIssuer, ExtendedKeyUsagePurpose,
+    IsCa, KeyIdMethod, KeyPair, KeyUsagePurpose, RevokedCertParams, SerialNumber,
+};
+use time::{Duration, OffsetDateTime};
+
+use crate::Lab;
 
 /// An authority, and what it has signed: `ca.crt`, `server.crt` (for `localhost` and the loopbacks) and `server.key`,
 /// `client.crt` (for role `app_cert`) and `client.key`, and `other.crt`, an authority that has signed nothing.
-#[derive(Debug)]
 pub struct Certificates {
     dir: PathBuf,
+    authority: CertifiedIssuer<'static, KeyPair>,
 }
 
 impl Certificates {
     /// Makes them in the lab's directory.
-    ///
-    /// # Panics
-    /// When `openssl` is missing; the message has the command.
     pub fn make(lab: &Lab) -> Self {
-        let own = Self { dir: lab.path("certificates") };
-        fs::create_dir(&own.dir).expect("the lab's directory is ours");
-        own.authority("ca");
-        own.authority("other");
-        own.leaf("server", "localhost", "subjectAltName=DNS:localhost,IP:127.0.0.1,IP:::1");
-        own.leaf("client", "app_cert", "extendedKeyUsage=clientAuth");
+        let dir = lab.path("certificates");
+        fs::create_dir(&dir).expect("the lab's directory is ours");
+        let own = Self { dir, authority: authority("the test's authority ca") };
+        own.write("ca", &own.authority.pem(), own.authority.key());
+        let other = authority("the test's authority other");
+        own.write("other", &other.pem(), other.key());
+        own.leaf("server", "localhost", &["localhost", "127.0.0.1", "::1"], ExtendedKeyUsagePurpose::ServerAuth);
+        own.leaf("client", "app_cert", &[], ExtendedKeyUsagePurpose::ClientAuth);
         own
     }
 
@@ -31,47 +36,62 @@ impl Certificates {
         self.dir.join(name).display().to_string()
     }
 
-    /// A revocation list of the authority, which has the server's certificate on it or nothing.
-    pub fn revocations(&self, server: bool) -> String {
-        let (config, list) = (self.path("revoke.cnf"), self.path("list.crl"));
-        let (index, number) = (self.path("index.txt"), self.path("number"));
-        // Of version 2, which has a number.
-        let section = format!(
-            "[own]\ndatabase = {index}\ncrlnumber = {number}\ndefault_md = sha256\ndefault_crl_days = 2\ncrl_extensions = of\n"
-        );
-        let section = format!("{section}[of]\nauthorityKeyIdentifier = keyid\n");
-        fs::write(number, "01\n").expect("the lab's directory is ours");
-        fs::write(&config, format!("[ca]\ndefault_ca = own\n{section}")).expect("the lab's directory is ours");
-        fs::write(self.path("index.txt"), "").expect("the lab's directory is ours");
-        let (certificate, key, revoked) = (self.path("ca.crt"), self.path("ca.key"), self.path("server.crt"));
-        let authority = ["openssl", "ca", "-config", &config, "-cert", &certificate, "-keyfile", &key];
-        if server {
-            python::must_run(&[&authority[..], &["-revoke", &revoked]].concat());
-        }
-        python::must_run(&[&authority[..], &["-gencrl", "-out", &list]].concat());
-        list
+    /// A revocation list of the authority, which has the server's certificate on it.
+    pub fn revocations(&self) -> String {
+        let now = OffsetDateTime::now_utc();
+        let server = RevokedCertParams {
+            serial_number: serial("server"),
+            revocation_time: now,
+            reason_code: None,
+            invalidity_date: None,
+        };
+        let list = CertificateRevocationListParams {
+            this_update: now - Duration::HOUR,
+            next_update: now + Duration::DAY,
+            crl_number: SerialNumber::from(1),
+            issuing_distribution_point: None,
+            revoked_certs: vec![server],
+            key_identifier_method: KeyIdMethod::Sha256,
+        };
+        let list = list.signed_by(&self.authority).and_then(|list| list.pem()).expect("it can be signed");
+        fs::write(self.dir.join("list.crl"), list).expect("the lab's directory is ours");
+        self.path("list.crl")
     }
 
-    fn authority(&self, name: &str) {
-        let (key, certificate) = (self.path(&format!("{name}.key")), self.path(&format!("{name}.crt")));
-        let subject = format!("/CN=the test's authority {name}");
-        let made = ["-subj", &subject, "-keyout", &key, "-out", &certificate];
-        python::must_run(&[&["openssl", "req", "-x509", "-days", "2"], &KEY[..], &made].concat());
+    fn leaf(&self, name: &str, common: &str, names: &[&str], usage: ExtendedKeyUsagePurpose) {
+        let mut leaf = params(common, names);
+        leaf.serial_number = Some(serial(name));
+        leaf.extended_key_usages = vec![usage];
+        leaf.use_authority_key_identifier_extension = true;
+        let key = KeyPair::generate().expect("there are random numbers");
+        let certificate = leaf.signed_by(&key, &self.authority).expect("it can be signed");
+        self.write(name, &certificate.pem(), &key);
     }
 
-    fn leaf(&self, name: &str, common: &str, extensions: &str) {
-        let [key, request, certificate, file] =
-            ["key", "csr", "crt", "ext"].map(|kind| self.path(&format!("{name}.{kind}")));
-        fs::write(&file, extensions).expect("the lab's directory is ours");
-        let subject = format!("/CN={common}");
-        python::must_run(
-            &[&["openssl", "req"], &KEY[..], &["-subj", &subject, "-keyout", &key, "-out", &request]].concat(),
-        );
-        let (ca, ca_key) = (self.path("ca.crt"), self.path("ca.key"));
-        let sign = ["-CA", &ca, "-CAkey", &ca_key, "-CAcreateserial", "-extfile", &file, "-out", &certificate];
-        python::must_run(&[&["openssl", "x509", "-req", "-days", "2", "-in", &request], &sign[..]].concat());
+    fn write(&self, name: &str, certificate: &str, key: &KeyPair) {
+        fs::write(self.dir.join(format!("{name}.crt")), certificate).expect("the lab's directory is ours");
+        fs::write(self.dir.join(format!("{name}.key")), key.serialize_pem()).expect("the lab's directory is ours");
     }
 }
 
-/// A new key on P-256, without a passphrase.
-const KEY: [&str; 5] = ["-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:P-256", "-nodes"];
+fn authority(common: &str) -> CertifiedIssuer<'static, KeyPair> {
+    let mut own = params(common, &[]);
+    own.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
+    own.key_usages = vec![KeyUsagePurpose::KeyCertSign, KeyUsagePurpose::CrlSign];
+    CertifiedIssuer::self_signed(own, KeyPair::generate().expect("there are random numbers")).expect("it can be signed")
+}
+
+fn params(common: &str, names: &[&str]) -> CertificateParams {
+    let names: Vec<String> = names.iter().map(|name| (*name).to_owned()).collect();
+    let mut params = CertificateParams::new(names).expect("the names are names");
+    params.distinguished_name = rcgen::DistinguishedName::new();
+    params.distinguished_name.push(rcgen::DnType::CommonName, common);
+    params.not_before = OffsetDateTime::now_utc() - Duration::HOUR;
+    params.not_after = OffsetDateTime::now_utc() + 2 * Duration::DAY;
+    params
+}
+
+/// A leaf's serial number is its name, so that a list can revoke it.
+fn serial(name: &str) -> SerialNumber {
+    SerialNumber::from_slice(name.as_bytes())
+}

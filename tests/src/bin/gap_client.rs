@@ -37,7 +37,7 @@ fn main() {
     let host: Ipv4Addr = host.parse().expect("the lab writes addresses");
     let to = SocketAddr::from((host, port.parse().expect("the lab writes ports")));
     let threads: u32 = threads.parse().expect("the lab writes counts");
-    let pause = Duration::from_secs(1) * threads / rate.parse().expect("the lab writes rates");
+    let pause = Duration::from_secs(1) * threads / rate.parse::<u32>().expect("the lab writes rates");
     let asks: u64 = asks.parse().expect("the lab writes counts");
     let seen = Arc::new(Mutex::new(Seen::new()));
     let number = Arc::new(AtomicU64::new(0));

@@ -111,10 +111,12 @@ fn program(gateway: &Gateway) -> Result<u64> {
 /// How long the program has run in ns, and how often, as the descriptor that the gateway holds tells.
 fn cost(gateway: &Gateway, program: u64) -> Result<(f64, f64)> {
     let wanted = format!("prog_id:\t{program}");
+    // A link's descriptor names its program too, and tells no more of it.
+    let tells = |text: &str| text.lines().any(|line| line == wanted) && text.contains("run_time_ns");
     for entry in fs::read_dir(format!("/proc/{}/fdinfo", gateway.pid()))?.flatten() {
         // Connections come and go.
         let text = fs::read_to_string(entry.path()).unwrap_or_default();
-        if text.lines().any(|line| line == wanted) {
+        if tells(&text) {
             let number = |name: &str| -> Result<f64> {
                 let found = text.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix(":\t"));
                 Ok(found.with_context(|| format!("the kernel does not tell {name}"))?.parse()?)

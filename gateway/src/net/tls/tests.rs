@@ -227,20 +227,25 @@ fn openssl_finds_nothing_wrong_with_the_certificates() {
     assert_eq!(place.tls.bundle(), fs::read_to_string(place.ca()).ok(), "the same authority, opened twice");
 }
 
-/// `openssl` makes an authority, as an operator would.
-fn brought(dir: &Path, key: &str, authority: bool) -> Result<Authority, TlsError> {
-    let at = |name: &str| dir.join(name).display().to_string();
-    let mut arguments = vec!["req", "-x509", "-nodes", "-days", "2", "-subj", "/O=Shop/CN=Shop authority"];
-    let (key_file, certificate) = (at("own.key"), at("own.crt"));
-    arguments.extend(["-newkey"]);
-    arguments.extend(key.split(' '));
-    arguments.extend(["-keyout", &key_file, "-out", &certificate]);
-    if !authority {
-        arguments.extend(["-addext", "basicConstraints=CA:FALSE"]);
-    }
-    let made = Command::new("openssl").args(&arguments).output().expect("openssl is installed");
+/// `openssl` makes a certificate that signs itself, as an operator would; nothing of the machine's own configuration of
+/// it is used. The files are `own.crt` and `own.key`.
+fn self_signed(dir: &Path, key: &str, subject: &str, extensions: &[&str]) -> AuthorityFiles {
+    let files = AuthorityFiles { certificate: dir.join("own.crt"), key: dir.join("own.key") };
+    let config = dir.join("own.cnf");
+    let sections = "[req]\ndistinguished_name = subject\nx509_extensions = own\n[subject]\n[own]\n";
+    fs::write(&config, format!("{sections}subjectKeyIdentifier = hash\n{}\n", extensions.join("\n"))).expect("written");
+    let mut openssl = Command::new("openssl");
+    openssl.args(["req", "-x509", "-nodes", "-days", "2", "-subj", subject, "-newkey"]).args(key.split(' '));
+    openssl.arg("-config").arg(config).arg("-keyout").arg(&files.key).arg("-out").arg(&files.certificate);
+    let made = openssl.output().expect("openssl is installed");
     assert!(made.status.success(), "{}", String::from_utf8_lossy(&made.stderr));
-    Authority::brought(&AuthorityFiles { certificate: certificate.into(), key: key_file.into() })
+    files
+}
+
+fn brought(dir: &Path, key: &str, authority: bool) -> Result<Authority, TlsError> {
+    let constraints = format!("basicConstraints = critical, CA:{authority}");
+    // Directories name their authorities so: the same attribute more than once.
+    Authority::brought(&self_signed(dir, key, "/DC=example/DC=shop/O=Shop/CN=Shop authority", &[&constraints]))
 }
 
 #[tokio::test]
@@ -273,14 +278,9 @@ async fn an_operators_authority_of_any_kind_signs() {
 #[tokio::test]
 async fn a_known_certificate_is_believed_for_its_own_name() {
     let place = Place::new();
-    let at = |name: &str| place.dir.path().join(name).display().to_string();
-    let (key, certificate) = (at("server.key"), at("server.crt"));
-    let made = Command::new("openssl")
-        .args(["req", "-x509", "-nodes", "-days", "2", "-subj", "/CN=db", "-newkey", "rsa:2048"])
-        .args(["-addext", "subjectAltName=DNS:db.shop.example", "-keyout", &key, "-out", &certificate])
-        .output()
-        .expect("openssl is installed");
-    assert!(made.status.success());
+    let extensions = ["basicConstraints = CA:TRUE", "subjectAltName = DNS:db.shop.example"];
+    let files = self_signed(place.dir.path(), "rsa:2048", "/CN=db", &extensions);
+    let (certificate, key) = (files.certificate.display(), &files.key);
     for (name, known) in [("db.shop.example", true), ("other.example", false)] {
         let (client, server) = duplex(64 * 1024);
         let config = rustls::ServerConfig::builder_with_provider(provider())
@@ -288,11 +288,11 @@ async fn a_known_certificate_is_believed_for_its_own_name() {
             .expect("versions")
             .with_no_client_auth()
             .with_single_cert(
-                rustls::pki_types::pem::PemObject::pem_file_iter(&certificate)
+                rustls::pki_types::pem::PemObject::pem_file_iter(&files.certificate)
                     .expect("a file")
                     .map(|one| one.expect("PEM"))
                     .collect(),
-                rustls::pki_types::pem::PemObject::from_pem_file(&key).expect("a key"),
+                rustls::pki_types::pem::PemObject::from_pem_file(key).expect("a key"),
             )
             .expect("they belong together");
         let accept = tokio_rustls::TlsAcceptor::from(Arc::new(config)).accept(server);
