@@ -82,6 +82,19 @@ fn p3_by_the_text_alone_a_trigger_is_not_seen() {
 }
 
 #[test]
+fn p3_a_session_that_makes_the_lookup_fail_gains_nothing() {
+    let (lab, pg) = world("blind", &rules());
+    let script = |timeout: &str, sql: &str| {
+        let url = format!("{}?options=-c%20statement_timeout%3D{timeout}", pg.url());
+        lab.bot("ci").psql(&url, sql)
+    };
+    script("1ms", "INSERT INTO watched VALUES (1)").failed();
+    script("1ms", "SET statement_timeout = 0").ok();
+    assert_eq!(doomed(&pg), "2");
+    script("9s", "INSERT INTO counted VALUES (5)").ok();
+}
+
+#[test]
 fn p3_what_is_defined_anew_counts_from_the_next_statement_on() {
     let (lab, pg) = world("anew", &rules());
     let anew =

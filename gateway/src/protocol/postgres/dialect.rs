@@ -1,6 +1,6 @@
 //! One PostgreSQL connection's state, without I/O: the requests half is in `requests`, the replies half in `replies`.
 
-use std::{collections::VecDeque, sync::Arc};
+use std::{collections::VecDeque, sync::Arc, time::Instant};
 
 use bytes::{Bytes, BytesMut};
 use tokio::sync::Notify;
@@ -69,6 +69,8 @@ pub(super) struct PostgresDialect {
     pub(super) interrupt: Arc<Notify>,
     /// Whether nothing was sent to the backend since it last was ready.
     pub(super) rested: bool,
+    /// When a look behind names last failed in this session.
+    pub(super) blind_since: Option<Instant>,
     /// Whether the transaction, or what runs alone, may change what the catalog says.
     pub(super) defines: bool,
     /// How many bytes of input the message that is not whole yet needs.
@@ -220,6 +222,7 @@ impl PostgresDialect {
             cancel: None,
             interrupt: Arc::default(),
             rested: false,
+            blind_since: None,
             defines: false,
             need: 0,
         }

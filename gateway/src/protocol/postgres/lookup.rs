@@ -120,10 +120,8 @@ pub(crate) struct Codes(Mutex<HashMap<Backend, Standing>>);
 struct Standing {
     /// What the last look that worked found.
     code: Option<Arc<Code>>,
-    /// When it was looked, whether that worked or not.
+    /// When that was.
     looked: Option<Instant>,
-    /// Whether the last look worked.
-    worked: bool,
     /// How often something may have changed it, and how often so when the last look began.
     changes: u64,
     seen: u64,
@@ -148,10 +146,10 @@ impl Codes {
     pub(super) fn of(&self, backend: &Backend) -> Option<(Arc<Code>, bool)> {
         let all = self.all();
         let standing = all.get(backend)?;
-        Some((standing.code.clone()?, standing.worked && !standing.is_old()))
+        Some((standing.code.clone()?, !standing.is_old()))
     }
 
-    /// Whether it is time to look (again). A look that failed is not repeated at once.
+    /// Whether it is time to look (again).
     pub(super) fn is_wanted(&self, backend: &Backend) -> bool {
         self.all().get(backend).is_none_or(Standing::is_old)
     }
@@ -167,21 +165,20 @@ impl Codes {
         Inspection { found: Some(CodeReader::default()), changes }
     }
 
-    /// Keeps what a look found. What changed while it was under way makes it old at once.
-    pub(super) fn learn(&self, backend: &Backend, inspection: &mut Inspection) {
-        let found = inspection.found.take().map(|found| Arc::new(found.finish()));
-        match &found {
-            Some(code) => tracing::debug!(?backend, known = ?code.size(), "looked behind the names of a database"),
-            None => {
-                tracing::warn!(?backend, "cannot look behind the names of a database: what is called stays unknown")
-            }
-        }
+    /// Keeps what a look found, and says whether it worked. What changed while it was under way makes it old at once.
+    /// A look that failed changes nothing for others: the session itself may have made it fail.
+    pub(super) fn learn(&self, backend: &Backend, inspection: &mut Inspection) -> bool {
+        let Some(found) = inspection.found.take() else {
+            tracing::warn!(?backend, "cannot look behind the names of a database: what a statement names is unknown");
+            return false;
+        };
+        let code = Arc::new(found.finish());
+        tracing::debug!(?backend, known = ?code.size(), "looked behind the names of a database");
+        let standing = Standing { code: Some(code), looked: Some(Instant::now()), ..Standing::default() };
         let mut all = self.all();
-        let standing = all.entry(backend.clone()).or_default();
-        (standing.looked, standing.worked, standing.seen) = (Some(Instant::now()), found.is_some(), inspection.changes);
-        if found.is_some() {
-            standing.code = found;
-        }
+        let before = all.entry(backend.clone()).or_default();
+        *before = Standing { changes: before.changes, seen: inspection.changes, ..standing };
+        true
     }
 
     fn all(&self) -> MutexGuard<'_, HashMap<Backend, Standing>> {
@@ -203,4 +200,4 @@ impl Inspection {
 }
 
 /// How long a look is good for. Renaming a column past the gateway stays unnoticed for so long.
-const FRESH: Duration = Duration::from_secs(60);
+pub(super) const FRESH: Duration = Duration::from_secs(60);

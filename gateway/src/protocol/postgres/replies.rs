@@ -5,7 +5,7 @@
 //! what is awaited, ends the connection: an answer that is attributed to the wrong statement would be masked by the
 //! wrong plan.
 
-use std::sync::Arc;
+use std::{sync::Arc, time::Instant};
 
 use bytes::{Buf, BufMut, Bytes, BytesMut};
 
@@ -305,7 +305,8 @@ impl PostgresDialect {
                 return Ok(Fate::Pass);
             }
             Phase::LookingInside(inspection) => {
-                self.shared.codes.learn(&self.backend, inspection);
+                let worked = self.shared.codes.learn(&self.backend, inspection);
+                self.blind_since = (!worked).then(Instant::now);
                 (self.phase, self.rested) = (Phase::Ready, true);
                 return Ok(Fate::Swallow);
             }

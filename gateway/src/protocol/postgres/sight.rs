@@ -8,6 +8,7 @@ use super::{
     classify::{Classified, Statement},
     code::lookup_sql,
     dialect::{Phase, PostgresDialect},
+    lookup::FRESH,
     mask::References,
     portal::{Portal, Prepared},
     replies::Fate,
@@ -52,12 +53,20 @@ impl PostgresDialect {
         if !self.access.looks_inside {
             return meaning.clone();
         }
-        match self.shared.codes.of(&self.backend) {
-            Some((code, is_fresh)) => {
-                code.see_through(meaning, &prepared.classified, is_fresh, &self.shared.classifier)
-            }
-            None => meaning.clone(),
+        let known = self.shared.codes.of(&self.backend);
+        let is_fresh = known.as_ref().is_some_and(|(_, is_fresh)| *is_fresh);
+        let meaning = known.map_or_else(
+            || meaning.clone(),
+            |(code, _)| code.see_through(meaning, &prepared.classified, is_fresh, &self.shared.classifier),
+        );
+        if is_fresh || self.blind_since.is_none() || !prepared.classified.names_anything() {
+            return meaning;
         }
+        // Whoever can make the look fail (`statement_timeout`) must not gain by it.
+        let mut meaning = (*meaning).clone();
+        meaning.effects.insert(Effect::Unknown);
+        meaning.unknown.push("names what the backend's catalog could not be asked about".to_owned());
+        Arc::new(meaning)
     }
 
     /// Something goes to the backend that may change what stands behind names. What was known then only adds.
@@ -80,6 +89,7 @@ impl PostgresDialect {
             && self.lexical.utf8
             && self.transaction == b'I'
             && self.pending.is_empty()
+            && self.blind_since.is_none_or(|since| since.elapsed() > FRESH)
             && self.shared.codes.is_wanted(&self.backend)
     }
 

@@ -379,6 +379,12 @@ impl Classified {
         Classified { base: meaning.clone(), meaning, statements, reads, inside }
     }
 
+    /// Whether it names a function, an operator or a relation.
+    pub(super) fn names_anything(&self) -> bool {
+        let Inside { functions, operators, tables, .. } = &self.inside;
+        !functions.is_empty() || !operators.is_empty() || !tables.is_empty()
+    }
+
     /// Whether the meaning is the text's alone, and no name in it stands for another text.
     pub(super) fn is_all(&self, meaning: &Arc<Meaning>) -> bool {
         Arc::ptr_eq(&self.base, &self.meaning) && Arc::ptr_eq(meaning, &self.meaning)
