@@ -148,6 +148,18 @@ impl PostgresDialect {
         again
     }
 
+    /// What executing `portal` means, and what binding the others in the same bundle means.
+    pub(super) fn meaning_of_all(&self, portal: &Portal, others: &[Arc<Portal>]) -> Arc<Meaning> {
+        let means =
+            |portal: &Portal| portal.prepared.as_ref().map_or_else(|| meaning_of(portal), |one| self.means(one));
+        let meaning = means(portal);
+        if others.is_empty() {
+            return meaning;
+        }
+        let others: Vec<_> = others.iter().map(|other| means(other)).collect();
+        Arc::new(classify::union([&meaning].into_iter().chain(&others).map(|meaning| &**meaning)))
+    }
+
     /// What the answer to a `DEALLOCATE` that worked says of names.
     pub(super) fn deallocated(&mut self, portal: &Portal) {
         let Some(prepared) = &portal.prepared else { return };
@@ -164,16 +176,6 @@ impl PostgresDialect {
             _ => {}
         }
     }
-}
-
-/// What executing `portal` means, and what binding the others in the same bundle means.
-pub(super) fn meaning_of_all(portal: &Portal, others: &[Arc<Portal>]) -> Arc<Meaning> {
-    let meaning = meaning_of(portal);
-    if others.is_empty() {
-        return meaning;
-    }
-    let others: Vec<_> = others.iter().map(|other| meaning_of(other)).collect();
-    Arc::new(classify::union([&meaning].into_iter().chain(&others).map(|meaning| &**meaning)))
 }
 
 fn meaning_of(portal: &Portal) -> Arc<Meaning> {

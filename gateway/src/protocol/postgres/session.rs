@@ -145,6 +145,7 @@ impl PostgresDialect {
     /// A portal goes to the backend, to be executed or only bound.
     pub(super) fn ran(&mut self, portal: &Arc<Portal>, is_executed: bool) {
         self.since.runs += 1;
+        self.may_define(portal);
         if self.since.runs == 1 && is_executed {
             self.since.first = Some(portal.clone());
         }

@@ -44,6 +44,7 @@ mod tests;
 
 use std::{
     collections::{BTreeMap, BTreeSet, HashSet},
+    fmt,
     panic::{self, AssertUnwindSafe},
     sync::{Arc, Mutex, PoisonError},
 };
@@ -53,6 +54,8 @@ use serde_json::json;
 
 use crate::operation::{Effect, Effects, Meaning, Object};
 use cache::Cache;
+pub(super) use functions::{dangerous_names, dangerous_starts, known_effects};
+pub(super) use union::gather;
 pub use union::union;
 use walk::Walk;
 
@@ -265,8 +268,53 @@ pub struct Classified {
     pub statements: Vec<Statement>,
     /// What masking must know.
     pub reads: References,
+    /// What the backend's catalog can say more about.
+    pub(super) inside: Inside,
     /// The meaning without what is unknown only because names of prepared statements and cursors are.
     base: Arc<Meaning>,
+}
+
+/// A function or an operator as a text names it.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub(super) struct Called {
+    pub(super) schema: Option<String>,
+    pub(super) name: String,
+    pub(super) is_operator: bool,
+}
+
+/// What a text calls and touches by name, for whoever knows what is behind the names.
+#[derive(Debug, Clone, Default, PartialEq)]
+pub(super) struct Inside {
+    /// The meaning without what it calls in `opaque`; `None` where that is nothing.
+    pub(super) meaning: Option<Arc<Meaning>>,
+    /// The calls that make it unknown.
+    pub(super) opaque: Vec<Called>,
+    /// All functions called, these and built-ins.
+    pub(super) functions: Vec<Called>,
+    /// All operators used.
+    pub(super) operators: Vec<Called>,
+    /// All relations named, and whether the text changes them.
+    pub(super) tables: Vec<(Table, bool)>,
+}
+
+impl Called {
+    fn new(parts: &[&str], is_operator: bool) -> Self {
+        let (name, schema) = parts.split_last().expect("the grammar has no call without a name");
+        Self { schema: schema.last().map(|schema| (*schema).to_owned()), name: (*name).to_owned(), is_operator }
+    }
+
+    /// Why a statement with this call is unknown.
+    pub(super) fn unseen(&self) -> String {
+        let verb = if self.is_operator { "uses the operator" } else { "calls" };
+        format!("{verb} {self}, which this gateway cannot see through")
+    }
+}
+
+impl fmt::Display for Called {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let schema = self.schema.iter().flat_map(|schema| [schema.as_str(), "."]);
+        schema.chain([self.name.as_str()]).try_for_each(|part| f.write_str(part))
+    }
 }
 
 impl Classified {
@@ -327,7 +375,19 @@ impl Classified {
         let mut reads = self.reads.clone();
         reads.absorb(&other.reads);
         let statements = self.statements.iter().chain(&other.statements).cloned().collect();
-        Classified { base: meaning.clone(), meaning, statements, reads }
+        let inside = Inside { meaning: None, ..self.inside.clone() };
+        Classified { base: meaning.clone(), meaning, statements, reads, inside }
+    }
+
+    /// Whether it names a function, an operator or a relation.
+    pub(super) fn names_anything(&self) -> bool {
+        let Inside { functions, operators, tables, .. } = &self.inside;
+        !functions.is_empty() || !operators.is_empty() || !tables.is_empty()
+    }
+
+    /// Whether the meaning is the text's alone, and no name in it stands for another text.
+    pub(super) fn is_all(&self, meaning: &Arc<Meaning>) -> bool {
+        Arc::ptr_eq(&self.base, &self.meaning) && Arc::ptr_eq(meaning, &self.meaning)
     }
 }
 
@@ -480,7 +540,8 @@ fn opaque(why: String) -> Classified {
     });
     let reads =
         References { whole_row: true, inner_star: true, set_operation: true, stores: true, ..References::default() };
-    Classified { base: meaning.clone(), meaning, statements: vec![Statement::Other], reads }
+    let inside = Inside::default();
+    Classified { base: meaning.clone(), meaning, statements: vec![Statement::Other], reads, inside }
 }
 
 /// Walks every statement of a text.
@@ -505,5 +566,6 @@ fn survey(tree: &pg_query::protobuf::ParseResult) -> Classified {
             Arc::new(meaning)
         }
     };
-    Classified { meaning, statements, reads, base }
+    let inside = all.inside(&kinds);
+    Classified { meaning, statements, reads, inside, base }
 }

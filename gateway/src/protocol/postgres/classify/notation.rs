@@ -11,6 +11,7 @@ use std::mem;
 use pg_query::{NodeEnum, protobuf as pb};
 
 use super::{
+    Called,
     functions::{self, Call},
     tree::{Branch, Visit},
     walk::{Walk, strings},
@@ -83,10 +84,11 @@ impl Walk {
     pub(super) fn operator(&mut self, name: &[pb::Node]) {
         let name = strings(name);
         let Some((spelling, schema)) = name.split_last() else { return };
+        let called = Called::new(&name, true);
         if !matches!(schema, [] | ["pg_catalog"]) || !functions::is_own_operator(spelling) {
-            self.add(Effect::Execute);
-            self.unknown(format!("uses the operator {}, which this gateway cannot see through", name.join(".")));
+            self.opaque.insert(called.clone());
         }
+        self.operators.insert(called);
     }
 
     /// `(value).name`, which is a field or a call.
