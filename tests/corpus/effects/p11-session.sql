@@ -126,3 +126,9 @@ DISCARD ALL
 -- beyond: the table was nobody's but this session's
 -- still: the table was nobody's but this session's
 DISCARD TEMP
+-- ## one setting by its row, as pg_dump does it | read, session | setting restrict_nonsystem_relation_kind
+SELECT set_config(name, 'view, foreign-table', false) FROM pg_settings WHERE name = 'restrict_nonsystem_relation_kind'
+-- ## role by its row | read, session, privilege | setting role
+SELECT set_config(name, 'clerk', false) FROM pg_settings WHERE name = 'role'
+-- ## some settings by their rows | read, session, privilege, transfer, unknown
+SELECT set_config(name, 'off', true) FROM pg_settings WHERE name = 'enable_sort' OR name = 'enable_hashjoin'

@@ -49,6 +49,7 @@ FETCH ALL FROM c
 -- after: DECLARE c CURSOR FOR SELECT * FROM t
 MOVE 1 IN c
 -- ## FETCH of a cursor over code | read, execute, unknown
+-- inside: read, write, execute, unknown
 -- after: DECLARE c CURSOR FOR SELECT touch()
 FETCH c
 -- ## CLOSE | session

@@ -17,9 +17,9 @@
 use std::{collections::BTreeMap, fmt, fs, path::Path, sync::Arc};
 
 use holdpoint::{
-    operation::{Effects, Meaning},
+    operation::Effects,
     protocol::postgres::{
-        classify::{Classifier, Lexical, Statement},
+        classify::{Classifier, Lexical, Sense, Statement},
         code::Code,
     },
 };
@@ -84,19 +84,19 @@ impl Entry {
     pub(crate) fn claim(&self, code: Option<&Code>) -> Claim {
         let classifier = Classifier::new(1 << 20);
         let lexical = Lexical { standard_conforming_strings: !self.off, ..Lexical::default() };
-        let (mut prepared, mut cursors) = (BTreeMap::<String, Arc<Meaning>>::new(), BTreeMap::new());
+        let (mut prepared, mut cursors) = (BTreeMap::<String, Arc<Sense>>::new(), BTreeMap::new());
         let before = self.after.iter().map(|after| classifier.classify(neutral(after).as_bytes(), &lexical));
         for statement in before.flat_map(|before| before.statements.clone()) {
             match statement {
-                Statement::Prepare { name, meaning } => drop(prepared.insert(name, meaning)),
-                Statement::DeclareCursor { name, meaning } => drop(cursors.insert(name, meaning)),
+                Statement::Prepare { name, sense } => drop(prepared.insert(name, sense)),
+                Statement::DeclareCursor { name, sense, .. } => drop(cursors.insert(name, sense)),
                 _ => {}
             }
         }
         let classified = classifier.classify(neutral(&self.text).as_bytes(), &lexical);
-        let meaning = classified.resolve(|name| prepared.get(name).cloned(), |name| cursors.get(name).cloned());
+        let sense = classified.resolve(|name| prepared.get(name).cloned(), |name| cursors.get(name).cloned());
         let meaning =
-            code.map_or_else(|| meaning.clone(), |code| code.see_through(&meaning, &classified, true, &classifier));
+            code.map_or_else(|| sense.meaning.clone(), |code| code.see_through(&sense, &classified, true, &classifier));
         Claim {
             effects: meaning.effects,
             objects: meaning.objects.iter().map(ToString::to_string).collect(),

@@ -17,7 +17,6 @@ use super::{
     mask::{self, Field, Plan, References, texts::Context},
     pending::{Await, What, discard_to_sync},
     portal::Portal,
-    sight::runs_what_is_elsewhere,
     wire,
 };
 use crate::{
@@ -365,7 +364,7 @@ impl PostgresDialect {
     }
 
     fn may_have_changed_the_catalog(&mut self, portal: &Portal) {
-        let effects = portal.prepared.as_ref().map_or(CATALOG_EFFECTS, |prepared| prepared.meaning.effects);
+        let effects = portal.prepared.as_ref().map_or(CATALOG_EFFECTS, |prepared| prepared.sense.meaning.effects);
         if effects.intersects(CATALOG_EFFECTS) && self.masker.masks.has_columns() {
             self.shared.catalogs.doubt(&self.backend);
         }
@@ -484,10 +483,10 @@ impl PostgresDialect {
     /// What a statement reads; everything, where the text alone does not say.
     pub(super) fn reads(&self, portal: &Portal) -> References {
         let Some(prepared) = &portal.prepared else { return References::opaque() };
-        if runs_what_is_elsewhere(prepared) || prepared.meaning.effects.contains(Effect::Unknown) {
+        if prepared.sense.meaning.effects.contains(Effect::Unknown) {
             return References::opaque();
         }
-        references(&prepared.classified.reads)
+        references(&prepared.sense.reads)
     }
 
     // ---- the gateway's own look into the catalog ----
@@ -570,7 +569,7 @@ pub(super) fn references(reads: &classify::References) -> References {
         whole_row: reads.whole_row || reads.inner_star,
         set_operation: reads.set_operation,
         stored: reads.stores.then(|| reads.stored.clone()),
-        opaque: false,
+        opaque: reads.unseen,
     }
 }
 

@@ -5,7 +5,7 @@ use std::{collections::BTreeSet, sync::Arc};
 use bytes::BytesMut;
 
 use super::{
-    classify::{Classified, Statement},
+    classify::Sense,
     code::lookup_sql,
     dialect::{Phase, PostgresDialect},
     lookup::FRESH,
@@ -21,10 +21,10 @@ use crate::{
 };
 
 impl PostgresDialect {
-    /// `meaning`, unknown where the backend makes a call of what elsewhere is a column or harmless: a `row.name` that
+    /// `sense`, unknown where the backend makes a call of what elsewhere is a column or harmless: a `row.name` that
     /// its catalog has a function for, and a built-in that is newer than it is and so may be anybody's.
-    pub(super) fn on_this_backend(&self, classified: &Classified, meaning: Arc<Meaning>) -> Arc<Meaning> {
-        let reads = &classified.reads;
+    pub(super) fn on_this_backend(&self, sense: Arc<Sense>) -> Arc<Sense> {
+        let reads = &sense.reads;
         let mut why = Vec::new();
         if reads.newest > self.server_version {
             why.push(format!("calls a function that PostgreSQL has since version {} only", reads.newest));
@@ -37,19 +37,19 @@ impl PostgresDialect {
             why.extend(called.map(|name| format!("reads the column {name}, or calls the function of that name")));
         }
         if why.is_empty() {
-            return meaning;
+            return sense;
         }
-        let mut meaning = (*meaning).clone();
+        let mut meaning = (*sense.meaning).clone();
         meaning.effects = meaning.effects.with(Effect::Execute).with(Effect::Unknown);
         meaning.unknown.extend(why);
-        Arc::new(meaning)
+        Arc::new(Sense { meaning: Arc::new(meaning), ..(*sense).clone() })
     }
 
     /// What a statement is judged by: what it means, with what stands behind the names in it as far as that is known.
     ///
     /// Masking does not use this: what it cannot see in the text it masks whole.
     pub(super) fn means(&self, prepared: &Prepared) -> Arc<Meaning> {
-        let meaning = &prepared.meaning;
+        let meaning = &prepared.sense.meaning;
         if !self.access.looks_inside {
             return meaning.clone();
         }
@@ -57,9 +57,9 @@ impl PostgresDialect {
         let is_fresh = known.as_ref().is_some_and(|(_, is_fresh)| *is_fresh);
         let meaning = known.map_or_else(
             || meaning.clone(),
-            |(code, _)| code.see_through(meaning, &prepared.classified, is_fresh, &self.shared.classifier),
+            |(code, _)| code.see_through(&prepared.sense, &prepared.classified, is_fresh, &self.shared.classifier),
         );
-        if is_fresh || self.blind_since.is_none() || !prepared.classified.names_anything() {
+        if is_fresh || self.blind_since.is_none() || !prepared.sense.names_anything() {
             return meaning;
         }
         // Whoever can make the look fail (`statement_timeout`) must not gain by it.
@@ -128,16 +128,14 @@ impl PostgresDialect {
         if reads.opaque {
             // What cannot be seen may be an UPDATE that stores a masked column under another name.
             let stores = portal.prepared.as_ref().is_none_or(|prepared| {
-                let effects = prepared.meaning.effects;
-                prepared.classified.reads.stores
-                    || effects.contains(Effect::Write)
-                    || (effects.contains(Effect::Unknown) && runs_what_is_elsewhere(prepared))
+                let Sense { meaning, reads, .. } = &*prepared.sense;
+                reads.stores || reads.unseen || meaning.effects.contains(Effect::Write)
             });
             return References { stored: stores.then(BTreeSet::new), ..reads };
         }
         match &portal.prepared {
             Some(prepared) if !reads.set_operation => {
-                References { columns: prepared.classified.reads.computed.clone(), ..reads }
+                References { columns: prepared.sense.reads.computed.clone(), ..reads }
             }
             _ => reads,
         }
@@ -148,12 +146,6 @@ impl PostgresDialect {
         let digits = version.split(|char: char| !char.is_ascii_digit()).next();
         digits.and_then(|digits| digits.parse().ok()).unwrap_or_default()
     }
-}
-
-/// Whether a statement runs one whose text is not in it.
-pub(super) fn runs_what_is_elsewhere(prepared: &Prepared) -> bool {
-    let elsewhere = |statement: &Statement| matches!(statement, Statement::Execute { .. } | Statement::Fetch { .. });
-    prepared.classified.statements.iter().any(elsewhere)
 }
 
 /// What may change what stands behind names: definitions, catalogs written by hand, and whatever cannot be seen.

@@ -110,6 +110,8 @@ pub struct References {
     pub stored: BTreeSet<String>,
     /// The first PostgreSQL that has all the built-ins called, if that matters: on an older one they are unknown.
     pub newest: u32,
+    /// What it reads cannot be seen, and it may store it: no parse tree, or a name that may stand for anything.
+    pub unseen: bool,
 }
 
 impl References {
@@ -124,6 +126,7 @@ impl References {
         self.stores |= other.stores;
         self.stored.extend(other.stored.iter().cloned());
         self.newest = self.newest.max(other.newest);
+        self.unseen |= other.unseen;
     }
 }
 
@@ -143,12 +146,12 @@ pub enum CopyFormat {
 /// What the session tracker must know of one statement.
 #[derive(Debug, Clone, PartialEq)]
 pub enum Statement {
-    /// `PREPARE name AS …`, with the meaning that `EXECUTE name` will have.
+    /// `PREPARE name AS …`, with what `EXECUTE name` will stand for.
     Prepare {
         /// The prepared statement's name.
         name: String,
         /// What executing it does.
-        meaning: Arc<Meaning>,
+        sense: Arc<Sense>,
     },
     /// `EXECUTE name`, also inside `EXPLAIN` or `CREATE TABLE AS`.
     Execute {
@@ -165,7 +168,9 @@ pub enum Statement {
         /// The cursor's name.
         name: String,
         /// What its query does.
-        meaning: Arc<Meaning>,
+        sense: Arc<Sense>,
+        /// `WITH HOLD`: it outlasts its transaction.
+        holds: bool,
     },
     /// `FETCH` or `MOVE`.
     Fetch {
@@ -259,19 +264,53 @@ pub enum Statement {
     Other,
 }
 
-/// What the classifier made of a text.
-#[derive(Debug, Clone, PartialEq)]
-pub struct Classified {
-    /// What policy sees. With an `EXECUTE` or `FETCH` in the text it is unknown: use [`Classified::resolve`].
+/// What a text does, or what a name in a text stands for.
+#[derive(Debug, Clone, Default, PartialEq)]
+pub struct Sense {
+    /// What policy sees.
     pub meaning: Arc<Meaning>,
-    /// One per statement in the text, in order.
-    pub statements: Vec<Statement>,
     /// What masking must know.
     pub reads: References,
     /// What the backend's catalog can say more about.
     pub(super) inside: Inside,
+}
+
+impl Sense {
+    /// What may be any of these: never less than each.
+    pub(super) fn any_of<'s>(all: impl IntoIterator<Item = &'s Sense> + Clone) -> Sense {
+        let meaning = Arc::new(union(all.clone().into_iter().map(|one| &*one.meaning)));
+        let mut any = Sense { meaning, ..Sense::default() };
+        for one in all {
+            any.reads.absorb(&one.reads);
+            any.inside.absorb(&one.inside);
+        }
+        any
+    }
+
+    /// The same, where what is read is not certain.
+    pub(super) fn unseen(mut self) -> Sense {
+        self.reads.unseen = true;
+        self
+    }
+}
+
+/// What the classifier made of a text.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Classified {
+    /// What it does. With an `EXECUTE` or `FETCH` in the text that is unknown: use [`Classified::resolve`].
+    pub sense: Arc<Sense>,
+    /// One per statement in the text, in order.
+    pub statements: Vec<Statement>,
     /// The meaning without what is unknown only because names of prepared statements and cursors are.
     base: Arc<Meaning>,
+}
+
+impl std::ops::Deref for Classified {
+    type Target = Sense;
+
+    fn deref(&self) -> &Sense {
+        &self.sense
+    }
 }
 
 /// A function or an operator as a text names it.
@@ -297,6 +336,24 @@ pub(super) struct Inside {
     pub(super) tables: Vec<(Table, bool)>,
 }
 
+impl Inside {
+    /// Takes over what is named in `other`; what the text does without its calls is then no longer one text's.
+    fn absorb(&mut self, other: &Inside) {
+        let Inside { meaning: _, opaque, functions, operators, tables } = other;
+        self.meaning = None;
+        for (ours, theirs) in
+            [(&mut self.opaque, opaque), (&mut self.functions, functions), (&mut self.operators, operators)]
+        {
+            ours.extend(theirs.iter().cloned());
+            ours.sort();
+            ours.dedup();
+        }
+        self.tables.extend(tables.iter().cloned());
+        self.tables.sort();
+        self.tables.dedup();
+    }
+}
+
 impl Called {
     fn new(parts: &[&str], is_operator: bool) -> Self {
         let (name, schema) = parts.split_last().expect("the grammar has no call without a name");
@@ -318,30 +375,31 @@ impl fmt::Display for Called {
 }
 
 impl Classified {
-    /// The meaning with every `EXECUTE` and `FETCH` replaced by what it stands for: what the text itself prepares or
-    /// declares before it, else what `prepared` and `cursor` answer. A name that nobody knows stays unknown.
+    /// What the text does with every `EXECUTE` and `FETCH` replaced by what it stands for: what the text itself prepares
+    /// or declares before it, else what `prepared` and `cursor` answer. A name that nobody knows stays unknown.
     pub fn resolve(
         &self,
-        prepared: impl Fn(&str) -> Option<Arc<Meaning>>,
-        cursor: impl Fn(&str) -> Option<Arc<Meaning>>,
-    ) -> Arc<Meaning> {
-        if Arc::ptr_eq(&self.base, &self.meaning) {
-            return self.meaning.clone();
+        prepared: impl Fn(&str) -> Option<Arc<Sense>>,
+        cursor: impl Fn(&str) -> Option<Arc<Sense>>,
+    ) -> Arc<Sense> {
+        if self.names_nothing_prepared() {
+            return self.sense.clone();
         }
         let mut meaning = (*self.base).clone();
+        let reasons = meaning.unknown.len();
         let (mut statements, mut cursors) = (Names::default(), Names::default());
-        let mut found: Vec<Arc<Meaning>> = Vec::new();
+        let mut found: Vec<Arc<Sense>> = Vec::new();
         let mut seen = HashSet::new();
-        let mut stands_for = |one: Arc<Meaning>| {
+        let mut stands_for = |one: Arc<Sense>| {
             if seen.insert(Arc::as_ptr(&one)) {
                 found.push(one);
             }
         };
         for statement in &self.statements {
             match statement {
-                Statement::Prepare { name, meaning } => statements.define(name, meaning),
+                Statement::Prepare { name, sense } => statements.define(name, sense),
                 Statement::Deallocate { name } => statements.forget(name.as_deref()),
-                Statement::DeclareCursor { name, meaning } => cursors.define(name, meaning),
+                Statement::DeclareCursor { name, sense, .. } => cursors.define(name, sense),
                 Statement::CloseCursor { name } => cursors.forget(name.as_deref()),
                 Statement::DiscardAll => {
                     statements.forget(None);
@@ -364,30 +422,36 @@ impl Classified {
                 _ => {}
             }
         }
+        let mut reads = self.reads.clone();
+        reads.unseen |= meaning.unknown.len() > reasons;
         // The kinds of statements stay those of the text.
-        union::gather(&mut meaning, found.iter().map(|one| &**one), &["statements"]);
-        Arc::new(meaning)
+        union::gather(&mut meaning, found.iter().map(|one| &*one.meaning), &["statements"]);
+        let mut inside = self.inside.clone();
+        for one in found {
+            reads.absorb(&one.reads);
+            inside.absorb(&one.inside);
+        }
+        Arc::new(Sense { meaning: Arc::new(meaning), reads, inside })
     }
 
     /// A text that is read either as this or as `other`: never less than either. Names in it are not followed.
     pub(super) fn or(&self, other: &Classified) -> Classified {
-        let meaning = Arc::new(union([&*self.meaning, &*other.meaning]));
-        let mut reads = self.reads.clone();
-        reads.absorb(&other.reads);
+        let sense = Sense::any_of([&**self, &**other]);
         let statements = self.statements.iter().chain(&other.statements).cloned().collect();
-        let inside = Inside { meaning: None, ..self.inside.clone() };
-        Classified { base: meaning.clone(), meaning, statements, reads, inside }
+        Classified { base: sense.meaning.clone(), sense: Arc::new(sense), statements }
     }
 
+    /// Whether no name in it stands for another text.
+    pub(super) fn names_nothing_prepared(&self) -> bool {
+        Arc::ptr_eq(&self.base, &self.meaning)
+    }
+}
+
+impl Sense {
     /// Whether it names a function, an operator or a relation.
     pub(super) fn names_anything(&self) -> bool {
         let Inside { functions, operators, tables, .. } = &self.inside;
         !functions.is_empty() || !operators.is_empty() || !tables.is_empty()
-    }
-
-    /// Whether the meaning is the text's alone, and no name in it stands for another text.
-    pub(super) fn is_all(&self, meaning: &Arc<Meaning>) -> bool {
-        Arc::ptr_eq(&self.base, &self.meaning) && Arc::ptr_eq(meaning, &self.meaning)
     }
 }
 
@@ -406,13 +470,13 @@ pub(super) fn changes<'n>(names: impl Iterator<Item = &'n str>) -> Meaning {
 /// Names that a text defines and forgets on its way; what it says nothing of is asked outside.
 #[derive(Default)]
 struct Names {
-    known: BTreeMap<String, Option<Arc<Meaning>>>,
+    known: BTreeMap<String, Option<Arc<Sense>>>,
     all_forgotten: bool,
 }
 
 impl Names {
-    fn define(&mut self, name: &str, meaning: &Arc<Meaning>) {
-        self.known.insert(name.to_owned(), Some(meaning.clone()));
+    fn define(&mut self, name: &str, sense: &Arc<Sense>) {
+        self.known.insert(name.to_owned(), Some(sense.clone()));
     }
 
     fn forget(&mut self, name: Option<&str>) {
@@ -427,7 +491,7 @@ impl Names {
         }
     }
 
-    fn find(&self, name: &str, outside: impl Fn(&str) -> Option<Arc<Meaning>>) -> Option<Arc<Meaning>> {
+    fn find(&self, name: &str, outside: impl Fn(&str) -> Option<Arc<Sense>>) -> Option<Arc<Sense>> {
         match self.known.get(name) {
             Some(found) => found.clone(),
             None if self.all_forgotten => None,
@@ -538,10 +602,16 @@ fn opaque(why: String) -> Classified {
         unknown: vec![format!("the statement {why}")],
         fields,
     });
-    let reads =
-        References { whole_row: true, inner_star: true, set_operation: true, stores: true, ..References::default() };
-    let inside = Inside::default();
-    Classified { base: meaning.clone(), meaning, statements: vec![Statement::Other], reads, inside }
+    let reads = References {
+        whole_row: true,
+        inner_star: true,
+        set_operation: true,
+        stores: true,
+        unseen: true,
+        ..References::default()
+    };
+    let sense = Sense { meaning: meaning.clone(), reads, inside: Inside::default() };
+    Classified { base: meaning, sense: Arc::new(sense), statements: vec![Statement::Other] }
 }
 
 /// Walks every statement of a text.
@@ -557,7 +627,7 @@ fn survey(tree: &pg_query::protobuf::ParseResult) -> Classified {
         kinds.push(kind);
         statements.push(tracked);
     }
-    let base = walk::shared(&all, &kinds);
+    let base = Arc::new(all.meaning(&kinds));
     let meaning = match all.deferred.is_empty() {
         true => base.clone(),
         false => {
@@ -567,5 +637,5 @@ fn survey(tree: &pg_query::protobuf::ParseResult) -> Classified {
         }
     };
     let inside = all.inside(&kinds);
-    Classified { meaning, statements, reads, inside, base }
+    Classified { sense: Arc::new(Sense { meaning, reads, inside }), statements, base }
 }

@@ -15,9 +15,9 @@ use std::{collections::BTreeMap, mem, sync::Arc};
 use pg_query::{NodeEnum, protobuf as pb};
 
 use super::{
-    CopyFormat, Statement,
+    CopyFormat, Sense, Statement,
     tree::{Branch, Visit},
-    walk::{Walk, literal, shared, strings},
+    walk::{Walk, literal, strings},
 };
 use crate::operation::Effect;
 
@@ -737,7 +737,7 @@ impl Visit for pb::PrepareStmt {
         argtypes.visit(walk);
         let inner = walk.apart(|inner| query.visit(inner));
         walk.touch(&inner);
-        walk.tracked = Some(Statement::Prepare { name: name.clone(), meaning: alone(&inner, query) });
+        walk.tracked = Some(Statement::Prepare { name: name.clone(), sense: alone(&inner, query) });
     }
 }
 
@@ -761,19 +761,25 @@ impl Visit for pb::DeallocateStmt {
 
 impl Visit for pb::DeclareCursorStmt {
     fn visit(&self, walk: &mut Walk) {
-        let pb::DeclareCursorStmt { portalname, options: _, query } = self;
+        /// `CURSOR_OPT_HOLD` of `parsenodes.h`.
+        const HOLD: i32 = 0x20;
+        let pb::DeclareCursorStmt { portalname, options, query } = self;
         walk.add(Session);
         walk.object("cursor", None, portalname.clone());
         let inner = walk.apart(|inner| query.visit(inner));
         walk.take(&inner);
-        walk.tracked = Some(Statement::DeclareCursor { name: portalname.clone(), meaning: alone(&inner, query) });
+        walk.tracked = Some(Statement::DeclareCursor {
+            name: portalname.clone(),
+            sense: alone(&inner, query),
+            holds: options & HOLD != 0,
+        });
     }
 }
 
 /// The meaning of a statement inside another.
-fn alone(inner: &Walk, query: &Option<Box<pb::Node>>) -> Arc<crate::operation::Meaning> {
+fn alone(inner: &Walk, query: &Option<Box<pb::Node>>) -> Arc<Sense> {
     let kinds: Vec<String> = query.iter().filter_map(|query| query.node.as_ref()).map(kind).collect();
-    shared(inner, &kinds)
+    Arc::new(inner.sense(&kinds))
 }
 
 impl Visit for pb::FetchStmt {

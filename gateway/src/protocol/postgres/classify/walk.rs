@@ -13,9 +13,9 @@ use pg_query::{NodeEnum, protobuf as pb};
 use serde_json::{Value, json};
 
 use super::{
-    Called, Inside, References, Statement, Table,
+    Called, Inside, References, Sense, Statement, Table,
     functions::{self, Call},
-    notation::Source,
+    notation::{self, Source},
     settings,
     tree::{Branch, Visit},
 };
@@ -60,6 +60,8 @@ pub(super) struct Walk {
     pub(super) kept: BTreeSet<String>,
     /// Whether what is met now is stored by the statement.
     pub(super) storing: bool,
+    /// The only setting whose row of `pg_settings` the query in hand selects.
+    pub(super) selected_setting: Option<String>,
     /// Whether a name could carry what is stored past the columns that are named where it is stored.
     renames_stored: bool,
 }
@@ -190,8 +192,9 @@ impl Walk {
     fn builtin(&mut self, name: &str, arguments: &[pb::Node]) {
         // Named arguments stand in any order, so only a positional first one is known to be the setting.
         let named = arguments.iter().any(|argument| matches!(argument.node, Some(NodeEnum::NamedArgExpr(_))));
-        let first = arguments.first().filter(|_| !named).and_then(literal);
-        self.keep(name, arguments);
+        let first = arguments.first().filter(|_| !named);
+        let selected = self.selected_setting.clone().filter(|_| first.is_some_and(notation::is_settings_name));
+        self.keep(name, &arguments[usize::from(selected.is_some())..]);
         self.references.newest = self.references.newest.max(functions::since(name));
         match functions::builtin(name) {
             Call::Harmless => {}
@@ -205,7 +208,7 @@ impl Walk {
                     arguments.iter().filter_map(literal).for_each(|path| self.object("file", None, path));
                 }
             }
-            Call::SetsSetting => self.set_config(first),
+            Call::SetsSetting => self.set_config(first.and_then(literal).or(selected.as_deref())),
             Call::Unseen => self.opaque_call(&[name]),
         }
     }
@@ -292,6 +295,11 @@ impl Walk {
             references.stored.extend(references.columns.iter().cloned());
         }
         references
+    }
+
+    /// All that is known of it.
+    pub(super) fn sense(&self, kinds: &[String]) -> Sense {
+        Sense { meaning: Arc::new(self.meaning(kinds)), reads: self.finished_references(), inside: self.inside(kinds) }
     }
 
     /// What policy sees where nobody can say more than the text does: what is called may do anything.
@@ -431,7 +439,9 @@ fn select_body(select: &pb::SelectStmt, outermost: bool, walk: &mut Walk) {
         larg,
         rarg,
     } = select;
+    let outer = mem::replace(&mut walk.selected_setting, notation::selected_setting(from_clause, where_clause));
     walk.items(target_list, outermost);
+    walk.selected_setting = outer;
     // Plain DISTINCT is a list of one empty place.
     distinct_clause.iter().filter(|node| node.node.is_some()).for_each(|node| node.visit(walk));
     from_clause.visit(walk);
@@ -794,9 +804,4 @@ impl Visit for pb::ObjectWithArgs {
         objargs.iter().filter(|argument| argument.node.is_some()).for_each(|argument| argument.visit(walk));
         objfuncargs.visit(walk);
     }
-}
-
-/// A meaning that is shared.
-pub(super) fn shared(walk: &Walk, kinds: &[String]) -> Arc<Meaning> {
-    Arc::new(walk.meaning(kinds))
 }

@@ -21,7 +21,7 @@ use std::{
 
 use serde_json::Value;
 
-use super::classify::{self, Called, Classified, Classifier, Inside, Lexical, Table};
+use super::classify::{self, Called, Classified, Classifier, Inside, Lexical, Sense, Table};
 use crate::operation::{Effect, Effects, Meaning, Object};
 
 mod body;
@@ -118,12 +118,12 @@ impl Code {
     /// Where it is not `is_fresh`, what stands behind a name adds to the meaning, and takes no `unknown` away.
     pub fn see_through(
         &self,
-        meaning: &Arc<Meaning>,
+        sense: &Arc<Sense>,
         classified: &Classified,
         is_fresh: bool,
         classifier: &Classifier,
     ) -> Arc<Meaning> {
-        let inside = &classified.inside;
+        let Sense { meaning, inside, .. } = &**sense;
         let mut search = Search {
             code: self,
             classifier,
@@ -133,7 +133,7 @@ impl Code {
             touched: HashSet::new(),
         };
         let base = match &inside.meaning {
-            Some(base) if is_fresh && classified.is_all(meaning) => {
+            Some(base) if is_fresh && Arc::ptr_eq(sense, &classified.sense) => {
                 inside.opaque.iter().for_each(|called| search.call(called));
                 base
             }
@@ -293,7 +293,7 @@ impl Search<'_> {
     fn text(&mut self, text: &Classified) {
         let inside = &text.inside;
         let base = match &inside.meaning {
-            Some(base) if text.is_all(&text.meaning) => {
+            Some(base) if text.names_nothing_prepared() => {
                 inside.opaque.iter().for_each(|called| self.call(called));
                 base
             }

@@ -89,7 +89,7 @@ fn code(functions: &[(&str, &str, &str, &str, Option<&str>)]) -> Code {
 fn effects(code: &Code, text: &str, is_fresh: bool) -> String {
     let classifier = Classifier::new(1 << 20);
     let classified = classifier.classify(text.as_bytes(), &Lexical::default());
-    code.see_through(&classified.meaning, &classified, is_fresh, &classifier).effects.to_string()
+    code.see_through(&classified.sense, &classified, is_fresh, &classifier).effects.to_string()
 }
 
 #[test]
@@ -229,7 +229,7 @@ fn costs() {
         let classified = classifier.classify(text.as_bytes(), &lexical);
         measure(
             "  what stands behind it",
-            Box::new(|_| drop(code.see_through(&classified.meaning, &classified, true, &classifier))),
+            Box::new(|_| drop(code.see_through(&classified.sense, &classified, true, &classifier))),
         );
     }
 }
