@@ -63,11 +63,13 @@ pub enum Effect {
     Admin = 8,
     /// The classifier could not see through it. Holds by default.
     Unknown = 9,
+    /// Computes with masked values, or tests them: they shape the answer without being in it. Holds by default.
+    Reveal = 10,
 }
 
 impl Effect {
     /// All effects, in the order in which people see them.
-    pub const ALL: [Effect; 10] = [
+    pub const ALL: [Effect; 11] = [
         Effect::Read,
         Effect::Write,
         Effect::Delete,
@@ -77,8 +79,14 @@ impl Effect {
         Effect::Transfer,
         Effect::Session,
         Effect::Admin,
+        Effect::Reveal,
         Effect::Unknown,
     ];
+
+    /// Whether only a rule that names it allows it: otherwise a person is asked, whatever the default.
+    pub const fn must_be_named(self) -> bool {
+        matches!(self, Effect::Unknown | Effect::Reveal)
+    }
 
     /// The effect's word in policies and on pages.
     pub const fn as_str(self) -> &'static str {
@@ -93,6 +101,7 @@ impl Effect {
             Effect::Session => "session",
             Effect::Admin => "admin",
             Effect::Unknown => "unknown",
+            Effect::Reveal => "reveal",
         }
     }
 }
@@ -106,7 +115,7 @@ impl fmt::Display for Effect {
 /// The word is no [`Effect`].
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error(
-    "`{0}` is not an effect; expected one of read, write, delete, schema, privilege, execute, transfer, session, admin, unknown"
+    "`{0}` is not an effect; expected one of read, write, delete, schema, privilege, execute, transfer, session, admin, reveal, unknown"
 )]
 pub struct NoSuchEffect(pub String);
 
@@ -180,7 +189,7 @@ impl Effects {
 
     /// The set from the record's bits; bits that no effect owns become [`Effect::Unknown`], so a newer record never reads as harmless.
     pub const fn from_bits(bits: u16) -> Self {
-        let known = bits & 0x3ff;
+        let known = bits & 0x7ff;
         if known == bits { Self(known) } else { Self(known).with(Effect::Unknown) }
     }
 }

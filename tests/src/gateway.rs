@@ -90,7 +90,7 @@ impl Gateway {
         let run = [holdpoint.as_str(), "run", "--config", &config];
         let words: Vec<_> = confinement.iter().map(String::as_str).chain(run).collect();
         let mut command = lab.command(&words);
-        command.env("HOLDPOINT_LOG", std::env::var("HOLDPOINT_LOG").unwrap_or_else(|_| "info".to_owned()));
+        command.env("HOLDPOINT_LOG", lab.log_level());
         command
     }
 
@@ -135,6 +135,12 @@ impl Gateway {
     /// Asks it to end and waits.
     pub fn stop(self) -> Outcome {
         self.terminate();
+        self.running.finish(Duration::from_secs(20))
+    }
+
+    /// Lets it fall over, and waits.
+    pub fn abort(self) -> Outcome {
+        self.running.signal(Signal::SIGABRT);
         self.running.finish(Duration::from_secs(20))
     }
 

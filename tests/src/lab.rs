@@ -33,6 +33,7 @@ pub struct Lab {
     settings: Mutex<BTreeMap<String, String>>,
     gateway: Mutex<Option<Gateway>>,
     confinement: Mutex<Vec<String>>,
+    log: Mutex<String>,
     space: MountSpace,
     cgroup: Cgroup,
     // Last: everything above has files in it.
@@ -61,7 +62,8 @@ impl Lab {
         let binds = binds(dir.path());
         let space = MountSpace::make(&dir.path().join("bpf"), &binds);
         let (settings, gateway, confinement) = (Mutex::default(), Mutex::new(None), Mutex::default());
-        let lab = Self { name: name.to_owned(), settings, gateway, confinement, space, cgroup, dir };
+        let log = Mutex::new(std::env::var("HOLDPOINT_LOG").unwrap_or_else(|_| "info".to_owned()));
+        let lab = Self { name: name.to_owned(), settings, gateway, confinement, log, space, cgroup, dir };
         lab.default_settings();
         lab
     }
@@ -99,6 +101,15 @@ impl Lab {
         let mut gateway = self.gateway();
         assert!(gateway.is_none(), "the gateway runs already");
         *gateway = Some(Gateway::start(self));
+    }
+
+    /// Lets gateways log at this level. Takes effect at the next start.
+    pub fn log_at(&self, level: &str) {
+        level.clone_into(&mut self.log.lock().expect("no test panics with this lock"));
+    }
+
+    pub(crate) fn log_level(&self) -> String {
+        self.log.lock().expect("no test panics with this lock").clone()
     }
 
     /// Lets gateways start as a container runtime starts one without privilege: in a cgroup namespace of its own, with

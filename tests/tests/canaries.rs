@@ -115,7 +115,7 @@ const COLUMNS: [(&str, &str); 13] = [
 const EVERYTHING: &str = "policy: everything
 match:
   resource: shop
-  effects: [read, write, delete, schema, privilege, execute, session, transfer, admin, unknown]
+  effects: [read, write, delete, schema, privilege, execute, session, transfer, admin, reveal, unknown]
 decide: allow
 ";
 

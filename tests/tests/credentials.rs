@@ -1,13 +1,17 @@
 //! Credentials that the bot never holds: sealed, rotated, and used to log in in its place; rows P13 and V8 of the bypass
 //! table where the gateway itself is the one who asks.
 
-use std::time::Duration;
+use std::{os::unix::process::ExitStatusExt, time::Duration};
 
-use tests::{Certificates, Lab, Method, Postgres, Raw, Rules, eventually, shown, venv, wire};
+use nix::sys::signal::Signal;
+use tests::{Certificates, Lab, Method, Postgres, Raw, Rules, Running, eventually, shown, venv, wire};
 
 /// A shop whose PostgreSQL has TLS, behind a resource that logs in as a role with a password.
 fn shop(name: &str, method: Method, lines: &str) -> (Lab, Postgres) {
-    let lab = Lab::new(name);
+    shop_in(Lab::new(name), method, lines)
+}
+
+fn shop_in(lab: Lab, method: Method, lines: &str) -> (Lab, Postgres) {
     let certificates = Certificates::make(&lab);
     let pg = Postgres::start_with_tls(&lab, &certificates);
     let lines = format!("tls: {{ ca: {} }}\ncredential: shop/app\n{lines}", certificates.path("ca.crt"));
@@ -134,6 +138,80 @@ fn a_cleartext_password_goes_into_verified_tls_only() {
         lab.stop().ok();
     }
     assert_eq!(pg.log().matches("connection authorized").count(), 1, "{}", pg.log());
+}
+
+/// Every client, every way in, right and wrong passwords, held and refused statements, all the pages of the
+/// administration socket, at the most talkative log level: none of them has a secret, and there is no core to look into.
+#[test]
+fn no_secret_is_in_a_log_record_error_answer_or_core() {
+    venv();
+    let lab = Lab::new("secrets");
+    lab.log_at("trace");
+    let (lab, pg) = shop_in(lab, Method::Scram, "postgres: { client_auth: { scram: shop/bot } }");
+    set(&lab, "set", "shop/bot", &["--user", "bot"], "canary-of-a-bot");
+    let secrets = ["canary-of-a-bot", "canary-mistyped", "canary-rotated", Method::Scram.password()];
+    let mut said = Vec::new();
+    for (password, works) in [("canary-of-a-bot", true), ("canary-mistyped", false)] {
+        for tls in ["disable".to_owned(), format!("verify-full&sslrootcert={}", lab.path("run/trust.pem").display())] {
+            let url = format!("postgresql://bot:{password}@127.0.0.1:{}/shop?sslmode={tls}", pg.port());
+            for told in [
+                lab.bot("ci").psql(&url, "SELECT 1; SELECT no_such_column FROM customers"),
+                lab.bot("ci").psql(&url, "DROP TABLE orders"),
+                lab.bot("ci").python(PSYCOPG, &url),
+            ] {
+                let is_in =
+                    told.all().contains("app_scram") || told.all().contains("42501") || told.all().contains("no_such");
+                assert!(!is_in || works, "a wrong password got in: {told}");
+                said.push(told);
+            }
+        }
+    }
+    set(&lab, "rotate", "shop/app", &[], "canary-rotated");
+    let right = format!("postgresql://bot:canary-of-a-bot@127.0.0.1:{}/shop", pg.port());
+    said.push(lab.bot("ci").psql(&right, "SELECT 1").failed().says(&["password authentication failed"]));
+    for page in [
+        "status",
+        "status -o json",
+        "sessions list",
+        "sessions list -o json",
+        "approvals list -o json",
+        "credentials list",
+        "credentials list -o json",
+        "verify",
+        "doctor",
+        "trust",
+        "policy check",
+    ] {
+        said.push(lab.holdpoint(&page.split(' ').collect::<Vec<_>>()));
+    }
+    let shown = lab.holdpoint(&["sessions", "list", "-o", "json"]).ok();
+    assert!(said.iter().filter(|one| one.status.success()).count() > 8, "the pages are there: {said:?}");
+    assert!(shown.stdout.contains("shop"), "{shown}");
+    assert!(lab.gateway_log().contains("DEBUG"), "the log is talkative");
+    for secret in secrets {
+        for told in &said {
+            assert!(!told.all().contains(secret), "{secret}: {told}");
+        }
+    }
+    assert_kept(&lab, &secrets);
+
+    // A core would have them; there is none, even where the limit allows one. The control is a process that leaves one.
+    let place = lab.path("cores");
+    std::fs::create_dir(&place).expect("the lab's directory is ours");
+    let mut command = lab.command(&["sleep", "60"]);
+    let mut control = Running::start(command.current_dir(&place));
+    let gateway = lab.gateway().take().expect("it runs");
+    for pid in [control.pid(), gateway.pid()] {
+        lab.run(&["prlimit", "--pid", &pid.to_string(), "--core=unlimited:unlimited"]).ok();
+    }
+    control.signal(Signal::SIGABRT);
+    let dumped = eventually("it ends", Duration::from_secs(10), || control.ended());
+    let aborted = gateway.abort().status;
+    assert!(!aborted.core_dumped(), "the gateway left a core");
+    assert_eq!(aborted.signal(), Some(6), "it ended by the abort");
+    if std::fs::read_to_string("/proc/sys/kernel/core_pattern").is_ok_and(|pattern| pattern.trim() == "core") {
+        assert!(dumped.core_dumped(), "the control leaves one here");
+    }
 }
 
 #[test]

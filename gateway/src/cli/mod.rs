@@ -116,9 +116,9 @@ pub fn main() -> ExitCode {
         Command::Sessions(args) => sessions::run(args),
         Command::Replay(args) => replay::run(args, &|name| protocol::named(name).map(|protocol| protocol.renderer())),
         Command::Verify(args) => verify::run(args),
-        Command::Policy(args) => {
-            policy::run(args, &|name, statement| protocol::named(name).map(|protocol| protocol.operation(statement)))
-        }
+        Command::Policy(args) => policy::run(args, &|resource, statement| {
+            protocol::named(&resource.protocol).map(|protocol| protocol.operation(statement, &resource.masks))
+        }),
         Command::Status(args) => status::run(&args),
         Command::Doctor(args) => doctor::run(&args),
         Command::Credentials(args) => credentials::run(&args),

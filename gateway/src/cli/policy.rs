@@ -9,7 +9,7 @@ use clap::Subcommand;
 
 use crate::{
     app,
-    operation::{Effect, Effects, Meaning, Operation, ProtocolName},
+    operation::{Effect, Effects, Meaning, Operation},
     policy::{Caller, Decide, Explanation, Failure, Mode, PolicySet, Resource, TrialReport, Who},
     visible::{visible, visible_start},
 };
@@ -71,7 +71,7 @@ struct Explain {
 }
 
 /// Turns a statement into the operation that the protocol of that name would make of it.
-pub type Classify<'c> = dyn Fn(&ProtocolName, &str) -> Option<Operation> + 'c;
+pub type Classify<'c> = dyn Fn(&Resource, &str) -> Option<Operation> + 'c;
 
 /// Runs it.
 ///
@@ -185,7 +185,7 @@ fn resource<'s>(set: &'s PolicySet, name: Option<&str>) -> anyhow::Result<&'s Ar
 fn operation(args: &Explain, resource: &Resource, classify: &Classify<'_>) -> anyhow::Result<Operation> {
     let text = args.statement.as_deref().unwrap_or_default();
     let mut operation = if args.effects.is_empty() {
-        classify(&resource.protocol, text).with_context(|| format!("there is no protocol `{}`", resource.protocol))?
+        classify(resource, text).with_context(|| format!("there is no protocol `{}`", resource.protocol))?
     } else {
         let effects: Effects = args.effects.iter().copied().collect();
         Operation {

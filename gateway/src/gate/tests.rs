@@ -57,7 +57,7 @@ default: refuse
 
 /// What a client would send; the frame is the text alone, since no backend reads it here.
 fn statement(text: &str) -> (Operation, Frame) {
-    (Postgres::new().operation(text), Frame::new(Bytes::copy_from_slice(text.as_bytes())))
+    (Postgres::new().operation(text, &Masks::default()), Frame::new(Bytes::copy_from_slice(text.as_bytes())))
 }
 
 /// One connection, driven by hand.

@@ -185,6 +185,15 @@ impl Masks {
         self.for_name(column).is_some() || self.columns.iter().any(|rule| rule.column.matches(column))
     }
 
+    /// Whether a relation that a text names so could have this column, masked; `None` asks for any that a rule names with
+    /// its table.
+    pub fn could_mask(&self, schema: Option<&str>, table: &str, column: Option<&str>) -> bool {
+        let of_table =
+            |rule: &&ColumnRule| rule.table.matches(table) && schema.is_none_or(|schema| rule.schema.matches(schema));
+        let is_it = |rule: &ColumnRule| column.is_none_or(|column| rule.column.matches(column));
+        self.columns.iter().filter(of_table).any(is_it) || column.is_some_and(|column| self.for_name(column).is_some())
+    }
+
     /// What is looked for in values, if anything.
     pub fn detectors(&self) -> Option<&Detectors> {
         self.detectors.as_ref()

@@ -78,8 +78,8 @@ pub(super) fn read(node: &Node, notes: &mut Notes) -> Option<Rule> {
     let mut condition = condition?;
     condition.when = transposed(when)?;
     if decide == Some(Decide::Allow) && condition.effects.is_none() {
-        // Leaving effects out means everything that can be seen through; `unknown` must be asked for by name.
-        condition.effects = Some(Effect::ALL.into_iter().filter(|effect| *effect != Effect::Unknown).collect());
+        // Leaving effects out means everything but what must be asked for by name.
+        condition.effects = Some(Effect::ALL.into_iter().filter(|effect| !effect.must_be_named()).collect());
     }
     let name: Name = name?.into();
     let decide = decide?;

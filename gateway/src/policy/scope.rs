@@ -6,6 +6,8 @@ use std::{
     sync::{Arc, OnceLock},
 };
 
+use serde_json::Value;
+
 use super::{
     Approval, Caller, Decide, Mode, OnHold, PolicySet, Resource, Verdict,
     condition::{Answer, Condition, Sense, judged_effects},
@@ -234,37 +236,50 @@ impl Fallback {
     }
 
     fn verdict(&self, operation: &Operation, effects: Effects) -> Verdict {
-        let unknown = effects.contains(Effect::Unknown);
+        let asks = effects.iter().any(Effect::must_be_named);
         let decide = match self.decide {
-            // What cannot be seen through is never allowed by default, and nobody may mean that it is refused.
-            Decide::Allow if unknown => Decide::Hold,
+            // What cannot be seen through, or around a mask, is never allowed by default, and nobody may mean that it
+            // is refused.
+            Decide::Allow if asks => Decide::Hold,
             decide => decide,
         };
         let decide = if decide == Decide::Hold && self.approval.is_none() { Decide::Refuse } else { decide };
         Verdict {
             decide,
             rule: Arc::clone(&self.rule),
-            reason: if unknown { self.unknown_reason(operation, decide) } else { Arc::clone(&self.reason) },
+            reason: if asks { self.named_reason(operation, effects, decide) } else { Arc::clone(&self.reason) },
             approval: self.approval.clone().filter(|_| decide == Decide::Hold),
             on_hold: self.on_hold,
             observed: None,
         }
     }
 
-    fn unknown_reason(&self, operation: &Operation, decide: Decide) -> Arc<str> {
+    /// Why something that must be named is not allowed.
+    fn named_reason(&self, operation: &Operation, effects: Effects, decide: Decide) -> Arc<str> {
         if &*self.rule == NO_RESOURCE {
             return Arc::clone(&self.reason);
         }
-        let why = match operation.meaning.unknown.join(", ") {
-            why if why.is_empty() => "nothing is known of it".to_owned(),
-            why => why,
+        let meaning = &operation.meaning;
+        let (what, effect) = if effects.contains(Effect::Unknown) {
+            let why = match meaning.unknown.join(", ") {
+                why if why.is_empty() => "nothing is known of it".to_owned(),
+                why => why,
+            };
+            (format!("what this does cannot be seen through ({why})"), Effect::Unknown)
+        } else {
+            let columns = meaning.fields.get("revealed").and_then(Value::as_array).into_iter().flatten();
+            let columns: Vec<_> = columns.filter_map(Value::as_str).collect();
+            let columns = if columns.is_empty() { "some".to_owned() } else { columns.join(", ") };
+            (format!("this computes with or tests masked columns ({columns}), which could tell them"), Effect::Reveal)
         };
         let end = match (decide, self.decide) {
-            (Decide::Refuse, Decide::Allow) => "so a person would have to approve it, but the resource names nobody",
-            (Decide::Refuse, _) => "and no policy that matches allows `unknown`",
-            _ => "so a person must look at it",
+            (Decide::Refuse, Decide::Allow) => {
+                "so a person would have to approve it, but the resource names nobody".to_owned()
+            }
+            (Decide::Refuse, _) => format!("and no policy that matches allows `{effect}`"),
+            _ => "so a person must look at it".to_owned(),
         };
-        format!("what this does cannot be seen through ({why}), {end}").into()
+        format!("{what}, {end}").into()
     }
 }
 

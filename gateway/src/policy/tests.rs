@@ -9,7 +9,7 @@ mod starter;
 use std::sync::Arc;
 
 use super::*;
-use crate::operation::{Effect, Effects, Meaning, Object, Operation, ProtocolName};
+use crate::operation::{Effect, Effects, Meaning, Object, Operation};
 
 /// Parses one file that must be right.
 fn set(yaml: &str) -> Arc<PolicySet> {
@@ -67,8 +67,8 @@ fn operation(notation: &str) -> Operation {
     }
 }
 
-fn classify(protocol: &ProtocolName, statement: &str) -> Option<Operation> {
-    (protocol.as_str() == "postgres").then(|| operation(statement))
+fn classify(resource: &Resource, statement: &str) -> Option<Operation> {
+    (resource.protocol.as_str() == "postgres").then(|| operation(statement))
 }
 
 /// Judges on the first resource of `set`, as `caller`.

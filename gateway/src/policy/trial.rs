@@ -12,10 +12,10 @@ use super::{
     set::is_about,
     yaml::{Node, Tree, brief},
 };
-use crate::operation::{Effects, Meaning, Operation, ProtocolName, State};
+use crate::operation::{Effects, Meaning, Operation, State};
 
 /// Turns a statement into the operation that the protocol would make of it; `None` where there is no such protocol.
-pub type Classify<'c> = dyn Fn(&ProtocolName, &str) -> Option<Operation> + 'c;
+pub type Classify<'c> = dyn Fn(&Resource, &str) -> Option<Operation> + 'c;
 
 /// One test, as written beside a policy or a resource.
 #[derive(Debug)]
@@ -191,7 +191,7 @@ impl PolicySet {
                 "no workload can be made up that the policy's globs match; give it a `workload:`".to_owned(),
             )
         })?;
-        let operation = trial.operation(&resource.protocol, classify)?;
+        let operation = trial.operation(resource, classify)?;
         let got = self.explain(&caller, resource, &operation);
         if got.verdict.decide == trial.expect {
             return Ok(());
@@ -201,11 +201,12 @@ impl PolicySet {
 }
 
 impl Trial {
-    fn operation(&self, protocol: &ProtocolName, classify: &Classify<'_>) -> Result<Operation, Failure> {
+    fn operation(&self, resource: &Resource, classify: &Classify<'_>) -> Result<Operation, Failure> {
         let mut operation = match &self.what {
             What::Effects(effects) => bare(*effects),
-            What::Statement(statement) => classify(protocol, statement)
-                .ok_or_else(|| Failure::NotRun(format!("there is no protocol `{protocol}` that could read it")))?,
+            What::Statement(statement) => classify(resource, statement).ok_or_else(|| {
+                Failure::NotRun(format!("there is no protocol `{}` that could read it", resource.protocol))
+            })?,
         };
         if let Some(kind) = &self.kind {
             operation.kind = kind.clone().into();

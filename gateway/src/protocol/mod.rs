@@ -14,6 +14,7 @@ use tokio::sync::Notify;
 use crate::{
     drain::Drain,
     gate::{Gate, Language, Refusal, Unmaskable},
+    mask::Masks,
     net::{ReadHalf, tls::Secured},
     operation::{Frame, Operation, ProtocolName},
 };
@@ -55,8 +56,8 @@ pub trait Protocol: Send + Sync {
         remind: Duration,
     ) -> Pin<Box<dyn Future<Output = ()> + Send>>;
 
-    /// The operation that `statement` would be, for `policy test` and `policy explain`.
-    fn operation(&self, statement: &str) -> Operation;
+    /// The operation that `statement` would be on a resource with these masks, for `policy test` and `policy explain`.
+    fn operation(&self, statement: &str, masks: &Masks) -> Operation;
 
     /// Turns recorded responses into lines for people.
     fn renderer(&self) -> Box<dyn Renderer>;

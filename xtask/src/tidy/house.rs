@@ -45,7 +45,7 @@ const MODULES: &[(&str, &[&str])] = &[
             "credentials",
         ],
     ),
-    ("protocol", &["operation", "net", "gate"]),
+    ("protocol", &["operation", "net", "mask", "gate"]),
     // One language: never a sibling's, never `policy`, `record`, `hold` or `intercept`. `mask` says what stands in the
     // place of a value; where the values are, only the language knows.
     ("protocol::*", &["operation", "net", "mask", "gate"]),

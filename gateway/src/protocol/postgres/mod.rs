@@ -13,6 +13,7 @@ use serde_json::{Map, Value};
 use crate::{
     drain::Drain,
     gate::Gate,
+    mask::Masks,
     net::{ReadHalf, tls},
     operation::{Operation, ProtocolName, State},
     protocol::{Protocol, Renderer, Wrong, drive},
@@ -36,6 +37,7 @@ mod recall;
 pub mod render;
 mod replies;
 mod requests;
+mod reveal;
 mod scram;
 mod session;
 mod sight;
@@ -111,13 +113,13 @@ impl Protocol for Postgres {
         })
     }
 
-    fn operation(&self, statement: &str) -> Operation {
+    fn operation(&self, statement: &str, masks: &Masks) -> Operation {
         let classified = self.0.classifier.classify(statement.as_bytes(), &classify::Lexical::default());
         Operation {
             kind: "query".into(),
             text: statement.to_owned().into(),
             parameters: Vec::new(),
-            meaning: classified.meaning.clone(),
+            meaning: reveal::revealing(classified.meaning.clone(), &reveal::revealed(&classified.reads, masks, None)),
             state: Arc::new(State::new()),
         }
     }

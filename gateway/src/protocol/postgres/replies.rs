@@ -503,7 +503,7 @@ impl PostgresDialect {
     fn look_up(&mut self, exchange: &mut Exchange) -> Fate {
         let Some(lookup) = Lookup::new(&self.masker.masks) else { return Fate::Pass };
         let mut out = BytesMut::new();
-        wire::query(&mut out, lookup.sql());
+        wire::ask_apart(&mut out, lookup.sql());
         exchange.own = Some(("catalog lookup", Frame::new(out.freeze())));
         self.phase = Phase::LookingUp(Box::new(lookup));
         Fate::Swallow
@@ -513,7 +513,7 @@ impl PostgresDialect {
         let Phase::LookingUp(lookup) = &mut self.phase else { unreachable!("only called while looking up") };
         match message[0] {
             b'D' => lookup.row(message),
-            b'T' | b'C' => {}
+            b'1' | b'2' | b'3' | b'C' => {}
             other => {
                 return Err(Unmaskable::Malformed(format!(
                     "a message of type {:?} during a catalog lookup",

@@ -5,13 +5,14 @@ use std::{collections::BTreeSet, sync::Arc};
 use bytes::BytesMut;
 
 use super::{
-    classify::Sense,
+    classify::{Sense, Statement},
     code::lookup_sql,
     dialect::{Phase, PostgresDialect},
     lookup::FRESH,
     mask::References,
     portal::{Portal, Prepared},
     replies::Fate,
+    reveal::{revealed, revealing},
     wire,
 };
 use crate::{
@@ -49,6 +50,17 @@ impl PostgresDialect {
     ///
     /// Masking does not use this: what it cannot see in the text it masks whole.
     pub(super) fn means(&self, prepared: &Prepared) -> Arc<Meaning> {
+        let meaning = self.behind_names(prepared);
+        let masks = &self.masker.masks;
+        let is_kept = |statement: &Statement| matches!(statement, Statement::Prepare { .. });
+        if !masks.has_columns() || prepared.classified.statements.iter().all(is_kept) {
+            // Nothing to reveal, or nothing that runs now: what is prepared is judged when it is executed.
+            return meaning;
+        }
+        revealing(meaning, &revealed(&prepared.sense.reads, masks, self.catalog().as_deref()))
+    }
+
+    fn behind_names(&self, prepared: &Prepared) -> Arc<Meaning> {
         let meaning = &prepared.sense.meaning;
         if !self.access.looks_inside {
             return meaning.clone();

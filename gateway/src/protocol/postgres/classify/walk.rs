@@ -60,6 +60,9 @@ pub(super) struct Walk {
     pub(super) kept: BTreeSet<String>,
     /// Whether what is met now is stored by the statement.
     pub(super) storing: bool,
+    /// Inside an `ON CONFLICT`, where `excluded` is what was to be inserted, and its columns that are used.
+    pub(super) on_conflict: bool,
+    excluded: BTreeSet<String>,
     /// The only setting whose row of `pg_settings` the query in hand selects.
     pub(super) selected_setting: Option<String>,
     /// Whether a name could carry what is stored past the columns that are named where it is stored.
@@ -292,6 +295,7 @@ impl Walk {
         references.whole_row |= references.columns.iter().any(|column| self.ranges.contains(column));
         references.whole_row |= self.renames && references.inner_star;
         if self.renames_stored {
+            references.computed.extend(self.excluded.iter().cloned());
             references.stored.extend(references.columns.iter().cloned());
         }
         references
@@ -490,8 +494,10 @@ impl Visit for pb::OnConflictClause {
         infer.visit(walk);
         // The row that was to be inserted.
         walk.row(EXCLUDED);
+        let outer = mem::replace(&mut walk.on_conflict, true);
         assigned(target_list, walk);
         where_clause.visit(walk);
+        walk.on_conflict = outer;
     }
 }
 
@@ -707,8 +713,13 @@ impl Visit for pb::RangeTableSample {
 impl Visit for pb::ColumnRef {
     fn visit(&self, walk: &mut Walk) {
         match (last_name(self), &strings(&self.fields)[..]) {
-            // What was to be inserted is stored anyway: its sources are known where they stand.
-            (Some(name), [EXCLUDED, _]) => walk.not_storing(|walk| walk.column(name, true)),
+            // What was to be inserted is stored anyway: its sources are known where they stand. It is the statement's
+            // own value, unless something else has that name.
+            (Some(name), [EXCLUDED, _]) => {
+                let own = walk.on_conflict;
+                walk.not_storing(|walk| walk.column(name, !own));
+                walk.excluded.insert(name.to_owned());
+            }
             (Some(name), _) => walk.column(name, true),
             (None, _) => walk.references.whole_row = true,
         }

@@ -121,10 +121,13 @@ impl Catalog {
 
     /// Whether this name could be a masked column of one of these tables. A table that is not known has only masked ones.
     pub fn is_masked_in<'a>(&self, mut tables: impl Iterator<Item = (Option<&'a str>, &'a str)>, column: &str) -> bool {
-        tables.any(|(schema, name)| {
-            let is_it = |attribute: &Attribute| attribute.method.is_some() && attribute.name == column;
-            !self.knows(name) || self.named(schema, name).any(|table| table.attributes.iter().any(is_it))
-        })
+        tables.any(|(schema, name)| !self.knows(name) || self.has_masked(schema, name, column))
+    }
+
+    /// Whether a relation of this name has this column, masked.
+    pub fn has_masked(&self, schema: Option<&str>, name: &str, column: &str) -> bool {
+        let is_it = |attribute: &Attribute| attribute.method.is_some() && attribute.name == column;
+        self.named(schema, name).any(|table| table.attributes.iter().any(is_it))
     }
 
     /// The columns that `COPY name TO` sends, in order; `None` when it is not certain which relation is meant.
@@ -155,7 +158,7 @@ impl Catalog {
 }
 
 /// Whether this is a column of the planner's statistics, which hold values of other columns.
-pub(super) fn holds_samples(column: &str) -> bool {
+pub fn holds_samples(column: &str) -> bool {
     SAMPLES.contains(&column)
 }
 

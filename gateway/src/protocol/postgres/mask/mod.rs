@@ -24,7 +24,7 @@ pub mod texts;
 mod types;
 mod value;
 
-pub use catalog::{Catalog, CatalogReader};
+pub use catalog::{Catalog, CatalogReader, holds_samples};
 pub use copy::{CopyFormat, CopyOut};
 pub use plan::{CopyPlan, CopySource, Field, Plan, References};
 

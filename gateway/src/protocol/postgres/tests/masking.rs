@@ -15,6 +15,10 @@ pub(super) fn by_content() -> String {
 }
 
 fn by_column() -> String {
+    not_revealing().replacen("transfer]", "transfer, reveal]", 1)
+}
+
+fn not_revealing() -> String {
     POLICY.replacen("default: refuse", "mask: [{ column: public.customers.email, with: redact }]\ndefault: refuse", 1)
 }
 
@@ -160,10 +164,10 @@ fn with_catalog_under(policy: &str, rows: &str, then: &str) {
         > startup user=bot database=shop
         >> startup user=bot database=shop
         << R | K | Z I
-        >> Q (the catalog lookup)
+        >> (the catalog lookup) | S
         < R | K
         ";
-    check_from_start(policy, &format!("{start}\n<< T a,b,c,d,e,f,g | {rows} | Z I\n< Z I\n{then}"));
+    check_from_start(policy, &format!("{start}\n<< 3 | 1 | 2 | {rows} | 3 | 3 | Z I\n< Z I\n{then}"));
 }
 
 #[test]
@@ -187,9 +191,9 @@ fn a_lookup_that_fails_masks_what_is_not_known_and_ends_nothing() {
         > Q SELECT id, email FROM customers
         >> Q SELECT id, email FROM customers
         << T id@16400.1,email@16400.2 | D 1,ada@example.org | C SELECT 1 | Z I
-        >> Q (the catalog lookup)
+        >> (the catalog lookup) | S
         < T id@16400.1,email@16400.2 | D [masked],[masked] | C SELECT 1
-        << T a,b,c,d,e,f,g | C SELECT 0 | Z I
+        << 3 | 1 | 2 | C SELECT 0 | 3 | 3 | Z I
         < Z I
         ",
     );
@@ -262,7 +266,7 @@ fn p15_what_is_fetched_is_masked_by_what_the_cursor_reads() {
 #[test]
 fn p15_what_is_fetched_is_not_certain_once_code_has_run() {
     with_catalog_under(
-        &by_column().replacen("transfer]", "transfer, execute]", 1),
+        &by_column().replacen("reveal]", "reveal, execute]", 1),
         &format!("{CUSTOMERS} | C SELECT 4"),
         "
         > Q BEGIN; DECLARE n CURSOR FOR SELECT upper(name) FROM customers
@@ -288,7 +292,7 @@ fn p15_what_is_fetched_is_not_certain_once_code_has_run() {
         > Q COMMIT
         >> Q COMMIT
         << C COMMIT | Z I
-        >> Q (the catalog lookup)
+        >> (the catalog lookup) | S
         < C COMMIT
         << E 42501 permission denied | Z I
         < Z I
@@ -296,6 +300,46 @@ fn p15_what_is_fetched_is_not_certain_once_code_has_run() {
         < E 42501 holdpoint: what this does cannot be seen through (fetches from the cursor later, which this gateway did not see declared), and no policy that matches allows `unknown`; rule \"default of orders-db\" | Z I
         ",
     );
+}
+
+#[test]
+fn p15_what_computes_with_a_masked_column_reveals() {
+    let rows = format!("{CUSTOMERS} | C SELECT 4");
+    let refused = |columns: &str| {
+        format!(
+            "< E 42501 holdpoint: this computes with or tests masked columns ({columns}), which could tell them, and no policy that matches allows `reveal`; rule \"default of orders-db\" | Z I"
+        )
+    };
+    for (statement, columns) in [
+        ("SELECT id FROM customers WHERE email LIKE 'a%'", "email"),
+        ("SELECT id FROM public.customers AS c ORDER BY c.email", "email"),
+        ("SELECT upper(email) FROM customers", "email"),
+        ("SELECT 1 FROM customers JOIN orders USING (email)", "email"),
+        ("WITH c AS (SELECT email AS e FROM customers) SELECT 1 FROM c WHERE e > 'm'", "email"),
+        ("SELECT email FROM customers UNION SELECT 'x'", "email"),
+        ("UPDATE customers SET name = email", "email"),
+        ("SELECT row_to_json(c) FROM customers c", "*"),
+        ("INSERT INTO customers AS c (email) VALUES ('x') ON CONFLICT (id) DO UPDATE SET name = c.email", "email"),
+        ("PREPARE p AS SELECT id FROM customers WHERE email = $1; EXECUTE p('x')", "email"),
+        ("DECLARE c CURSOR FOR SELECT id FROM customers WHERE email = 'x'", "email"),
+        ("EXPLAIN SELECT id FROM customers WHERE email = 'x'", "email"),
+    ] {
+        let script = format!("> Q {statement}\n{}", refused(columns));
+        with_catalog_under(&not_revealing(), &rows, &script);
+    }
+    for (statement, tag) in [
+        ("SELECT id, email FROM customers WHERE id = 7 ORDER BY name", "SELECT 0"),
+        ("SELECT count(*) FROM customers", "SELECT 0"),
+        ("PREPARE p AS SELECT id FROM customers WHERE email = $1", "PREPARE"),
+        ("UPDATE customers SET email = 'x' WHERE id = 7 RETURNING email", "UPDATE 0"),
+        (
+            "INSERT INTO customers (email) VALUES ('x') ON CONFLICT (id) DO UPDATE SET email = excluded.email",
+            "INSERT 0 1",
+        ),
+    ] {
+        let script = format!("> Q {statement}\n>> Q {statement}\n<< C {tag} | Z I\n< C {tag} | Z I");
+        with_catalog_under(&not_revealing(), &rows, &script);
+    }
 }
 
 #[test]
@@ -352,7 +396,7 @@ fn v16_the_catalog_is_asked_in_utf8_only() {
         > Q SET client_encoding = 'UTF8'
         >> Q SET client_encoding = 'UTF8'
         << C SET | S client_encoding=UTF8 | Z I
-        >> Q (the catalog lookup)
+        >> (the catalog lookup) | S
         < C SET | S client_encoding=UTF8
         << E 42501 permission denied | Z I
         < Z I

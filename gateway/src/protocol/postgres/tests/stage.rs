@@ -348,7 +348,7 @@ async fn hear(end: &mut Option<DuplexStream>, ear: &mut Ear, side: &str) -> Vec<
     let mut lines = Vec::new();
     let heard = ear.hear(&bytes);
     if !heard.is_empty() {
-        lines.push(format!("{side} {}", heard.join(" | ")));
+        lines.push(format!("{side} {}", notation::without_lookups(heard).join(" | ")));
     }
     if closed {
         *end = None;
