@@ -55,7 +55,7 @@ pub use load::{Load, Seen};
 pub use namespace::{Ends, Net};
 pub use node::node;
 pub use pace::Pace;
-pub use postgres::{Method, Postgres, Statement};
+pub use postgres::{Method, Postgres, Statement, Version};
 pub use python::venv;
 pub use raw::{Conn, Raw, shown};
 pub use record::{Event, Record, Session};

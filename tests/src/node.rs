@@ -1,6 +1,9 @@
 //! What npm has for the tests, made once per machine: Node's driver, and the newest PostgreSQL server.
 
-use std::{fs, path::PathBuf};
+use std::{
+    fs,
+    path::{Path, PathBuf},
+};
 
 use crate::python;
 
@@ -18,10 +21,27 @@ pub fn node() -> PathBuf {
     let path = node.display().to_string();
     let install = ["npm", "install", "--prefix", &path, "--silent", "--no-audit", "--no-fund", "--ignore-scripts"];
     fs::create_dir_all(&node).expect("the cache directory can be written to");
-    python::must_run(&[&install[..], &["pg@8"]].concat());
+    python::must_run(&[&install[..], &["pg@8", &format!("{}@{NEWEST}", package())]].concat());
+    // The server's package leaves its links out and makes them in a script of its own; only that one is run.
+    let server = newest_postgres(&node).parent().expect("it is inside its package").display().to_string();
+    python::must_run(&["env", "-C", &server, "node", "scripts/hydrate-symlinks.js"]);
     fs::write(node.join(COMPLETE), "").expect("the directory was just made");
     node
 }
+
+/// PostgreSQL's own tree (`bin`, `lib`, `share`) in what [`node`] returned.
+pub(crate) fn newest_postgres(node: &Path) -> PathBuf {
+    node.join("node_modules").join(package()).join("native")
+}
+
+/// PostgreSQL as npm has it: the newest that can be had built, for any Linux.
+fn package() -> String {
+    let arch = if cfg!(target_arch = "aarch64") { "arm64" } else { "x64" };
+    format!("@embedded-postgres/linux-{arch}")
+}
+
+/// Its version.
+pub(crate) const NEWEST: &str = "18.4.0-beta.17";
 
 /// The packages, where they are complete.
 pub(crate) fn made() -> Option<PathBuf> {
@@ -30,4 +50,4 @@ pub(crate) fn made() -> Option<PathBuf> {
 }
 
 /// There when everything is.
-const COMPLETE: &str = ".complete-1";
+const COMPLETE: &str = ".complete-2";

@@ -12,7 +12,7 @@ use std::{
 
 use nix::{sys::signal::Signal, unistd::Pid};
 
-use crate::{Certificates, Lab, Net, eventually, python};
+use crate::{Certificates, Lab, Net, eventually, node, python};
 
 /// How a role of the shop database must prove who it is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -65,6 +65,37 @@ pub struct Statement {
     pub text: String,
 }
 
+/// Which PostgreSQL.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Version {
+    /// The newest that is installed.
+    Installed,
+    /// The newest that can be had; it comes with [`node`](crate::node()).
+    Newest,
+}
+
+impl Version {
+    /// Where its programs are. What is not installed is put into `place`, where the user `postgres` can read it.
+    fn programs(self, place: &Path) -> PathBuf {
+        if self == Self::Installed {
+            return programs();
+        }
+        if !place.exists() {
+            let tree = node::newest_postgres(&node::made().expect("`node()` was called")).display().to_string();
+            python::must_run(&["cp", "-a", &tree, &place.display().to_string()]);
+        }
+        place.join("bin")
+    }
+
+    /// What tells it from others.
+    fn mark(self) -> String {
+        match self {
+            Self::Installed => programs().display().to_string(),
+            Self::Newest => node::NEWEST.to_owned(),
+        }
+    }
+}
+
 /// A running PostgreSQL on a free port of 127.0.0.1 and ::1, with the database `shop`.
 #[derive(Debug)]
 pub struct Postgres {
@@ -79,7 +110,7 @@ impl Postgres {
     /// # Panics
     /// When PostgreSQL is not installed or does not start; the message says why.
     pub fn start(lab: &Lab) -> Self {
-        Self::start_at(lab, None, None)
+        Self::start_at(lab, Version::Installed, None, None)
     }
 
     /// The same, listening inside `net`.
@@ -87,7 +118,7 @@ impl Postgres {
     /// # Panics
     /// As [`Postgres::start`].
     pub fn start_inside(lab: &Lab, net: &Net) -> Self {
-        Self::start_at(lab, Some(net), None)
+        Self::start_at(lab, Version::Installed, Some(net), None)
     }
 
     /// The same, with TLS.
@@ -95,11 +126,20 @@ impl Postgres {
     /// # Panics
     /// As [`Postgres::start`].
     pub fn start_with_tls(lab: &Lab, certificates: &Certificates) -> Self {
-        Self::start_at(lab, None, Some(certificates))
+        Self::start_version_with_tls(lab, Version::Installed, certificates)
     }
 
-    fn start_at(lab: &Lab, net: Option<&Net>, tls: Option<&Certificates>) -> Self {
-        let template = template();
+    /// The same, of this version.
+    ///
+    /// # Panics
+    /// As [`Postgres::start`].
+    pub fn start_version_with_tls(lab: &Lab, version: Version, certificates: &Certificates) -> Self {
+        Self::start_at(lab, version, None, Some(certificates))
+    }
+
+    fn start_at(lab: &Lab, version: Version, net: Option<&Net>, tls: Option<&Certificates>) -> Self {
+        let template = template(version);
+        let programs = version.programs(&lab.path("server"));
         let dir = ["pg", "pg2"].map(|name| lab.path(name)).into_iter().find(|dir| !dir.exists());
         let dir = dir.expect("a lab has two databases at most");
         python::must_run(&["cp", "-a", &template.display().to_string(), &dir.display().to_string()]);
@@ -116,7 +156,7 @@ impl Postgres {
         for _ in 0..3 {
             let port = free_port();
             // Between finding the port and taking it somebody else may have taken it; then the next one will do.
-            if let Some(child) = launch(&dir, port, net) {
+            if let Some(child) = launch(&programs, &dir, port, net) {
                 return Self { child, port, dir };
             }
         }
@@ -270,8 +310,8 @@ fn programs() -> PathBuf {
     versions.pop().expect("PostgreSQL's server is not installed; run: cargo xtask setup")
 }
 
-fn server(dir: &Path, port: u16, net: Option<&Net>, log: File) -> Child {
-    let program = programs().join("postgres");
+fn server(programs: &Path, dir: &Path, port: u16, net: Option<&Net>, log: File) -> Child {
+    let program = programs.join("postgres");
     let mut command = Command::new("setpriv");
     command.args(["--reuid=postgres", "--regid=postgres", "--init-groups", "--pdeathsig=SIGQUIT", "--"]);
     command.arg(program).arg("-D").arg(dir);
@@ -288,9 +328,9 @@ fn server(dir: &Path, port: u16, net: Option<&Net>, log: File) -> Child {
     command.spawn().expect("setpriv (util-linux) is installed")
 }
 
-fn launch(dir: &Path, port: u16, net: Option<&Net>) -> Option<Child> {
+fn launch(programs: &Path, dir: &Path, port: u16, net: Option<&Net>) -> Option<Child> {
     let log = File::create(dir.join(LOG)).expect("the data directory is the lab's");
-    let mut child = server(dir, port, net, log);
+    let mut child = server(programs, dir, port, net, log);
     let ready = eventually("PostgreSQL starts or gives up", Duration::from_secs(30), || {
         let gave_up = child.try_wait().expect("the child is ours").is_some();
         let said = fs::read_to_string(dir.join(LOG)).unwrap_or_default();
@@ -301,25 +341,26 @@ fn launch(dir: &Path, port: u16, net: Option<&Net>) -> Option<Child> {
 }
 
 /// A data directory with the shop in it, made once per machine and version of [`SHOP`].
-fn template() -> PathBuf {
+fn template(version: Version) -> PathBuf {
     let _one_at_a_time = python::lock("pg-template");
     let mut mark: u64 = 0xcbf2_9ce4_8422_2325;
-    for byte in SHOP.bytes().chain(HBA.bytes()).chain(programs().display().to_string().bytes()) {
+    for byte in SHOP.bytes().chain(HBA.bytes()).chain(version.mark().bytes()) {
         mark = (mark ^ u64::from(byte)).wrapping_mul(0x0100_0000_01b3);
     }
     let template = python::cache().join(format!("pg-{mark:016x}"));
     if !template.exists() {
-        make_template(&template);
+        make_template(&template, version);
     }
     template
 }
 
-fn make_template(template: &Path) {
+fn make_template(template: &Path, version: Version) {
     let work = tempfile::Builder::new().prefix("holdpoint-pg-").tempdir().expect("a temporary directory can be made");
     python::must_run(&["chown", "postgres", &work.path().display().to_string()]);
     let dir = work.path().join("data");
     let path = dir.display().to_string();
-    let initdb = programs().join("initdb").display().to_string();
+    let programs = version.programs(&work.path().join("server"));
+    let initdb = programs.join("initdb").display().to_string();
     let as_postgres = ["runuser", "-u", "postgres", "--"];
     let init = [
         initdb.as_str(),
@@ -337,7 +378,7 @@ fn make_template(template: &Path) {
     ];
     python::must_run(&[&as_postgres[..], &init].concat());
     fs::write(dir.join("pg_hba.conf"), HBA).expect("initdb made the directory");
-    let child = launch(&dir, free_port(), None).expect("a fresh PostgreSQL starts");
+    let child = launch(&programs, &dir, free_port(), None).expect("a fresh PostgreSQL starts");
     let port = fs::read_to_string(dir.join("postmaster.pid")).expect("it runs");
     let port = port.lines().nth(3).expect("the fourth line is the port").parse().expect("a port");
     let mut pg = Postgres { child, port, dir: dir.clone() };

@@ -8,7 +8,7 @@
 
 use std::{collections::BTreeMap, path::Path, process::Command};
 
-use tests::{Certificates, Lab, Method, Outcome, Postgres, Rules, node, tool, venv};
+use tests::{Certificates, Lab, Method, Outcome, Postgres, Rules, Version, node, tool, venv};
 
 /// A client: what to run, before the connection string.
 type Client = (&'static str, Vec<String>);
@@ -30,11 +30,15 @@ struct Scene {
 
 impl Scene {
     fn set(name: &str, injects: bool) -> Self {
+        Self::set_with(name, injects, Version::Installed)
+    }
+
+    fn set_with(name: &str, injects: bool, version: Version) -> Self {
         venv();
         node();
         let lab = Lab::new(name);
         let certificates = Certificates::make(&lab);
-        let pg = Postgres::start_with_tls(&lab, &certificates);
+        let pg = Postgres::start_version_with_tls(&lab, version, &certificates);
         pg.admin("GRANT ALL ON target TO app_scram");
         let credential = if injects { "credential: shop/app\n" } else { "" };
         let lines = format!("{credential}tls: {{ ca: {} }}", certificates.path("ca.crt"));
@@ -140,6 +144,31 @@ fn drivers_with_the_bots_own_password() {
 fn drivers_with_a_credential_that_the_bot_never_has() {
     each_driver_sees_what_it_sees_without(&Scene::set("drivers-injected", true));
 }
+
+#[test]
+fn drivers_with_the_newest_postgresql() {
+    let scene = Scene::set_with("drivers-newest", true, Version::Newest);
+    assert!(scene.pg.admin("SHOW server_version").starts_with("18."), "it is the newest");
+    each_driver_sees_what_it_sees_without(&scene);
+    let bot = scene.lab.bot("ci");
+    // libpq 18, which psycopg brings, asks for 3.2 where it is told to.
+    let url = format!("{}&max_protocol_version=latest", scene.url(Way::InTls));
+    let said = bot.run(&[&scene.lab.path("venv/bin/python").display().to_string(), "-c", NEWER, &url]).ok();
+    said.says(&["libpq 18", "answer 42", "cancelled"]);
+}
+
+/// What it may use of a newer protocol, and that cancelling works by its keys.
+const NEWER: &str = "
+import sys, threading, psycopg
+connection = psycopg.connect(sys.argv[1])
+print('libpq', psycopg.pq.version() // 10000, 'protocol', connection.pgconn.protocol_version)
+print('answer', connection.execute('SELECT 42').fetchone()[0])
+threading.Timer(0.3, connection.cancel_safe).start()
+try:
+    connection.execute('SELECT pg_sleep(30)')
+except psycopg.errors.QueryCanceled:
+    print('cancelled')
+";
 
 #[test]
 fn pg_dump_pg_restore_and_pgbench() {
