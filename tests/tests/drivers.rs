@@ -154,14 +154,14 @@ fn drivers_with_the_newest_postgresql() {
     // libpq 18, which psycopg brings, asks for 3.2 where it is told to.
     let url = format!("{}&max_protocol_version=latest", scene.url(Way::InTls));
     let said = bot.run(&[&scene.lab.path("venv/bin/python").display().to_string(), "-c", NEWER, &url]).ok();
-    said.says(&["libpq 18", "answer 42", "cancelled"]);
+    said.says(&["libpq 18 protocol 30002", "answer 42", "cancelled"]);
 }
 
 /// What it may use of a newer protocol, and that cancelling works by its keys.
 const NEWER: &str = "
 import sys, threading, psycopg
 connection = psycopg.connect(sys.argv[1])
-print('libpq', psycopg.pq.version() // 10000, 'protocol', connection.pgconn.protocol_version)
+print('libpq', psycopg.pq.version() // 10000, 'protocol', connection.pgconn.full_protocol_version)
 print('answer', connection.execute('SELECT 42').fetchone()[0])
 threading.Timer(0.3, connection.cancel_safe).start()
 try:
