@@ -197,7 +197,16 @@ impl Postgres {
     /// When it fails.
     #[track_caller]
     pub fn admin(&self, sql: &str) -> String {
-        let url = format!("host={} port={} user=postgres dbname=shop", self.dir.display(), self.port);
+        self.admin_of("shop", sql)
+    }
+
+    /// The same in another database.
+    ///
+    /// # Panics
+    /// When it fails.
+    #[track_caller]
+    pub fn admin_of(&self, database: &str, sql: &str) -> String {
+        let url = format!("host={} port={} user=postgres dbname={database}", self.dir.display(), self.port);
         let ran = Command::new("psql")
             .args(["-X", "-A", "-t", "-v", "ON_ERROR_STOP=1", "-c", sql, &url])
             .env("PGOPTIONS", "-c log_statement=none -c log_min_error_statement=panic")

@@ -2,7 +2,7 @@
 //!
 //! The lab's clients bind [`CLIENT`] before they connect, and the gateway dials from the address that the kernel picks:
 //! so whoever arrives from [`CLIENT`] has not come through the gateway. It speaks as much of PostgreSQL as letting
-//! everybody in and answering every statement takes.
+//! everybody in and answering every statement takes, and has no catalog: its resources say `classify: text`.
 
 use std::{
     collections::BTreeMap,

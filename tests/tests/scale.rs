@@ -34,7 +34,7 @@ fn n5_two_hundred_namespaces_come_and_go_under_load() {
     let (lab, witness) = (Lab::new("scale"), Witness::default());
     let port = witness.listen("host", None, 0);
     let resource = format!(
-        "resource: shop\nprotocol: postgres\nendpoints: [\"127.0.0.1:{port}\"]\ndefault: allow\n\
+        "resource: shop\nprotocol: postgres\npostgres: {{ classify: text }}\nendpoints: [\"127.0.0.1:{port}\"]\ndefault: allow\n\
          approval: {{ from: [{{ user: root }}], timeout: 30s }}\n"
     );
     lab.policies(&resource, "");

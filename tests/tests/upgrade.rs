@@ -31,7 +31,7 @@ impl World {
         let (lab, net, witness) = (Lab::new(name), Net::make(), Witness::default());
         let ports = [witness.listen("host", None, 0), witness.listen("pod", Some(&net), 0)];
         let resource = format!(
-            "resource: shop\nprotocol: postgres\nendpoints: [\"127.0.0.1:{}\", \"127.0.0.1:{}\"]\ndefault: allow\n\
+            "resource: shop\nprotocol: postgres\npostgres: {{ classify: text }}\nendpoints: [\"127.0.0.1:{}\", \"127.0.0.1:{}\"]\ndefault: allow\n\
              approval: {{ from: [{{ user: root }}], timeout: 30s }}\n",
             ports[0], ports[1]
         );
@@ -172,7 +172,7 @@ fn n7_a_pod_that_has_handed_over_stays_and_takes_nothing_back() {
     let port = witness.listen("pod", Some(&net), 0);
     lab.policies(
         &format!(
-            "resource: shop\nprotocol: postgres\nendpoints: [\"127.0.0.1:{port}\"]\ndefault: allow\n\
+            "resource: shop\nprotocol: postgres\npostgres: {{ classify: text }}\nendpoints: [\"127.0.0.1:{port}\"]\ndefault: allow\n\
         approval: {{ from: [{{ user: root }}], timeout: 30s }}\n"
         ),
         "",
@@ -282,7 +282,7 @@ fn n7_listeners_that_the_service_manager_kept_are_taken_up() {
     let (net, witness) = (Net::make(), Witness::default());
     let port = witness.listen("pod", Some(&net), 0);
     let resource = format!(
-        "resource: shop\nprotocol: postgres\nendpoints: [\"127.0.0.1:{port}\"]\ndefault: allow\n\
+        "resource: shop\nprotocol: postgres\npostgres: {{ classify: text }}\nendpoints: [\"127.0.0.1:{port}\"]\ndefault: allow\n\
         approval: {{ from: [{{ user: root }}], timeout: 30s }}\n"
     );
     lab.policies(&resource, "");

@@ -25,7 +25,7 @@ struct Need {
     testing: bool,
 }
 
-const NEEDS: [Need; 9] = [
+const NEEDS: [Need; 10] = [
     Need {
         packages: &["build-essential", "pkg-config", "clang", "libclang-dev", "ca-certificates"],
         reason: "RocksDB and PostgreSQL's parser are C and C++, and their bindings are made with libclang",
@@ -53,6 +53,7 @@ const NEEDS: [Need; 9] = [
         testing: true,
     },
     Need { packages: &["libpostgresql-jdbc-java"], reason: "tests use Java's driver", testing: true },
+    Need { packages: &["sqlsmith"], reason: "tests run what it makes up", testing: true },
     Need {
         packages: &["pgbouncer", "haproxy"],
         reason: "the bench measures beside them; neither needs to run as a service",
