@@ -37,6 +37,7 @@ mod replies;
 mod requests;
 mod scram;
 mod session;
+mod shape;
 mod sight;
 mod startup;
 #[cfg(test)]
