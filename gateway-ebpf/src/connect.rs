@@ -8,14 +8,14 @@ use aya_ebpf::{
     bindings::bpf_sock_addr,
     btf_maps::lpm_trie::Key,
     helpers::{
-        bpf_get_current_comm, bpf_get_current_pid_tgid, bpf_get_current_uid_gid, bpf_get_socket_cookie,
-        bpf_ktime_get_ns,
+        bpf_get_current_comm, bpf_get_current_pid_tgid, bpf_get_current_uid_gid, bpf_get_netns_cookie,
+        bpf_get_socket_cookie, bpf_ktime_get_ns,
     },
     macros::cgroup_sock_addr,
     programs::SockAddrContext,
 };
 use aya_log_ebpf::warn;
-use gateway_ebpf::{Action, Endpoint, Facts, NAME_PORT, Reason, Rule, RuleKey};
+use gateway_ebpf::{Action, Endpoint, Facts, NAME_PORT, Reason, Rule, RuleKey, Tuple};
 
 use crate::{maps, names, process, refusal};
 
@@ -190,6 +190,8 @@ fn remember(ctx: &SockAddrContext, dialled: &Endpoint, generation: u32) -> bool 
         dialled: *dialled,
         comm: bpf_get_current_comm().unwrap_or_default(),
         armed: 1,
+        // SAFETY: the context is this hook's own.
+        arrival: Tuple { netns: unsafe { bpf_get_netns_cookie(ctx.sock_addr.cast()) }, ..Tuple::UNKNOWN },
     };
     if maps::DIALLED.insert(facts.cookie, &facts, 0).is_err() {
         warn!(ctx, "connect refused: too many intercepted connections are open");

@@ -9,7 +9,7 @@
 #![no_std]
 
 /// Version of everything that stays pinned while the gateway is replaced. Part of the pins' path.
-pub const LAYOUT: u32 = 1;
+pub const LAYOUT: u32 = 2;
 
 /// The names of the maps, as the programs declare them and as they are pinned.
 pub mod maps {
@@ -299,6 +299,11 @@ pub struct Tuple {
     pub padding: u32,
 }
 
+impl Tuple {
+    /// Before anything is known.
+    pub const UNKNOWN: Self = Self { netns: 0, client: [0; 4], client_port: 0, gateway_port: 0, padding: 0 };
+}
+
 /// What the kernel knew at `connect`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 #[repr(C)]
@@ -331,6 +336,8 @@ pub struct Facts {
     pub comm: [u8; 16],
     /// 1 between `connect` and the moment at which the connection's own address is known.
     pub armed: u32,
+    /// What the gateway's accepted socket will show. Until that moment only its network namespace is known.
+    pub arrival: Tuple,
 }
 
 /// A query for a name that was sent to the gateway in place of a name server.
@@ -409,7 +416,7 @@ const _: () = {
     assert!(size_of::<RuleKey>() == 20);
     assert!(size_of::<Rule>() == 8);
     assert!(size_of::<Tuple>() == 32);
-    assert!(size_of::<Facts>() == 104);
+    assert!(size_of::<Facts>() == 136);
     assert!(size_of::<Asked>() == 40);
     assert!(size_of::<Listener>() == 4);
     assert!(size_of::<Own>() == 24);

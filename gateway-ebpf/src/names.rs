@@ -1,7 +1,7 @@
 //! Queries for names: UDP to a name server goes to the gateway, which asks that server and learns from the answer.
 //!
 //! The hooks that see the destination do not know the client's port yet, and those that see the port do not know the
-//! destination any more. So the first leave the server with the socket, and [`egress`] files it under the addresses that
+//! destination any more. So the first leave the server with the socket, and `egress` files it under the addresses that
 //! the gateway will see, just before the datagram is there.
 //!
 //! What is filed is wanted for as long as the datagram takes over the loopback. Then it is in nobody's way: the oldest go
@@ -9,15 +9,14 @@
 
 use aya_ebpf::{
     helpers::{bpf_get_netns_cookie, bpf_sk_storage_get},
-    macros::cgroup_skb,
     programs::{SkBuffContext, SockAddrContext},
 };
 use gateway_ebpf::{Asked, Endpoint, Reason, Tuple};
 
-use crate::{connect::IPPROTO_UDP, maps, process, refusal};
-
-/// The packet goes on.
-const GO: i32 = 1;
+use crate::{
+    connect::{GO, IPPROTO_UDP},
+    maps, process, refusal,
+};
 
 /// `ETH_P_IP` and `ETH_P_IPV6`, in network order.
 const IPV4: u32 = 0x0800_u16.to_be() as u32;
@@ -39,9 +38,9 @@ pub(crate) fn remember(ctx: &SockAddrContext, server: &Endpoint) -> bool {
     true
 }
 
-/// A packet leaves a guarded socket.
-#[cgroup_skb(egress)]
-pub(crate) fn egress(ctx: SkBuffContext) -> i32 {
+/// A packet that is no SYN leaves a guarded socket.
+#[inline(always)]
+pub(crate) fn egress(ctx: &SkBuffContext) -> i32 {
     // SAFETY: the context is this hook's own, and the verifier wants a word at a constant offset.
     let family = unsafe { (&raw const (*ctx.skb.skb).protocol).read_volatile() };
     let at = if family == IPV4 { 9 } else { 6 };
@@ -49,12 +48,12 @@ pub(crate) fn egress(ctx: SkBuffContext) -> i32 {
     if !maps::names() || (family != IPV4 && family != IPV6) || ctx.load::<u8>(at).ok() != Some(IPPROTO_UDP as u8) {
         return GO;
     }
-    let parts = if family == IPV4 { parts4(&ctx) } else { parts6(&ctx) };
+    let parts = if family == IPV4 { parts4(ctx) } else { parts6(ctx) };
     let Some((from, to)) = parts else { return GO };
     if !to.takes_from(maps::listener()) {
         return GO;
     }
-    file(&ctx, &from, &to)
+    file(ctx, &from, &to)
 }
 
 /// What no socket of ours has asked for, the gateway could not know the server of.

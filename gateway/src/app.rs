@@ -7,7 +7,10 @@
 use std::{os::unix::net::UnixStream, path::PathBuf, sync::Arc, time::Duration};
 
 use anyhow::{Context as _, Result};
-use tokio::{net::TcpListener, signal::unix::SignalKind};
+use tokio::{
+    net::TcpListener,
+    signal::unix::{Signal, SignalKind, signal},
+};
 
 use crate::{
     accept::Acceptor,
@@ -171,6 +174,8 @@ async fn serve(config: Config) -> Result<Option<UnixStream>> {
         crowd: Crowd::default(),
         drain,
     };
+    // Before the first connection: from here on there is something to bring to an end.
+    let mut told = StopSignals::listen()?;
     let crowd = acceptor.crowd.clone();
     let own: Vec<_> = [Some(v4), v6].into_iter().flatten().map(Arc::new).collect();
     keep::store(Namespace::Own.id()?, &own);
@@ -239,13 +244,13 @@ async fn serve(config: Config) -> Result<Option<UnixStream>> {
     println!("ready socket={} port={}", config.socket().display(), options.port_v4);
     tracing::info!(socket = %config.socket().display(), port = options.port_v4, guards = ?guards.directories(), "guarding");
     let successor = tokio::select! {
-        signalled = stop_signal() => signalled.map(|()| None)?,
+        () = told.next() => None,
         successor = handover.asked() => Some(successor),
     };
     tracing::info!("stopping");
     // First: from now on another gateway may take over.
     drop(watch);
-    let told_to_end = tokio::spawn(stop_signal());
+    let told_to_end = tokio::spawn(async move { told.next().await });
     if successor.is_none() {
         announce::stopping().await;
     }
@@ -483,14 +488,25 @@ fn salt(config: &Config) -> Result<crate::mask::Salt> {
     Ok(crate::mask::Salt::new(&key))
 }
 
-async fn stop_signal() -> Result<()> {
-    let mut terminate = tokio::signal::unix::signal(SignalKind::terminate())?;
-    let mut interrupt = tokio::signal::unix::signal(SignalKind::interrupt())?;
-    tokio::select! {
-        _ = terminate.recv() => {}
-        _ = interrupt.recv() => {}
+/// `SIGTERM` and `SIGINT`, which no longer end the process by themselves.
+struct StopSignals {
+    terminate: Signal,
+    interrupt: Signal,
+}
+
+impl StopSignals {
+    fn listen() -> Result<Self> {
+        let of = |kind| signal(kind).context("cannot listen for signals");
+        Ok(Self { terminate: of(SignalKind::terminate())?, interrupt: of(SignalKind::interrupt())? })
     }
-    Ok(())
+
+    /// The next one.
+    async fn next(&mut self) {
+        tokio::select! {
+            _ = self.terminate.recv() => {}
+            _ = self.interrupt.recv() => {}
+        }
+    }
 }
 
 fn host_name() -> String {

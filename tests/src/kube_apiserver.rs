@@ -161,14 +161,15 @@ impl ApiServer {
     }
 }
 
-/// One of Kubernetes' own programs: `kube-apiserver`, `kubectl`, `helm`.
+/// A program in Go: `kube-apiserver`, `kubectl`, `helm`, which are Kubernetes' own, or `pgx-client`.
 ///
 /// # Panics
 /// When it is not built; the message has the command that builds it.
 pub fn tool(name: &str) -> PathBuf {
     let module = Path::new(env!("CARGO_MANIFEST_DIR"));
     let module = std::env::var_os("CARGO_MANIFEST_DIR").map_or_else(|| module.to_owned(), PathBuf::from);
-    let file = tool_name(name, &module.join("kube-apiserver")).expect("the checkout has the tools' sources");
+    let source = if name == "pgx-client" { name } else { "kube-apiserver" };
+    let file = tool_name(name, &module.join(source)).expect("the checkout has the tools' sources");
     let home = std::env::var_os("HOME").map_or_else(|| PathBuf::from("/root"), PathBuf::from);
     let cache = std::env::var_os("XDG_CACHE_HOME").filter(|cache| !cache.is_empty()).map(PathBuf::from);
     let path = cache.unwrap_or_else(|| home.join(".cache")).join("holdpoint/tools").join(file);

@@ -22,7 +22,8 @@ use nix::unistd::{Pid, geteuid};
 use tempfile::TempDir;
 
 use crate::{
-    Bot, Gateway, Outcome, Postgres, Record, Rules, Running, cgroup, cgroup::Cgroup, namespace::MountSpace, python,
+    Bot, Gateway, Outcome, Postgres, Record, Rules, Running, cgroup, cgroup::Cgroup, namespace::MountSpace, node,
+    python,
 };
 
 /// A cgroup subtree, a mount namespace, a directory, and the gateway that guards them.
@@ -316,10 +317,10 @@ fn binds(dir: &Path) -> Vec<(PathBuf, PathBuf)> {
         fs::write(&place, "").expect("the directory is new and ours");
         binds.push((binary(name), place));
     }
-    let place = dir.join("venv");
-    fs::create_dir(&place).expect("the directory is new and ours");
-    if let Some(venv) = python::made() {
-        binds.push((venv, place));
+    for (name, made) in [("venv", python::made()), ("node", node::made())] {
+        let place = dir.join(name);
+        fs::create_dir(&place).expect("the directory is new and ours");
+        binds.extend(made.map(|made| (made, place)));
     }
     binds
 }

@@ -128,6 +128,11 @@ impl Postgres {
         self.port
     }
 
+    /// Its data directory.
+    pub fn dir(&self) -> &Path {
+        &self.dir
+    }
+
     /// The connection string that a bot of role `app` has always used.
     pub fn url(&self) -> String {
         self.url_of(Method::Trust)
@@ -178,9 +183,10 @@ impl Postgres {
         self.logged_statements().iter().filter(|statement| statement.text.contains(marker)).count()
     }
 
-    /// Each statement that clients had it run, in order, whichever protocol they used.
+    /// Each statement that clients had it run, in order, whichever protocol they used; not what the gateway asks.
     pub fn logged_statements(&self) -> Vec<Statement> {
-        self.entries().into_iter().filter_map(Line::statement).collect()
+        let statements = self.entries().into_iter().filter_map(Line::statement);
+        statements.filter(|statement| !statement.text.contains("/* holdpoint:")).collect()
     }
 
     /// How many connections it has received.

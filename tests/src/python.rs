@@ -24,6 +24,7 @@ pub fn venv() -> PathBuf {
         "--disable-pip-version-check",
         "psycopg[binary]",
         "asyncpg",
+        "sqlalchemy",
     ]);
     fs::write(venv.join(COMPLETE), "").expect("the environment was just made");
     venv
@@ -61,4 +62,4 @@ pub(crate) fn must_run(argv: &[&str]) {
 }
 
 /// There when everything is.
-const COMPLETE: &str = ".complete-1";
+const COMPLETE: &str = ".complete-2";

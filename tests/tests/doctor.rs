@@ -64,7 +64,7 @@ fn link(lab: &Lab, program: &str) -> OwnedFd {
 }
 
 fn rules_map(lab: &Lab) -> OwnedFd {
-    meddler::open_pin(&lab.path_from_outside("bpf/holdpoint/maps-1/RULES")).expect("it is pinned")
+    meddler::open_pin(&lab.path_from_outside("bpf/holdpoint/maps-2/RULES")).expect("it is pinned")
 }
 
 /// `holdpoint status -o json`, whatever its exit code.

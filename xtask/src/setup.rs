@@ -25,7 +25,7 @@ struct Need {
     testing: bool,
 }
 
-const NEEDS: [Need; 8] = [
+const NEEDS: [Need; 9] = [
     Need {
         packages: &["build-essential", "pkg-config", "clang", "libclang-dev", "ca-certificates"],
         reason: "RocksDB and PostgreSQL's parser are C and C++, and their bindings are made with libclang",
@@ -52,6 +52,7 @@ const NEEDS: [Need; 8] = [
                  lacks comes from PyPI the same way",
         testing: true,
     },
+    Need { packages: &["libpostgresql-jdbc-java"], reason: "tests use Java's driver", testing: true },
     Need {
         packages: &["pgbouncer", "haproxy"],
         reason: "the bench measures beside them; neither needs to run as a service",
@@ -84,9 +85,28 @@ const KERNEL_PROGRAMS: Need = Need {
     testing: false,
 };
 
+/// What many machines have from elsewhere: installed only where the program is not there.
+const UNLESS_THERE: [(&str, Need); 2] = [
+    ("npm", Need { packages: &["nodejs", "npm"], reason: "tests use Node's driver, which npm fetches", testing: true }),
+    (
+        "javac",
+        Need {
+            packages: &["default-jdk-headless"],
+            reason: "tests use Java's driver from a small program",
+            testing: true,
+        },
+    ),
+];
+
 pub(crate) fn main(arguments: &Arguments) -> Result<()> {
     let nightly = Way::nightly().is_some();
-    let mut needs: Vec<_> = NEEDS.iter().filter(|need| !(arguments.build_only && need.testing)).collect();
+    let is_there = |program: &str| {
+        let path = std::env::var_os("PATH").unwrap_or_default();
+        std::env::split_paths(&path).any(|directory| directory.join(program).exists())
+    };
+    let absent = UNLESS_THERE.iter().filter(|(program, _)| !is_there(program)).map(|(_, need)| need);
+    let needs = NEEDS.iter().chain(absent);
+    let mut needs: Vec<_> = needs.filter(|need| !(arguments.build_only && need.testing)).collect();
     if !nightly {
         needs.push(&KERNEL_PROGRAMS);
     }

@@ -1,7 +1,7 @@
-//! `cargo xtask tools`: Kubernetes' own programs, for the tests: the API server, kubectl and helm.
+//! `cargo xtask tools`: programs in Go for the tests: Kubernetes' API server, kubectl and helm, and a client with pgx.
 //!
-//! All three are built from `tests/kube-apiserver`, a Go module whose `go.sum` pins every source, and kept outside the
-//! checkout under a name that has the digest of that module's files. Nothing is fetched but Go modules.
+//! Each is built from a Go module under `tests/` whose `go.sum` pins every source, and kept outside the checkout under a
+//! name that has the digest of that module's files. Nothing is fetched but Go modules.
 
 use std::{
     fs::{self, File},
@@ -21,28 +21,38 @@ pub(crate) struct Args {}
 /// A program and the package that it is.
 struct Tool {
     name: &'static str,
+    /// The directory under `tests/`.
+    module: &'static str,
     package: &'static str,
     /// What the progress line says about the time, measured on two cores with nothing compiled before.
     time: &'static str,
 }
 
 /// In this order: what the first compiles, the others use.
-const TOOLS: [Tool; 3] = [
-    Tool { name: "kube-apiserver", package: ".", time: "about six minutes on two free cores, the first time only" },
-    Tool { name: "kubectl", package: "k8s.io/kubernetes/cmd/kubectl", time: "about a minute" },
-    Tool { name: "helm", package: "helm.sh/helm/v4/cmd/helm", time: "about a minute" },
+const TOOLS: [Tool; 4] = [
+    Tool {
+        name: "kube-apiserver",
+        module: KUBERNETES,
+        package: ".",
+        time: "about six minutes on two free cores, the first time only",
+    },
+    Tool { name: "kubectl", module: KUBERNETES, package: "k8s.io/kubernetes/cmd/kubectl", time: "about a minute" },
+    Tool { name: "helm", module: KUBERNETES, package: "helm.sh/helm/v4/cmd/helm", time: "about a minute" },
+    Tool { name: "pgx-client", module: "pgx-client", package: ".", time: "a few seconds" },
 ];
+
+const KUBERNETES: &str = "kube-apiserver";
 
 /// Builds what is not there yet.
 ///
 /// # Errors
 /// There is no Go, the module proxy cannot be reached, or something does not compile.
 pub(crate) fn run(_: &Args) -> Result<()> {
-    let module = paths::root().join("tests/kube-apiserver");
     fs::create_dir_all(paths::tools()).with_context(|| format!("cannot make {}", paths::tools().display()))?;
     let lock = File::create(paths::tools().join("go.lock")).context("cannot lock the directory of tools")?;
     let _one_at_a_time = Flock::lock(lock, FlockArg::LockExclusive).map_err(|(_, error)| error)?;
     for tool in TOOLS {
+        let module = paths::root().join("tests").join(tool.module);
         let name = tool_name(tool.name, &module).with_context(|| format!("cannot read {}", module.display()))?;
         let made = paths::tools().join(&name);
         if !made.exists() {
@@ -54,7 +64,8 @@ pub(crate) fn run(_: &Args) -> Result<()> {
             )?;
             // `-v` names each package as it is compiled: the progress.
             build.current_dir(&module).args(["build", "-trimpath", "-buildvcs=false", "-mod=readonly", "-v"]);
-            build.arg(format!("-ldflags=-s -w {}", version(&module)?)).arg("-o").arg(&half_made).arg(tool.package);
+            let version = if tool.module == KUBERNETES { version(&module)? } else { String::new() };
+            build.arg(format!("-ldflags=-s -w {version}")).arg("-o").arg(&half_made).arg(tool.package);
             build.env("CGO_ENABLED", "0").env_remove("GOFLAGS");
             command::run_quietly(&mut build, &what, |line| Some(line.to_owned()))?;
             fs::rename(&half_made, &made).with_context(|| format!("cannot keep {}", made.display()))?;

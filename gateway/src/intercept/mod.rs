@@ -119,12 +119,11 @@ struct Loaded {
 
 /// The programs with their attach types (`enum bpf_attach_type`), in the order of attaching: a connect must not be
 /// redirected before the rest is there to carry it on. Detached in the opposite order.
-const PROGRAMS: [(&str, u32); 14] = [
+const PROGRAMS: [(&str, u32); 13] = [
     ("sock_release", 34),
     ("egress", 1),
     ("recvmsg4", 19),
     ("recvmsg6", 20),
-    ("sock_ops", 3),
     ("getpeername4", 29),
     ("getpeername6", 30),
     ("connect4", 10),

@@ -172,8 +172,7 @@ pub struct Hooked {
 }
 
 /// The hooks at which another program can say something else about a destination.
-const REWRITING: [(&str, u32); 5] =
-    [("connect4", 10), ("connect6", 11), ("sendmsg4", 14), ("sendmsg6", 15), ("sock_ops", 3)];
+const REWRITING: [(&str, u32); 4] = [("connect4", 10), ("connect6", 11), ("sendmsg4", 14), ("sendmsg6", 15)];
 
 /// The programs that run for processes in the cgroup `directory`, by hook, in the order in which they run.
 ///

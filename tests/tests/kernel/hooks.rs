@@ -278,13 +278,13 @@ fn a_former_versions_pins_are_completed_without_a_gap() {
     hammer.send(&format!("hammer {} 2000", backend.addr));
     // It is told nothing of the guard: it finds that.
     let mut gateway = lab.restarted_gateway();
-    assert_eq!(gateway.ask("status").field("guards"), "whole:16");
+    assert_eq!(gateway.ask("status").field("guards"), "whole:15");
     check(&mut client, "socket 2 3 1", "EPERM");
     assert_eq!(gateway.ask("refused").number("socket"), 1);
     let answer = hammer.answer();
     assert_eq!((answer.field("direct"), backend.connections()), ("0", 0), "{answer:?}");
     let pins = || fs::read_dir(lab.pin("connect4").parent().unwrap_or(Path::new("/"))).map_or(0, Iterator::count);
-    assert_eq!(pins(), 16);
+    assert_eq!(pins(), 15);
     gateway.ask("detach");
     eventually(|| pins() == 0);
 }

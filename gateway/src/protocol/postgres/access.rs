@@ -15,6 +15,8 @@ pub(super) struct Access {
     pub(super) database: Option<String>,
     /// The credential that clients must know the password of. `None`: who they are by the kernel is enough.
     pub(super) verifier: Option<String>,
+    /// Whether the backend's catalog is asked what stands behind names.
+    pub(super) looks_inside: bool,
 }
 
 /// The `postgres` section.
@@ -24,6 +26,18 @@ struct Section {
     user: Option<String>,
     database: Option<String>,
     client_auth: ClientAuth,
+    classify: Classify,
+}
+
+/// By what statements are classified.
+#[derive(Debug, Default, Clone, Copy, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "lowercase")]
+enum Classify {
+    /// By their text, and what the backend's catalog says of the names in it.
+    #[default]
+    Catalog,
+    /// By their text alone.
+    Text,
 }
 
 /// What a client must prove.
@@ -52,7 +66,7 @@ impl Access {
         };
         let section = extra.get("postgres").map(Section::deserialize).transpose();
         let section = section.map_err(|error| ("postgres", error.to_string()))?.unwrap_or_default();
-        let Section { user, database, client_auth } = section;
+        let Section { user, database, client_auth, classify } = section;
         let verifier = match client_auth {
             ClientAuth::Kernel => None,
             ClientAuth::Scram(name) if crate::gate::is_credential_name(&name) => Some(name),
@@ -64,7 +78,7 @@ impl Access {
             let message = "`user`, `database` and `client_auth` are for a resource with a `credential`: without one clients log in themselves, as who they say";
             return Err(("postgres", message.to_owned()));
         }
-        Ok(Self { credential, user, database, verifier })
+        Ok(Self { credential, user, database, verifier, looks_inside: classify == Classify::Catalog })
     }
 }
 
@@ -78,7 +92,8 @@ mod tests {
 
     #[test]
     fn what_is_not_said_is_nobodys_credential() {
-        assert_eq!(read("{}").expect("right"), Access::default());
+        assert_eq!(read("{}").expect("right"), Access { looks_inside: true, ..Access::default() });
+        assert!(!read("{postgres: {classify: text}}").expect("right").looks_inside);
         let access = read("{credential: a/b, postgres: {user: u, client_auth: {scram: c}}}").expect("right");
         assert_eq!((access.credential.as_deref(), access.verifier.as_deref()), (Some("a/b"), Some("c")));
         assert_eq!(read("{credential: a, postgres: {client_auth: kernel}}").expect("right").verifier, None);
@@ -93,6 +108,7 @@ mod tests {
             ("{credential: a, postgres: {client_auth: md5}}", "postgres"),
             ("{credential: a, postgres: {client_auth: {scram: a b}}}", "postgres"),
             ("{postgres: {user: x}}", "postgres"),
+            ("{postgres: {classify: guess}}", "postgres"),
         ] {
             assert_eq!(read(yaml).expect_err(yaml).0, section, "{yaml}");
         }

@@ -1,6 +1,6 @@
 //! One PostgreSQL connection's state, without I/O: the requests half is in `requests`, the replies half in `replies`.
 
-use std::{collections::VecDeque, sync::Arc};
+use std::{collections::VecDeque, sync::Arc, time::Instant};
 
 use bytes::{Bytes, BytesMut};
 use tokio::sync::Notify;
@@ -12,7 +12,7 @@ use super::{
     claim::Claim,
     classify::Lexical,
     login::Login,
-    lookup::{Backend, Lookup},
+    lookup::{Backend, Inspection, Lookup},
     mask::{CopyOut, Masker, Plan},
     names::{Names, SqlNames},
     pending::{Await, What, discard_to_sync},
@@ -71,6 +71,12 @@ pub(super) struct PostgresDialect {
     pub(super) answers: BytesMut,
     pub(super) cancel: Option<Registered>,
     pub(super) interrupt: Arc<Notify>,
+    /// Whether nothing was sent to the backend since it last was ready.
+    pub(super) rested: bool,
+    /// When a look behind names last failed in this session.
+    pub(super) blind_since: Option<Instant>,
+    /// Whether the transaction, or what runs alone, may change what the catalog says.
+    pub(super) defines: bool,
     /// How many bytes of input the message that is not whole yet needs.
     pub(super) need: usize,
 }
@@ -109,6 +115,8 @@ pub(super) enum Phase {
     Authentication,
     /// The backend said that it is ready; before the client hears it, the catalog is looked into.
     LookingUp(Box<Lookup>),
+    /// Before a request is read, the catalog is asked what stands behind names.
+    LookingInside(Box<Inspection>),
     /// Queries may come.
     Ready,
     /// A cancel request was forwarded: nothing more may come.
@@ -220,6 +228,9 @@ impl PostgresDialect {
             answers: BytesMut::new(),
             cancel: None,
             interrupt: Arc::default(),
+            rested: false,
+            blind_since: None,
+            defines: false,
             need: 0,
         }
     }
@@ -329,7 +340,7 @@ impl Dialect for PostgresDialect {
             Phase::Startup { .. } => self.startup(input),
             Phase::Claiming(_) => self.claiming(input),
             Phase::Authentication => self.authentication(input),
-            Phase::LookingUp(_) => Ok(Step::Wait),
+            Phase::LookingUp(_) | Phase::LookingInside(_) => Ok(Step::Wait),
             Phase::Ready => self.typed(input),
             Phase::Cancelling if input.is_empty() => Ok(Step::Wait),
             Phase::Cancelling => Err(Malformed("bytes follow a cancel request".into())),

@@ -1,11 +1,11 @@
 //! Logging in at the backend: with what the client proves, or with a credential that the gateway has and the client never
 //! sees.
 //!
-//! *The client's own proof* passes as it is, with two exceptions, both because a proof that is bound to one TLS channel
-//! is worth nothing on another. `SCRAM-SHA-256-PLUS` is taken out of what a backend with TLS offers. And a client that
-//! says that it *could* bind (libpq does, inside TLS) would be refused by such a backend, which must take this for an
-//! attack: the gateway asks it for the password instead, inside the client's own TLS, and proves itself, bound to the
-//! backend's real certificate.
+//! *The client's own proof* passes as it is, but where both sides have TLS and the backend could bind the proof to its
+//! own: what is bound to one channel is worth nothing on another, and a backend that hears from a client that it could
+//! have bound (libpq and pgx say so inside TLS) must take this for an attack. The gateway asks such a client for its
+//! password instead, inside the client's own TLS, and proves itself, bound to the backend's real certificate. It asks at
+//! once: not every client goes on when it is asked for something else after its first word.
 //!
 //! # Security
 //! A password is held for one exchange, wiped, and never recorded. It is asked for only inside TLS, and sent on in clear
@@ -32,9 +32,7 @@ pub(super) enum Login {
     /// The client, by what it sends.
     #[default]
     Client,
-    /// The client is about to answer SASL, with one of these mechanisms.
-    ClientSasl(Vec<String>),
-    /// The client was asked for its password.
+    /// The client was asked for its password, the gateway for one of these mechanisms.
     Asked(Vec<String>),
     /// The gateway, in its place, with a credential that is opened when the backend asks for it.
     Stored { credential: String, user: String },
@@ -59,7 +57,7 @@ impl std::fmt::Debug for Login {
     /// Without what is secret.
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.write_str(match self {
-            Self::Client | Self::ClientSasl(_) => "Login::Client",
+            Self::Client => "Login::Client",
             Self::Asked(_) => "Login::Asked",
             Self::Stored { .. } | Self::Gateway(_) => "Login::Gateway",
         })
@@ -84,16 +82,6 @@ impl PostgresDialect {
         let Some(message) = wire::client_proof(input)? else { return Ok(Step::More) };
         match &mut self.login {
             Login::Client => Ok(authenticates(message)),
-            Login::ClientSasl(mechanisms) => {
-                let mechanisms = std::mem::take(mechanisms);
-                self.login = Login::Client;
-                if self.privacy.backend.is_none() || !could_bind(&message[5..])? {
-                    return Ok(authenticates(message));
-                }
-                self.login = Login::Asked(mechanisms);
-                wire::message(&mut self.answers, b'R', |out| out.put_u32(code::CLEARTEXT));
-                Ok(Step::Answer)
-            }
             Login::Asked(mechanisms) => {
                 let mut reader = Reader::new(&message[5..]);
                 let password = Zeroizing::new(reader.cstr()?.to_vec());
@@ -127,8 +115,16 @@ impl PostgresDialect {
             Login::Gateway(proof) => self.prove(proof, asked, rest, exchange),
             _ if asked == code::SASL => {
                 let offered = mechanisms(rest)?;
-                login = Login::ClientSasl(offered.clone());
-                Ok(without_binding(&offered))
+                if !offered.iter().any(|one| one.ends_with("-PLUS")) {
+                    Ok(Fate::Pass)
+                } else if self.privacy.client.is_some() {
+                    login = Login::Asked(offered);
+                    let mut out = BytesMut::new();
+                    wire::message(&mut out, b'R', |out| out.put_u32(code::CLEARTEXT));
+                    Ok(Fate::Instead(out.freeze()))
+                } else {
+                    Ok(without_binding(&offered))
+                }
             }
             Login::Asked(_) => Err(Unmaskable::Malformed("it asked again before it had an answer".into())),
             _ => Ok(Fate::Pass),
@@ -255,11 +251,8 @@ fn mechanisms(list: &[u8]) -> Result<Vec<String>, Unmaskable> {
     }
 }
 
-/// The offer as the client gets it.
+/// The offer as a client without TLS gets it.
 fn without_binding(offered: &[String]) -> Fate {
-    if !offered.iter().any(|one| one.ends_with("-PLUS")) {
-        return Fate::Pass;
-    }
     let mut out = BytesMut::new();
     wire::message(&mut out, b'R', |out| {
         out.put_u32(code::SASL);
@@ -270,14 +263,6 @@ fn without_binding(offered: &[String]) -> Fate {
         out.put_u8(0);
     });
     Fate::Instead(out.freeze())
-}
-
-/// Whether a `SASLInitialResponse` says that its client could bind to the channel and thinks that the server cannot.
-fn could_bind(body: &[u8]) -> Result<bool, Malformed> {
-    let mut reader = Reader::new(body);
-    let mechanism = reader.cstr()?;
-    reader.take(4)?;
-    Ok(mechanism == scram::PLAIN.as_bytes() && reader.rest().starts_with(b"y,"))
 }
 
 #[cfg(test)]

@@ -7,7 +7,10 @@ use std::{
     time::{Duration, Instant},
 };
 
-use super::mask::{Catalog, CatalogReader, catalog::lookup_sql};
+use super::{
+    code::{Code, CodeReader},
+    mask::{Catalog, CatalogReader, catalog::lookup_sql},
+};
 use crate::mask::Masks;
 
 /// One database of one backend.
@@ -109,5 +112,92 @@ impl Lookup {
     }
 }
 
+/// What stands behind the names of each database.
+#[derive(Debug, Default)]
+pub(crate) struct Codes(Mutex<HashMap<Backend, Standing>>);
+
+#[derive(Debug, Default)]
+struct Standing {
+    /// What the last look that worked found.
+    code: Option<Arc<Code>>,
+    /// When that was.
+    looked: Option<Instant>,
+    /// How often something may have changed it, and how often so when the last look began.
+    changes: u64,
+    seen: u64,
+}
+
+/// A look at what stands behind names, under way.
+#[derive(Debug)]
+pub(crate) struct Inspection {
+    found: Option<CodeReader>,
+    /// The changes known of when it began.
+    changes: u64,
+}
+
+impl Standing {
+    fn is_old(&self) -> bool {
+        self.seen != self.changes || self.looked.is_none_or(|looked| looked.elapsed() > FRESH)
+    }
+}
+
+impl Codes {
+    /// What is known, and whether it is fresh: younger than a minute, with nothing seen since that may have changed it.
+    pub(super) fn of(&self, backend: &Backend) -> Option<(Arc<Code>, bool)> {
+        let all = self.all();
+        let standing = all.get(backend)?;
+        Some((standing.code.clone()?, !standing.is_old()))
+    }
+
+    /// Whether it is time to look (again).
+    pub(super) fn is_wanted(&self, backend: &Backend) -> bool {
+        self.all().get(backend).is_none_or(Standing::is_old)
+    }
+
+    /// Something goes to the backend, or ended there, that may have changed it.
+    pub(super) fn doubt(&self, backend: &Backend) {
+        self.all().entry(backend.clone()).or_default().changes += 1;
+    }
+
+    /// Begins a look.
+    pub(super) fn inspection(&self, backend: &Backend) -> Inspection {
+        let changes = self.all().get(backend).map_or(0, |standing| standing.changes);
+        Inspection { found: Some(CodeReader::default()), changes }
+    }
+
+    /// Keeps what a look found, and says whether it worked. What changed while it was under way makes it old at once.
+    /// A look that failed changes nothing for others: the session itself may have made it fail.
+    pub(super) fn learn(&self, backend: &Backend, inspection: &mut Inspection) -> bool {
+        let Some(found) = inspection.found.take() else {
+            tracing::warn!(?backend, "cannot look behind the names of a database: what a statement names is unknown");
+            return false;
+        };
+        let code = Arc::new(found.finish());
+        tracing::debug!(?backend, known = ?code.size(), "looked behind the names of a database");
+        let standing = Standing { code: Some(code), looked: Some(Instant::now()), ..Standing::default() };
+        let mut all = self.all();
+        let before = all.entry(backend.clone()).or_default();
+        *before = Standing { changes: before.changes, seen: inspection.changes, ..standing };
+        true
+    }
+
+    fn all(&self) -> MutexGuard<'_, HashMap<Backend, Standing>> {
+        self.0.lock().expect("nothing panics while it holds this lock")
+    }
+}
+
+impl Inspection {
+    /// One `DataRow`. A row that cannot be read fails the look.
+    pub(super) fn row(&mut self, message: &[u8]) {
+        if self.found.as_mut().and_then(|found| found.row(message)).is_none() {
+            self.fail();
+        }
+    }
+
+    pub(super) fn fail(&mut self) {
+        self.found = None;
+    }
+}
+
 /// How long a look is good for. Renaming a column past the gateway stays unnoticed for so long.
-const FRESH: Duration = Duration::from_secs(60);
+pub(super) const FRESH: Duration = Duration::from_secs(60);

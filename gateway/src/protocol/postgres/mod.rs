@@ -22,6 +22,7 @@ mod access;
 mod cancel;
 mod claim;
 pub mod classify;
+pub mod code;
 mod copying;
 mod dialect;
 pub mod fuzz;
@@ -57,6 +58,7 @@ struct Shared {
     classifier: classify::Classifier,
     cancels: Arc<cancel::Cancels>,
     catalogs: lookup::Catalogs,
+    codes: lookup::Codes,
 }
 
 impl Postgres {
@@ -78,6 +80,7 @@ impl Shared {
             classifier: classify::Classifier::new(CLASSIFIED),
             cancels: Arc::default(),
             catalogs: lookup::Catalogs::default(),
+            codes: lookup::Codes::default(),
         }
     }
 }

@@ -10,7 +10,7 @@ use std::{collections::HashMap, sync::Arc};
 use bytes::Bytes;
 
 use super::{
-    classify,
+    classify::{Sense, Statement},
     pending::Await,
     portal::{Portal, Prepared},
 };
@@ -278,51 +278,138 @@ impl<T> Entry<T> {
     }
 }
 
-/// What SQL-level `PREPARE` and `DECLARE` made, by name: everything that a name ever stood for, since a failed or
-/// rolled-back statement would otherwise make us forget what the name still means.
+/// What SQL-level `PREPARE` and `DECLARE` made, by name: everything that a name may stand for.
+///
+/// A statement that was sent may have failed, so what it makes only adds. One that was seen to work, with nothing else
+/// under way, leaves the name for what it made alone: PostgreSQL refuses to give a name that is taken, and neither
+/// brings back what was closed.
 #[derive(Debug, Default)]
 pub(super) struct SqlNames {
-    known: HashMap<String, Arc<Meaning>>,
+    statements: HashMap<String, Given>,
+    cursors: HashMap<String, Given>,
     weight: usize,
     /// Something was too much to remember: any name may stand for anything.
     lost: bool,
+    /// Code that cannot be seen into has run: what has not been seen to work since may be something else.
+    doubted: bool,
+}
+
+/// What one name stands for.
+#[derive(Debug, Clone)]
+struct Given {
+    sense: Arc<Sense>,
+    /// Bytes.
+    weight: usize,
+    doubted: bool,
+    /// A cursor that outlasts its transaction.
+    holds: bool,
 }
 
 impl SqlNames {
-    /// Learns `name` from a text of so many bytes.
-    pub(super) fn learn(&mut self, name: &str, meaning: &Arc<Meaning>, bytes: usize) {
-        let known = self.known.get(name);
-        if known.is_some_and(|known| Arc::ptr_eq(known, meaning) || known == meaning) {
-            return;
+    /// Learns the name that `statement` gives if it works, from a text of so many bytes.
+    pub(super) fn learn(&mut self, statement: &Statement, bytes: usize) {
+        let doubted = self.doubted;
+        let Some((names, name, sense, holds)) = self.named_by(statement) else { return };
+        let given = Given { sense: sense.clone(), weight: bytes + ENTRY, doubted, holds };
+        let both = match names.remove(name) {
+            None => given,
+            Some(known) => {
+                let is_new = !Arc::ptr_eq(&known.sense, sense) && known.sense != *sense;
+                let sense = if is_new { Arc::new(Sense::any_of([&*known.sense, sense])) } else { known.sense };
+                let weight = known.weight + if is_new { given.weight } else { 0 };
+                self.weight -= known.weight;
+                Given { sense, weight, doubted: doubted || known.doubted, holds: holds || known.holds }
+            }
+        };
+        self.put(statement, both);
+    }
+
+    /// `statement` was seen to work, with nothing else under way.
+    pub(super) fn worked(&mut self, statement: &Statement) {
+        match statement {
+            Statement::Deallocate { name: Some(name) } => self.keep(|one| one != name, |_, _| true),
+            Statement::Deallocate { name: None } => self.keep(|_| false, |_, _| true),
+            Statement::CloseCursor { name: Some(name) } => self.keep(|_| true, |one, _| one != name),
+            Statement::CloseCursor { name: None } => self.keep(|_| true, |_, _| false),
+            Statement::DiscardAll => *self = Self::default(),
+            _ => {
+                let Some((names, name, sense, holds)) = self.named_by(statement) else { return };
+                let weight = names.remove(name).map_or(ENTRY, |known| known.weight);
+                let given = Given { sense: sense.clone(), weight, doubted: false, holds };
+                self.weight = self.weight.saturating_sub(weight);
+                self.put(statement, given);
+            }
         }
-        if self.weight + bytes + ENTRY > MOST_STATEMENTS {
-            self.lost = true;
-            return;
+    }
+
+    /// The transaction is over, with nothing else under way.
+    pub(super) fn transaction_ended(&mut self) {
+        if !self.cursors.is_empty() {
+            self.keep(|_| true, |_, given| given.holds);
         }
-        self.weight += bytes + ENTRY;
-        let both = known.map_or_else(|| meaning.clone(), |known| Arc::new(classify::union([&**known, meaning])));
-        self.known.insert(name.to_owned(), both);
+    }
+
+    /// Code that cannot be seen into runs. Policy need not mind: what it puts behind a name, it could do itself.
+    pub(super) fn doubt(&mut self) {
+        self.doubted = true;
+        let all = self.statements.values_mut().chain(self.cursors.values_mut());
+        all.for_each(|given| given.doubted = true);
     }
 
     /// What the name may stand for, as far as SQL has made it.
-    pub(super) fn find(&self, name: &[u8]) -> Option<Arc<Meaning>> {
-        let known = || self.known.get(str::from_utf8(name).ok()?).cloned();
-        match self.lost {
-            true => Some(unknown("uses a name in a session that prepared more than this gateway remembers")),
-            false if self.known.is_empty() => None,
-            false => known(),
+    pub(super) fn find(&self, name: &[u8]) -> Option<Arc<Sense>> {
+        if self.lost {
+            return Some(unknown("uses a name in a session that prepared more than this gateway remembers"));
+        }
+        if self.statements.is_empty() && self.cursors.is_empty() {
+            return None;
+        }
+        let name = str::from_utf8(name).ok()?;
+        let sense = |given: &Given| match given.doubted {
+            true => Arc::new((*given.sense).clone().unseen()),
+            false => given.sense.clone(),
+        };
+        match (self.statements.get(name).map(sense), self.cursors.get(name).map(sense)) {
+            (Some(statement), Some(cursor)) => Some(Arc::new(Sense::any_of([&*statement, &*cursor]))),
+            (one, other) => one.or(other),
         }
     }
 
-    /// The backend forgot them all.
-    pub(super) fn clear(&mut self) {
-        *self = Self::default();
+    fn named_by<'s>(
+        &mut self,
+        statement: &'s Statement,
+    ) -> Option<(&mut HashMap<String, Given>, &'s String, &'s Arc<Sense>, bool)> {
+        match statement {
+            Statement::Prepare { name, sense } => Some((&mut self.statements, name, sense, false)),
+            Statement::DeclareCursor { name, sense, holds } => Some((&mut self.cursors, name, sense, *holds)),
+            _ => None,
+        }
+    }
+
+    fn put(&mut self, statement: &Statement, given: Given) {
+        let weight = given.weight;
+        if self.weight + weight > MOST_STATEMENTS {
+            self.lost = true;
+            return;
+        }
+        self.weight += weight;
+        if let Some((names, name, ..)) = self.named_by(statement) {
+            names.insert(name.clone(), given);
+        }
+    }
+
+    fn keep(&mut self, statement: impl Fn(&String) -> bool, cursor: impl Fn(&String, &Given) -> bool) {
+        self.statements.retain(|name, _| statement(name));
+        self.cursors.retain(|name, given| cursor(name, given));
+        self.weight = self.statements.values().chain(self.cursors.values()).map(|given| given.weight).sum();
     }
 }
 
-/// The meaning of what cannot be known.
-pub(super) fn unknown(why: &str) -> Arc<Meaning> {
-    Arc::new(Meaning { effects: Effects::of(Effect::Unknown), unknown: vec![why.to_owned()], ..Meaning::default() })
+/// The sense of what cannot be known.
+pub(super) fn unknown(why: &str) -> Arc<Sense> {
+    let meaning =
+        Meaning { effects: Effects::of(Effect::Unknown), unknown: vec![why.to_owned()], ..Meaning::default() };
+    Arc::new(Sense { meaning: Arc::new(meaning), ..Sense::default() }.unseen())
 }
 
 /// How many former meanings of one name are kept apart.

@@ -4,16 +4,20 @@ use std::sync::{Arc, OnceLock};
 
 use bytes::Bytes;
 
-use super::{classify::Classified, mask::Plan, names::Weigh};
-use crate::operation::{Meaning, Parameter};
+use super::{
+    classify::{Classified, Sense},
+    mask::Plan,
+    names::Weigh,
+};
+use crate::operation::Parameter;
 
 /// A statement known under a name.
 #[derive(Debug)]
 pub(super) struct Prepared {
     pub(super) text: Bytes,
     pub(super) classified: Arc<Classified>,
-    /// What `EXECUTE`, `FETCH` and the like inside it stand for is in here too.
-    pub(super) meaning: Arc<Meaning>,
+    /// What it does on this backend. What `EXECUTE`, `FETCH` and the like inside it stand for is in here too.
+    pub(super) sense: Arc<Sense>,
     pub(super) parameter_types: Vec<u32>,
 }
 

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use bytes::Bytes;
 
 use super::{
-    classify::{self, Classified, Lexical, Statement},
+    classify::{self, Classified, Lexical, Sense, Statement},
     dialect::PostgresDialect,
     names::unknown,
     portal::{Portal, Prepared},
@@ -15,9 +15,9 @@ use crate::operation::Meaning;
 impl PostgresDialect {
     pub(super) fn prepare(&mut self, text: Bytes, parameter_types: Vec<u32>) -> Arc<Prepared> {
         let classified = self.classify(&text);
-        let meaning = self.resolve(&classified, text.len());
-        let meaning = self.on_this_backend(&classified, meaning);
-        Arc::new(Prepared { text, classified, meaning, parameter_types })
+        let sense = self.resolve(&classified, text.len());
+        let sense = self.on_this_backend(sense);
+        Arc::new(Prepared { text, classified, sense, parameter_types })
     }
 
     /// What ran since the backend last said that it is ready may have changed how a text is read: the backend says so
@@ -42,31 +42,29 @@ impl PostgresDialect {
 
     /// What a text means once the names in it (`EXECUTE`, `FETCH`) stand for what they were made from; learns the
     /// names that it makes.
-    fn resolve(&mut self, classified: &Classified, bytes: usize) -> Arc<Meaning> {
-        let meaning = classified.resolve(|name| self.recall(name), |name| self.recall(name));
+    fn resolve(&mut self, classified: &Classified, bytes: usize) -> Arc<Sense> {
+        let sense = classified.resolve(|name| self.recall(name), |name| self.recall(name));
         for statement in &classified.statements {
-            if let Statement::Prepare { name, meaning } | Statement::DeclareCursor { name, meaning } = statement {
-                self.sql_names.learn(name, meaning, bytes);
-            }
+            self.sql_names.learn(statement, bytes);
         }
-        meaning
+        sense
     }
 
     /// What a name in SQL may stand for: in SQL and in the protocol, statements and cursors share their names.
-    fn recall(&self, name: &str) -> Option<Arc<Meaning>> {
+    fn recall(&self, name: &str) -> Option<Arc<Sense>> {
         let by_sql = self.sql_names.find(name.as_bytes());
         let statement = self.names.statement(name.as_bytes());
         let portal = self.names.portal(name.as_bytes());
         let mut all: Vec<_> = by_sql.into_iter().collect();
-        all.extend(statement.all().map(|prepared| prepared.meaning.clone()));
-        all.extend(portal.all().map(|portal| meaning_of(portal)));
+        all.extend(statement.all().map(|prepared| prepared.sense.clone()));
+        all.extend(portal.all().map(|portal| sense_of(portal)));
         if statement.anything || portal.anything {
             all.push(forgotten());
         }
         match &all[..] {
             [] => None,
             [one] => Some(one.clone()),
-            all => Some(Arc::new(classify::union(all.iter().map(|meaning| &**meaning)))),
+            all => Some(Arc::new(Sense::any_of(all.iter().map(|sense| &**sense)))),
         }
     }
 
@@ -77,7 +75,7 @@ impl PostgresDialect {
         if let (Some(only), None) = (standing.only(), &by_sql) {
             return Some(only.clone());
         }
-        let known = standing.all().map(|prepared| (prepared.text.clone(), prepared.meaning.clone()));
+        let known = standing.all().map(|prepared| (prepared.text.clone(), prepared.sense.clone()));
         self.one_of(known.chain(by_sql), standing.anything)
     }
 
@@ -88,7 +86,7 @@ impl PostgresDialect {
         if let (Some(only), None) = (standing.only(), &by_sql) {
             return only.clone();
         }
-        let known = standing.all().map(|portal| (text_of(portal), meaning_of(portal)));
+        let known = standing.all().map(|portal| (text_of(portal), sense_of(portal)));
         let prepared = self.one_of(known.chain(by_sql), standing.anything);
         let parameters = standing.all().next().map_or_else(Vec::new, |portal| portal.parameters.clone());
         Portal::new(prepared, parameters)
@@ -96,40 +94,41 @@ impl PostgresDialect {
 
     /// What SQL has made under a name that the protocol uses: a statement that was prepared in SQL can be bound, and a
     /// cursor that was declared in SQL can be executed.
-    fn named_by_sql(&self, name: &[u8]) -> Option<(Bytes, Arc<Meaning>)> {
+    fn named_by_sql(&self, name: &[u8]) -> Option<(Bytes, Arc<Sense>)> {
         let name = if name.is_empty() { return None } else { &name[..name.len().min(63)] };
-        let meaning = self.sql_names.find(name)?;
+        let sense = self.sql_names.find(name)?;
         let text = format!("EXECUTE \"{}\"", String::from_utf8_lossy(name).replace('"', "\"\""));
-        Some((text.into(), meaning))
+        Some((text.into(), sense))
     }
 
     /// One statement that stands for all of these: what it does is what any of them does, what it reads cannot be told.
-    fn one_of(&self, known: impl Iterator<Item = (Bytes, Arc<Meaning>)>, or_anything: bool) -> Option<Arc<Prepared>> {
-        let (mut texts, mut meanings): (Vec<_>, Vec<_>) = known.unzip();
+    fn one_of(&self, known: impl Iterator<Item = (Bytes, Arc<Sense>)>, or_anything: bool) -> Option<Arc<Prepared>> {
+        let (mut texts, mut senses): (Vec<_>, Vec<_>) = known.unzip();
         if or_anything {
             texts.push(Bytes::from_static(b"-- a name that this gateway no longer knows"));
-            meanings.push(forgotten());
+            senses.push(forgotten());
         }
-        if meanings.is_empty() {
+        if senses.is_empty() {
             return None;
         }
         let text = texts.join(&b"\n-- or, under the same name:\n"[..]).into();
-        Some(self.opaque(text, Arc::new(classify::union(meanings.iter().map(|meaning| &**meaning)))))
+        Some(self.opaque(text, Sense::any_of(senses.iter().map(|sense| &**sense))))
     }
 
-    /// A statement of which only the meaning is known: masking takes it to read everything, as it does for an `EXECUTE`.
-    fn opaque(&self, text: Bytes, meaning: Arc<Meaning>) -> Arc<Prepared> {
+    /// A statement of which only what it does is known: masking takes it to read everything.
+    fn opaque(&self, text: Bytes, sense: Sense) -> Arc<Prepared> {
         let classified = self.shared.classifier.classify(b"EXECUTE unseen", &Lexical::default());
-        Arc::new(Prepared { text, classified, meaning, parameter_types: Vec::new() })
+        Arc::new(Prepared { text, classified, sense: Arc::new(sense.unseen()), parameter_types: Vec::new() })
     }
 
     /// Code that cannot be seen into has run. It may have closed a named portal and opened a cursor under its name;
     /// what that does, the code could do itself, but what it reads is not what the portal was seen to read.
-    pub(super) fn doubt_portals(&mut self) {
+    pub(super) fn doubt_names(&mut self) {
+        self.sql_names.doubt();
         let mut portals = std::mem::take(&mut self.names.portals);
         portals.renew(|name, portal| {
             let prepared = portal.prepared.as_ref().filter(|_| !name.is_empty())?;
-            let opaque = self.opaque(prepared.text.clone(), prepared.meaning.clone());
+            let opaque = self.opaque(prepared.text.clone(), (*prepared.sense).clone());
             Some(Portal::new(Some(opaque), portal.parameters.clone()))
         });
         self.names.portals = portals;
@@ -148,6 +147,19 @@ impl PostgresDialect {
         again
     }
 
+    /// What executing `portal` means, and what binding the others in the same bundle means.
+    pub(super) fn meaning_of_all(&self, portal: &Portal, others: &[Arc<Portal>]) -> Arc<Meaning> {
+        let means = |portal: &Portal| {
+            portal.prepared.as_ref().map_or_else(|| sense_of(portal).meaning.clone(), |one| self.means(one))
+        };
+        let meaning = means(portal);
+        if others.is_empty() {
+            return meaning;
+        }
+        let others: Vec<_> = others.iter().map(|other| means(other)).collect();
+        Arc::new(classify::union([&meaning].into_iter().chain(&others).map(|meaning| &**meaning)))
+    }
+
     /// What the answer to a `DEALLOCATE` that worked says of names.
     pub(super) fn deallocated(&mut self, portal: &Portal) {
         let Some(prepared) = &portal.prepared else { return };
@@ -156,29 +168,15 @@ impl PostgresDialect {
             [Statement::Deallocate { name: None }] => self.names.statements.forget_all(),
             [Statement::DiscardAll] => {
                 self.names.statements.forget_all();
-                if self.pending.is_empty() && self.bundle.len == 0 {
-                    // Nothing is under way that could make one again.
-                    self.sql_names.clear();
-                }
             }
             _ => {}
         }
     }
 }
 
-/// What executing `portal` means, and what binding the others in the same bundle means.
-pub(super) fn meaning_of_all(portal: &Portal, others: &[Arc<Portal>]) -> Arc<Meaning> {
-    let meaning = meaning_of(portal);
-    if others.is_empty() {
-        return meaning;
-    }
-    let others: Vec<_> = others.iter().map(|other| meaning_of(other)).collect();
-    Arc::new(classify::union([&meaning].into_iter().chain(&others).map(|meaning| &**meaning)))
-}
-
-fn meaning_of(portal: &Portal) -> Arc<Meaning> {
+fn sense_of(portal: &Portal) -> Arc<Sense> {
     match &portal.prepared {
-        Some(prepared) => prepared.meaning.clone(),
+        Some(prepared) => prepared.sense.clone(),
         None => unknown("executes a portal that this session was not seen to bind"),
     }
 }
@@ -187,6 +185,6 @@ fn text_of(portal: &Portal) -> Bytes {
     portal.prepared.as_ref().map_or_else(Bytes::new, |prepared| prepared.text.clone())
 }
 
-fn forgotten() -> Arc<Meaning> {
+fn forgotten() -> Arc<Sense> {
     unknown("uses a name that this session gave more often than this gateway remembers")
 }

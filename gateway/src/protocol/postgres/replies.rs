@@ -5,7 +5,7 @@
 //! what is awaited, ends the connection: an answer that is attributed to the wrong statement would be masked by the
 //! wrong plan.
 
-use std::sync::Arc;
+use std::{sync::Arc, time::Instant};
 
 use bytes::{Buf, BufMut, Bytes, BytesMut};
 
@@ -17,7 +17,6 @@ use super::{
     mask::{self, Field, Plan, References, texts::Context},
     pending::{Await, What, discard_to_sync},
     portal::Portal,
-    sight::runs_what_is_elsewhere,
     wire,
 };
 use crate::{
@@ -80,7 +79,7 @@ impl PostgresDialect {
         let message = &reply[run.at..run.at + length];
         // The client may have ended COPY data after the backend had given up on it.
         self.drop_marks();
-        if matches!(message[0], b'D' | b'd') && !matches!(self.phase, Phase::LookingUp(_)) {
+        if matches!(message[0], b'D' | b'd') && !matches!(self.phase, Phase::LookingUp(_) | Phase::LookingInside(_)) {
             if self.masker.masks.is_empty() {
                 run.at += length;
                 return Ok(());
@@ -189,6 +188,7 @@ impl PostgresDialect {
             b'E' => self.error(message, exchange),
             b'N' | b'A' => self.words(message, exchange),
             _ if matches!(self.phase, Phase::LookingUp(_)) => self.looked_up(message),
+            _ if matches!(self.phase, Phase::LookingInside(_)) => self.inspected(message),
             b'1' => self.answered("ParseComplete", |what| matches!(what, What::Parse), exchange),
             b'2' => self.answered("BindComplete", |what| matches!(what, What::Bind), exchange),
             b'3' => self.answered("CloseComplete", |what| matches!(what, What::Close), exchange),
@@ -303,11 +303,23 @@ impl PostgresDialect {
                 self.phase = Phase::Ready;
                 return Ok(Fate::Pass);
             }
+            Phase::LookingInside(inspection) => {
+                let worked = self.shared.codes.learn(&self.backend, inspection);
+                self.blind_since = (!worked).then(Instant::now);
+                (self.phase, self.rested) = (Phase::Ready, true);
+                return Ok(Fate::Swallow);
+            }
             Phase::Ready => self.end_of_exchange(exchange)?,
             _ => return Err(Unmaskable::Malformed("ReadyForQuery before the session began".into())),
         }
         if self.pending.is_empty() {
             self.settle(before);
+            self.rested = self.bundle.len == 0;
+        }
+        if self.defines {
+            // What was defined counts for others from the end of the transaction on.
+            self.shared.codes.doubt(&self.backend);
+            self.defines = status != b'I' || !self.pending.is_empty();
         }
         if status == b'I' && self.pending.is_empty() {
             if self.bundle.len == 0 {
@@ -352,7 +364,7 @@ impl PostgresDialect {
     }
 
     fn may_have_changed_the_catalog(&mut self, portal: &Portal) {
-        let effects = portal.prepared.as_ref().map_or(CATALOG_EFFECTS, |prepared| prepared.meaning.effects);
+        let effects = portal.prepared.as_ref().map_or(CATALOG_EFFECTS, |prepared| prepared.sense.meaning.effects);
         if effects.intersects(CATALOG_EFFECTS) && self.masker.masks.has_columns() {
             self.shared.catalogs.doubt(&self.backend);
         }
@@ -364,6 +376,10 @@ impl PostgresDialect {
         self.rows = Rows::Undescribed;
         if let Phase::LookingUp(lookup) = &mut self.phase {
             lookup.fail();
+            return Ok(Fate::Swallow);
+        }
+        if let Phase::LookingInside(inspection) = &mut self.phase {
+            inspection.fail();
             return Ok(Fate::Swallow);
         }
         self.drop_marks();
@@ -467,10 +483,10 @@ impl PostgresDialect {
     /// What a statement reads; everything, where the text alone does not say.
     pub(super) fn reads(&self, portal: &Portal) -> References {
         let Some(prepared) = &portal.prepared else { return References::opaque() };
-        if runs_what_is_elsewhere(prepared) || prepared.meaning.effects.contains(Effect::Unknown) {
+        if prepared.sense.meaning.effects.contains(Effect::Unknown) {
             return References::opaque();
         }
-        references(&prepared.classified.reads)
+        references(&prepared.sense.reads)
     }
 
     // ---- the gateway's own look into the catalog ----
@@ -553,7 +569,7 @@ pub(super) fn references(reads: &classify::References) -> References {
         whole_row: reads.whole_row || reads.inner_star,
         set_operation: reads.set_operation,
         stored: reads.stores.then(|| reads.stored.clone()),
-        opaque: false,
+        opaque: reads.unseen,
     }
 }
 

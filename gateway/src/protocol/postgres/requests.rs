@@ -15,7 +15,6 @@ use super::{
     login::Login,
     pending::{Await, What},
     portal::{Portal, Prepared},
-    recall::meaning_of_all,
     startup::{self, Startup},
     wire,
 };
@@ -207,6 +206,10 @@ impl PostgresDialect {
                 }
                 continue;
             }
+            if at == 0 && b"QPBE".contains(&kind) && self.wants_inspection() {
+                return Ok(self.inspect());
+            }
+            self.rested = false;
             let gathers = b"PBDCESH".contains(&kind);
             if at > 0 && !gathers {
                 return Ok(self.submit_bundle(input, Submission::Extended { sync: false, flush: false }));
@@ -275,7 +278,7 @@ impl PostgresDialect {
         let text = message.slice_ref(text);
         let prepared = self.prepare(text.clone(), Vec::new());
         let portal = Portal::new(Some(prepared.clone()), Vec::new());
-        let operation = self.operation("query", text, Vec::new(), prepared.meaning.clone());
+        let operation = self.operation("query", text, Vec::new(), self.means(&prepared));
         let awaited = vec![Await::ending(What::Query(portal.clone()))];
         self.submitted = Some(Submitted { awaited, runs: Some(portal), binds_others: false, kind: Submission::Simple });
         Ok(Step::Submit(operation, Frame::new(message)))
@@ -440,7 +443,7 @@ impl PostgresDialect {
     ) -> Step {
         let Bundle { len, awaited, describe, bound } = std::mem::take(&mut self.bundle);
         let wire = splice(input.split_to(len), &describe);
-        let meaning = meaning_of_all(portal, &bound);
+        let meaning = self.meaning_of_all(portal, &bound);
         let binds_others = !bound.is_empty();
         let text = portal.prepared.as_ref().map_or_else(Bytes::new, |prepared| prepared.text.clone());
         let operation = self.operation(kind, text, portal.parameters.clone(), meaning);

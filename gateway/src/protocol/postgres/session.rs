@@ -145,13 +145,14 @@ impl PostgresDialect {
     /// A portal goes to the backend, to be executed or only bound.
     pub(super) fn ran(&mut self, portal: &Arc<Portal>, is_executed: bool) {
         self.since.runs += 1;
+        self.may_define(portal);
         if self.since.runs == 1 && is_executed {
             self.since.first = Some(portal.clone());
         }
         self.history.ran(portal, is_executed);
-        let effects = portal.prepared.as_ref().map_or(CODE, |prepared| prepared.meaning.effects);
+        let effects = portal.prepared.as_ref().map_or(CODE, |prepared| prepared.sense.meaning.effects);
         if effects.intersects(CODE) && self.masker.masks.has_columns() {
-            self.doubt_portals();
+            self.doubt_names();
         }
         let Some(prepared) = portal.prepared.clone() else {
             (self.since.encoding, self.since.copies, self.since.sets) = (true, true, true);
@@ -200,7 +201,7 @@ impl PostgresDialect {
                 _ => {}
             }
         }
-        for object in prepared.meaning.objects.iter().filter(|object| object.kind == "setting") {
+        for object in prepared.sense.meaning.objects.iter().filter(|object| object.kind == "setting") {
             self.since.encoding |= matches!(object.name.as_str(), "client_encoding" | "names");
             if by_function {
                 settings.may_be(&object.name, BY_FUNCTION);
@@ -215,15 +216,21 @@ impl PostgresDialect {
         let in_transaction = before != b'I' || self.transaction != b'I';
         let only = since.first.as_ref().filter(|_| since.runs == 1);
         self.history.settled(only, since.failed, self.transaction);
-        if since.runs == 0 || !since.sets && !in_transaction {
-            return;
-        }
         let alone = since.first.filter(|_| since.runs == 1 && !since.failed);
         let prepared = alone.as_ref().and_then(|portal| portal.prepared.as_ref());
         let statement = match prepared.map(|prepared| &prepared.classified.statements[..]) {
             Some([statement]) => statement,
             _ => &Statement::Other,
         };
+        if self.bundle.len == 0 {
+            self.sql_names.worked(statement);
+            if self.transaction == b'I' {
+                self.sql_names.transaction_ended();
+            }
+        }
+        if since.runs == 0 || !since.sets && !in_transaction {
+            return;
+        }
         let is_over = self.transaction == b'I';
         let settings = &mut self.settings_known;
         match statement {

@@ -31,7 +31,7 @@ impl PostgresDialect {
         if !is_settled || !reads_plainly || !is_read_now || prepared.classified.statements != [Statement::Other] {
             return None;
         }
-        if prepared.meaning.fields.get("statements").is_none_or(|kinds| *kinds == serde_json::json!(["unknown"])) {
+        if prepared.sense.meaning.fields.get("statements").is_none_or(|kinds| *kinds == serde_json::json!(["unknown"])) {
             return None;
         }
         let (mut form, mut values) = cut(&prepared.text)?;
@@ -142,7 +142,7 @@ impl History {
             return;
         };
         let statements = &prepared.classified.statements;
-        let effects = prepared.meaning.effects;
+        let effects = prepared.sense.meaning.effects;
         let takes_back = |one: &Statement| matches!(one, Statement::Rollback { .. } | Statement::RollbackTo { .. });
         self.is_lost |= self.is_fresh && statements.iter().any(takes_back);
         if !effects.intersects(CHANGES) || statements.iter().all(only_moves_on) {

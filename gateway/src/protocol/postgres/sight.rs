@@ -2,19 +2,29 @@
 
 use std::{collections::BTreeSet, sync::Arc};
 
+use bytes::BytesMut;
+
 use super::{
-    classify::{Classified, Statement},
-    dialect::PostgresDialect,
+    classify::Sense,
+    code::lookup_sql,
+    dialect::{Phase, PostgresDialect},
+    lookup::FRESH,
     mask::References,
     portal::{Portal, Prepared},
+    replies::Fate,
+    wire,
 };
-use crate::operation::{Effect, Meaning};
+use crate::{
+    gate::Unmaskable,
+    operation::{Effect, Effects, Frame, Meaning},
+    protocol::Step,
+};
 
 impl PostgresDialect {
-    /// `meaning`, unknown where the backend makes a call of what elsewhere is a column or harmless: a `row.name` that
+    /// `sense`, unknown where the backend makes a call of what elsewhere is a column or harmless: a `row.name` that
     /// its catalog has a function for, and a built-in that is newer than it is and so may be anybody's.
-    pub(super) fn on_this_backend(&self, classified: &Classified, meaning: Arc<Meaning>) -> Arc<Meaning> {
-        let reads = &classified.reads;
+    pub(super) fn on_this_backend(&self, sense: Arc<Sense>) -> Arc<Sense> {
+        let reads = &sense.reads;
         let mut why = Vec::new();
         if reads.newest > self.server_version {
             why.push(format!("calls a function that PostgreSQL has since version {} only", reads.newest));
@@ -27,12 +37,88 @@ impl PostgresDialect {
             why.extend(called.map(|name| format!("reads the column {name}, or calls the function of that name")));
         }
         if why.is_empty() {
-            return meaning;
+            return sense;
         }
-        let mut meaning = (*meaning).clone();
+        let mut meaning = (*sense.meaning).clone();
         meaning.effects = meaning.effects.with(Effect::Execute).with(Effect::Unknown);
         meaning.unknown.extend(why);
+        Arc::new(Sense { meaning: Arc::new(meaning), ..(*sense).clone() })
+    }
+
+    /// What a statement is judged by: what it means, with what stands behind the names in it as far as that is known.
+    ///
+    /// Masking does not use this: what it cannot see in the text it masks whole.
+    pub(super) fn means(&self, prepared: &Prepared) -> Arc<Meaning> {
+        let meaning = &prepared.sense.meaning;
+        if !self.access.looks_inside {
+            return meaning.clone();
+        }
+        let known = self.shared.codes.of(&self.backend);
+        let is_fresh = known.as_ref().is_some_and(|(_, is_fresh)| *is_fresh);
+        let meaning = known.map_or_else(
+            || meaning.clone(),
+            |(code, _)| code.see_through(&prepared.sense, &prepared.classified, is_fresh, &self.shared.classifier),
+        );
+        if is_fresh || self.blind_since.is_none() || !prepared.sense.names_anything() {
+            return meaning;
+        }
+        // Whoever can make the look fail (`statement_timeout`) must not gain by it.
+        let mut meaning = (*meaning).clone();
+        meaning.effects.insert(Effect::Unknown);
+        meaning.unknown.push("names what the backend's catalog could not be asked about".to_owned());
         Arc::new(meaning)
+    }
+
+    /// Something goes to the backend that may change what stands behind names. What was known then only adds.
+    pub(super) fn may_define(&mut self, portal: &Portal) {
+        if !self.access.looks_inside {
+            return;
+        }
+        let effects = portal.prepared.as_ref().map_or(DEFINES, |prepared| self.means(prepared).effects);
+        if effects.intersects(DEFINES) {
+            self.defines = true;
+            self.shared.codes.doubt(&self.backend);
+        }
+    }
+
+    /// Whether the catalog must be asked before the next request is read: only where nothing is under way, since what
+    /// is asked inside a transaction would begin its snapshot.
+    pub(super) fn wants_inspection(&self) -> bool {
+        self.access.looks_inside
+            && self.rested
+            && self.lexical.utf8
+            && self.transaction == b'I'
+            && self.pending.is_empty()
+            && self.blind_since.is_none_or(|since| since.elapsed() > FRESH)
+            && self.shared.codes.is_wanted(&self.backend)
+    }
+
+    /// Asks. The request that waits for it stays where it is.
+    pub(super) fn inspect(&mut self) -> Step {
+        let inspection = self.shared.codes.inspection(&self.backend);
+        let mut out = BytesMut::new();
+        wire::ask_apart(&mut out, &lookup_sql());
+        self.rested = false;
+        self.phase = Phase::LookingInside(Box::new(inspection));
+        Step::Control("catalog lookup: what stands behind names", Frame::new(out.freeze()))
+    }
+
+    /// A part of the answer; the client hears nothing of it.
+    pub(super) fn inspected(&mut self, message: &[u8]) -> Result<Fate, Unmaskable> {
+        let Phase::LookingInside(inspection) = &mut self.phase else {
+            unreachable!("only called while looking inside")
+        };
+        match message[0] {
+            b'D' => inspection.row(message),
+            b'1' | b'2' | b'3' | b'C' => {}
+            other => {
+                return Err(Unmaskable::Malformed(format!(
+                    "a message of type {:?} during a catalog lookup",
+                    char::from(other)
+                )));
+            }
+        }
+        Ok(Fate::Swallow)
     }
 
     /// What a statement's computed columns may be made of. A column that only stands for itself in the outermost list
@@ -42,16 +128,14 @@ impl PostgresDialect {
         if reads.opaque {
             // What cannot be seen may be an UPDATE that stores a masked column under another name.
             let stores = portal.prepared.as_ref().is_none_or(|prepared| {
-                let effects = prepared.meaning.effects;
-                prepared.classified.reads.stores
-                    || effects.contains(Effect::Write)
-                    || (effects.contains(Effect::Unknown) && runs_what_is_elsewhere(prepared))
+                let Sense { meaning, reads, .. } = &*prepared.sense;
+                reads.stores || reads.unseen || meaning.effects.contains(Effect::Write)
             });
             return References { stored: stores.then(BTreeSet::new), ..reads };
         }
         match &portal.prepared {
             Some(prepared) if !reads.set_operation => {
-                References { columns: prepared.classified.reads.computed.clone(), ..reads }
+                References { columns: prepared.sense.reads.computed.clone(), ..reads }
             }
             _ => reads,
         }
@@ -64,8 +148,6 @@ impl PostgresDialect {
     }
 }
 
-/// Whether a statement runs one whose text is not in it.
-pub(super) fn runs_what_is_elsewhere(prepared: &Prepared) -> bool {
-    let elsewhere = |statement: &Statement| matches!(statement, Statement::Execute { .. } | Statement::Fetch { .. });
-    prepared.classified.statements.iter().any(elsewhere)
-}
+/// What may change what stands behind names: definitions, catalogs written by hand, and whatever cannot be seen.
+const DEFINES: Effects =
+    Effects::of(Effect::Schema).with(Effect::Execute).with(Effect::Unknown).with(Effect::Privilege).with(Effect::Admin);

@@ -18,6 +18,7 @@ mod startup;
 const POLICY: &str = "
 resource: orders-db
 protocol: postgres
+postgres: { classify: text }
 endpoints: ['10.0.3.7:5432']
 default: refuse
 approval: { from: [{ group: dba }], timeout: 15m }
@@ -40,6 +41,7 @@ on_hold: retry
 const REFUSING: &str = "
 resource: orders-db
 protocol: postgres
+postgres: { classify: text }
 endpoints: ['10.0.3.7:5432']
 default: refuse
 ";

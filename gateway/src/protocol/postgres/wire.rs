@@ -55,6 +55,38 @@ pub(super) fn message(out: &mut BytesMut, kind: u8, body: impl FnOnce(&mut Bytes
     out[start..start + 4].copy_from_slice(&length.to_be_bytes());
 }
 
+/// Asks `sql` by messages that leave the client's unnamed statement and portal alone, as a simple query would not.
+pub(super) fn ask_apart(out: &mut BytesMut, sql: &str) {
+    let close = |out: &mut BytesMut, kind: u8| {
+        message(out, b'C', |out| {
+            out.put_u8(kind);
+            out.put_slice(APART);
+        });
+    };
+    // One that an earlier failure may have left.
+    close(out, b'S');
+    message(out, b'P', |out| {
+        out.put_slice(APART);
+        out.put_slice(sql.as_bytes());
+        out.put_slice(&[0, 0, 0]);
+    });
+    message(out, b'B', |out| {
+        out.put_slice(APART);
+        out.put_slice(APART);
+        out.put_slice(&[0; 6]);
+    });
+    message(out, b'E', |out| {
+        out.put_slice(APART);
+        out.put_i32(0);
+    });
+    close(out, b'P');
+    close(out, b'S');
+    message(out, b'S', |_| {});
+}
+
+/// A name that no client gives.
+const APART: &[u8] = b"holdpoint: catalog lookup\0";
+
 /// Appends an `ErrorResponse` (`E`) or `NoticeResponse` (`N`).
 pub(super) fn report(out: &mut BytesMut, kind: u8, severity: &str, code: &str, text: &str, detail: Option<&str>) {
     message(out, kind, |out| {

@@ -44,6 +44,25 @@ pub(super) fn builtin(name: &str) -> Call {
     if HARMLESS.contains(name) { Call::Harmless } else { Call::Unseen }
 }
 
+/// What a built-in of this name does, and why it is unknown if it is; `None` where the name is none of the dangerous ones.
+pub(in super::super) fn known_effects(name: &str) -> Option<(Effects, Option<&'static str>)> {
+    match builtin(name) {
+        Call::Known(effects, why) => Some((effects, why)),
+        Call::SetsSetting => Some((Effects::of(Session).with(Unknown), Some("changes a setting"))),
+        Call::Harmless | Call::Unseen => None,
+    }
+}
+
+/// Every name whose built-in is more than harmless.
+pub(in super::super) fn dangerous_names() -> impl Iterator<Item = &'static str> {
+    FAMILIES.iter().flat_map(|family| family.names).copied().chain(["set_config"])
+}
+
+/// How the names of further ones begin.
+pub(in super::super) fn dangerous_starts() -> impl Iterator<Item = &'static str> {
+    PREFIXES.iter().map(|(start, _)| *start)
+}
+
 /// Whether `name` takes a whole row, so that `row.name` hands over every column (PostgreSQL reads it as `name(row)`).
 ///
 /// A function of `pg_catalog` takes one only where its first parameter is `record`, `any` or polymorphic, and no cast
@@ -378,13 +397,14 @@ pub(super) const TAKES_ROW: [&str; 34] = [
 ];
 
 /// See [`keeps`].
-const KEEPERS: [&str; 11] = [
+const KEEPERS: [&str; 12] = [
     "lo_create",
     "lo_export",
     "lo_from_bytea",
     "lo_import",
     "lo_put",
     "lowrite",
+    "pg_file_write",
     "pg_logical_emit_message",
     "pg_notify",
     "set_config",

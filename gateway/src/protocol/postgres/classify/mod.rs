@@ -33,6 +33,7 @@
 mod cache;
 mod functions;
 mod notation;
+mod resolve;
 mod settings;
 mod statements;
 mod tree;
@@ -43,7 +44,8 @@ mod walk;
 mod tests;
 
 use std::{
-    collections::{BTreeMap, BTreeSet, HashSet},
+    collections::{BTreeMap, BTreeSet},
+    fmt,
     panic::{self, AssertUnwindSafe},
     sync::{Arc, Mutex, PoisonError},
 };
@@ -53,6 +55,8 @@ use serde_json::json;
 
 use crate::operation::{Effect, Effects, Meaning, Object};
 use cache::Cache;
+pub(super) use functions::{dangerous_names, dangerous_starts, known_effects};
+pub(super) use union::gather;
 pub use union::union;
 use walk::Walk;
 
@@ -107,6 +111,8 @@ pub struct References {
     pub stored: BTreeSet<String>,
     /// The first PostgreSQL that has all the built-ins called, if that matters: on an older one they are unknown.
     pub newest: u32,
+    /// What it reads cannot be seen, and it may store it: no parse tree, or a name that may stand for anything.
+    pub unseen: bool,
 }
 
 impl References {
@@ -121,6 +127,7 @@ impl References {
         self.stores |= other.stores;
         self.stored.extend(other.stored.iter().cloned());
         self.newest = self.newest.max(other.newest);
+        self.unseen |= other.unseen;
     }
 }
 
@@ -140,12 +147,12 @@ pub enum CopyFormat {
 /// What the session tracker must know of one statement.
 #[derive(Debug, Clone, PartialEq)]
 pub enum Statement {
-    /// `PREPARE name AS …`, with the meaning that `EXECUTE name` will have.
+    /// `PREPARE name AS …`, with what `EXECUTE name` will stand for.
     Prepare {
         /// The prepared statement's name.
         name: String,
         /// What executing it does.
-        meaning: Arc<Meaning>,
+        sense: Arc<Sense>,
     },
     /// `EXECUTE name`, also inside `EXPLAIN` or `CREATE TABLE AS`.
     Execute {
@@ -162,7 +169,9 @@ pub enum Statement {
         /// The cursor's name.
         name: String,
         /// What its query does.
-        meaning: Arc<Meaning>,
+        sense: Arc<Sense>,
+        /// `WITH HOLD`: it outlasts its transaction.
+        holds: bool,
     },
     /// `FETCH` or `MOVE`.
     Fetch {
@@ -256,78 +265,135 @@ pub enum Statement {
     Other,
 }
 
+/// What a text does, or what a name in a text stands for.
+#[derive(Debug, Clone, Default, PartialEq)]
+pub struct Sense {
+    /// What policy sees.
+    pub meaning: Arc<Meaning>,
+    /// What masking must know.
+    pub reads: References,
+    /// What the backend's catalog can say more about.
+    pub(super) inside: Inside,
+}
+
+impl Sense {
+    /// What may be any of these: never less than each.
+    pub(super) fn any_of<'s>(all: impl IntoIterator<Item = &'s Sense> + Clone) -> Sense {
+        let meaning = Arc::new(union(all.clone().into_iter().map(|one| &*one.meaning)));
+        let mut any = Sense { meaning, ..Sense::default() };
+        for one in all {
+            any.reads.absorb(&one.reads);
+            any.inside.absorb(&one.inside);
+        }
+        any
+    }
+
+    /// The same, where what is read is not certain.
+    pub(super) fn unseen(mut self) -> Sense {
+        self.reads.unseen = true;
+        self
+    }
+}
+
 /// What the classifier made of a text.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Classified {
-    /// What policy sees. With an `EXECUTE` or `FETCH` in the text it is unknown: use [`Classified::resolve`].
-    pub meaning: Arc<Meaning>,
+    /// What it does. With an `EXECUTE` or `FETCH` in the text that is unknown: use [`Classified::resolve`].
+    pub sense: Arc<Sense>,
     /// One per statement in the text, in order.
     pub statements: Vec<Statement>,
-    /// What masking must know.
-    pub reads: References,
     /// The meaning without what is unknown only because names of prepared statements and cursors are.
     base: Arc<Meaning>,
 }
 
-impl Classified {
-    /// The meaning with every `EXECUTE` and `FETCH` replaced by what it stands for: what the text itself prepares or
-    /// declares before it, else what `prepared` and `cursor` answer. A name that nobody knows stays unknown.
-    pub fn resolve(
-        &self,
-        prepared: impl Fn(&str) -> Option<Arc<Meaning>>,
-        cursor: impl Fn(&str) -> Option<Arc<Meaning>>,
-    ) -> Arc<Meaning> {
-        if Arc::ptr_eq(&self.base, &self.meaning) {
-            return self.meaning.clone();
+impl std::ops::Deref for Classified {
+    type Target = Sense;
+
+    fn deref(&self) -> &Sense {
+        &self.sense
+    }
+}
+
+/// A function or an operator as a text names it.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub(super) struct Called {
+    pub(super) schema: Option<String>,
+    pub(super) name: String,
+    pub(super) is_operator: bool,
+}
+
+/// What a text calls and touches by name, for whoever knows what is behind the names.
+#[derive(Debug, Clone, Default, PartialEq)]
+pub(super) struct Inside {
+    /// The meaning without what it calls in `opaque`; `None` where that is nothing.
+    pub(super) meaning: Option<Arc<Meaning>>,
+    /// The calls that make it unknown.
+    pub(super) opaque: Vec<Called>,
+    /// All functions called, these and built-ins.
+    pub(super) functions: Vec<Called>,
+    /// All operators used.
+    pub(super) operators: Vec<Called>,
+    /// All relations named, and whether the text changes them.
+    pub(super) tables: Vec<(Table, bool)>,
+}
+
+impl Inside {
+    /// Takes over what is named in `other`; what the text does without its calls is then no longer one text's.
+    fn absorb(&mut self, other: &Inside) {
+        let Inside { meaning: _, opaque, functions, operators, tables } = other;
+        self.meaning = None;
+        for (ours, theirs) in
+            [(&mut self.opaque, opaque), (&mut self.functions, functions), (&mut self.operators, operators)]
+        {
+            ours.extend(theirs.iter().cloned());
+            ours.sort();
+            ours.dedup();
         }
-        let mut meaning = (*self.base).clone();
-        let (mut statements, mut cursors) = (Names::default(), Names::default());
-        let mut found: Vec<Arc<Meaning>> = Vec::new();
-        let mut seen = HashSet::new();
-        let mut stands_for = |one: Arc<Meaning>| {
-            if seen.insert(Arc::as_ptr(&one)) {
-                found.push(one);
-            }
-        };
-        for statement in &self.statements {
-            match statement {
-                Statement::Prepare { name, meaning } => statements.define(name, meaning),
-                Statement::Deallocate { name } => statements.forget(name.as_deref()),
-                Statement::DeclareCursor { name, meaning } => cursors.define(name, meaning),
-                Statement::CloseCursor { name } => cursors.forget(name.as_deref()),
-                Statement::DiscardAll => {
-                    statements.forget(None);
-                    cursors.forget(None);
-                }
-                Statement::Execute { name } => match statements.find(name, &prepared) {
-                    Some(one) => stands_for(one),
-                    None => unresolved(
-                        &mut meaning,
-                        format!("executes the prepared statement {name}, which this gateway did not see prepared"),
-                    ),
-                },
-                Statement::Fetch { cursor: name } => match cursors.find(name, &cursor) {
-                    Some(one) => stands_for(one),
-                    None => unresolved(
-                        &mut meaning,
-                        format!("fetches from the cursor {name}, which this gateway did not see declared"),
-                    ),
-                },
-                _ => {}
-            }
-        }
-        // The kinds of statements stay those of the text.
-        union::gather(&mut meaning, found.iter().map(|one| &**one), &["statements"]);
-        Arc::new(meaning)
+        self.tables.extend(tables.iter().cloned());
+        self.tables.sort();
+        self.tables.dedup();
+    }
+}
+
+impl Called {
+    fn new(parts: &[&str], is_operator: bool) -> Self {
+        let (name, schema) = parts.split_last().expect("the grammar has no call without a name");
+        Self { schema: schema.last().map(|schema| (*schema).to_owned()), name: (*name).to_owned(), is_operator }
     }
 
+    /// Why a statement with this call is unknown.
+    pub(super) fn unseen(&self) -> String {
+        let verb = if self.is_operator { "uses the operator" } else { "calls" };
+        format!("{verb} {self}, which this gateway cannot see through")
+    }
+}
+
+impl fmt::Display for Called {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let schema = self.schema.iter().flat_map(|schema| [schema.as_str(), "."]);
+        schema.chain([self.name.as_str()]).try_for_each(|part| f.write_str(part))
+    }
+}
+
+impl Classified {
     /// A text that is read either as this or as `other`: never less than either. Names in it are not followed.
     pub(super) fn or(&self, other: &Classified) -> Classified {
-        let meaning = Arc::new(union([&*self.meaning, &*other.meaning]));
-        let mut reads = self.reads.clone();
-        reads.absorb(&other.reads);
+        let sense = Sense::any_of([&**self, &**other]);
         let statements = self.statements.iter().chain(&other.statements).cloned().collect();
-        Classified { base: meaning.clone(), meaning, statements, reads }
+        Classified { base: sense.meaning.clone(), sense: Arc::new(sense), statements }
+    }
+
+    /// Whether no name in it stands for another text.
+    pub(super) fn names_nothing_prepared(&self) -> bool {
+        Arc::ptr_eq(&self.base, &self.meaning)
+    }
+}
+
+impl Sense {
+    /// Whether it names a function, an operator or a relation.
+    pub(super) fn names_anything(&self) -> bool {
+        let Inside { functions, operators, tables, .. } = &self.inside;
+        !functions.is_empty() || !operators.is_empty() || !tables.is_empty()
     }
 }
 
@@ -341,39 +407,6 @@ pub(super) fn changes<'n>(names: impl Iterator<Item = &'n str>) -> Meaning {
         meaning.objects.push(Object { kind: "setting".into(), schema: None, name: name.to_ascii_lowercase() });
     }
     meaning
-}
-
-/// Names that a text defines and forgets on its way; what it says nothing of is asked outside.
-#[derive(Default)]
-struct Names {
-    known: BTreeMap<String, Option<Arc<Meaning>>>,
-    all_forgotten: bool,
-}
-
-impl Names {
-    fn define(&mut self, name: &str, meaning: &Arc<Meaning>) {
-        self.known.insert(name.to_owned(), Some(meaning.clone()));
-    }
-
-    fn forget(&mut self, name: Option<&str>) {
-        match name {
-            Some(name) => {
-                self.known.insert(name.to_owned(), None);
-            }
-            None => {
-                self.known.clear();
-                self.all_forgotten = true;
-            }
-        }
-    }
-
-    fn find(&self, name: &str, outside: impl Fn(&str) -> Option<Arc<Meaning>>) -> Option<Arc<Meaning>> {
-        match self.known.get(name) {
-            Some(found) => found.clone(),
-            None if self.all_forgotten => None,
-            None => outside(name),
-        }
-    }
 }
 
 fn unresolved(meaning: &mut Meaning, why: String) {
@@ -478,9 +511,16 @@ fn opaque(why: String) -> Classified {
         unknown: vec![format!("the statement {why}")],
         fields,
     });
-    let reads =
-        References { whole_row: true, inner_star: true, set_operation: true, stores: true, ..References::default() };
-    Classified { base: meaning.clone(), meaning, statements: vec![Statement::Other], reads }
+    let reads = References {
+        whole_row: true,
+        inner_star: true,
+        set_operation: true,
+        stores: true,
+        unseen: true,
+        ..References::default()
+    };
+    let sense = Sense { meaning: meaning.clone(), reads, inside: Inside::default() };
+    Classified { base: meaning, sense: Arc::new(sense), statements: vec![Statement::Other] }
 }
 
 /// Walks every statement of a text.
@@ -496,7 +536,7 @@ fn survey(tree: &pg_query::protobuf::ParseResult) -> Classified {
         kinds.push(kind);
         statements.push(tracked);
     }
-    let base = walk::shared(&all, &kinds);
+    let base = Arc::new(all.meaning(&kinds));
     let meaning = match all.deferred.is_empty() {
         true => base.clone(),
         false => {
@@ -505,5 +545,6 @@ fn survey(tree: &pg_query::protobuf::ParseResult) -> Classified {
             Arc::new(meaning)
         }
     };
-    Classified { meaning, statements, reads, base }
+    let inside = all.inside(&kinds);
+    Classified { sense: Arc::new(Sense { meaning, reads, inside }), statements, base }
 }

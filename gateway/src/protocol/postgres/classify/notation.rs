@@ -11,11 +11,33 @@ use std::mem;
 use pg_query::{NodeEnum, protobuf as pb};
 
 use super::{
+    Called,
     functions::{self, Call},
     tree::{Branch, Visit},
-    walk::{Walk, strings},
+    walk::{Walk, literal, strings},
 };
 use crate::operation::Effect;
+
+/// The setting whose row of `pg_settings` is all that a query sees: `FROM pg_settings WHERE name = 'one'` and nothing
+/// else, as `pg_dump` writes it. Whatever relation has that name, its column `name` is then this.
+pub(super) fn selected_setting(from: &[pb::Node], condition: &Option<Box<pb::Node>>) -> Option<String> {
+    let [pb::Node { node: Some(NodeEnum::RangeVar(relation)) }] = from else { return None };
+    let is_settings = relation.relname == SETTINGS && matches!(relation.schemaname.as_str(), "" | "pg_catalog");
+    let Some(NodeEnum::AExpr(test)) = &condition.as_ref()?.node else { return None };
+    let is_equal = test.kind() == pb::AExprKind::AexprOp && strings(&test.name) == ["="];
+    let (left, right) = (test.lexpr.as_ref()?, test.rexpr.as_ref()?);
+    let is_plain = is_settings && is_equal && relation.alias.is_none() && is_settings_name(left);
+    let Some(NodeEnum::AConst(_)) = &right.node else { return None };
+    literal(right).filter(|_| is_plain).map(str::to_owned)
+}
+
+/// Whether this is the column `name` of `pg_settings`.
+pub(super) fn is_settings_name(node: &pb::Node) -> bool {
+    let Some(NodeEnum::ColumnRef(column)) = &node.node else { return false };
+    matches!(strings(&column.fields)[..], ["name"] | [SETTINGS, "name"]) && column.fields.len() <= 2
+}
+
+const SETTINGS: &str = "pg_settings";
 
 /// A function in `FROM`, under the name that its columns are qualified with.
 #[derive(Debug, Clone)]
@@ -83,10 +105,11 @@ impl Walk {
     pub(super) fn operator(&mut self, name: &[pb::Node]) {
         let name = strings(name);
         let Some((spelling, schema)) = name.split_last() else { return };
+        let called = Called::new(&name, true);
         if !matches!(schema, [] | ["pg_catalog"]) || !functions::is_own_operator(spelling) {
-            self.add(Effect::Execute);
-            self.unknown(format!("uses the operator {}, which this gateway cannot see through", name.join(".")));
+            self.opaque.insert(called.clone());
         }
+        self.operators.insert(called);
     }
 
     /// `(value).name`, which is a field or a call.

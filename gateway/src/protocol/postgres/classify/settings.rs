@@ -147,6 +147,7 @@ const PLAIN: &[&str] = &[
     "plan_cache_mode",
     "quote_all_identifiers",
     "random_page_cost",
+    "restrict_nonsystem_relation_kind",
     "row_security",
     "recursive_worktable_factor",
     "scram_iterations",

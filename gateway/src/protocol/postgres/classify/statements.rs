@@ -15,9 +15,9 @@ use std::{collections::BTreeMap, mem, sync::Arc};
 use pg_query::{NodeEnum, protobuf as pb};
 
 use super::{
-    CopyFormat, Statement,
+    CopyFormat, Sense, Statement,
     tree::{Branch, Visit},
-    walk::{Walk, literal, shared, strings},
+    walk::{Walk, literal, strings},
 };
 use crate::operation::Effect;
 
@@ -171,6 +171,7 @@ macro_rules! simple {
 }
 
 // Statements whose effects do not depend on what is in them; expressions below still add theirs.
+// What computes an index anew runs the functions in it, which are whatever somebody put there.
 simple! {
     ReplicaIdentityStmt [Schema]
     AlterCollationStmt [Schema]
@@ -198,7 +199,6 @@ simple! {
     IndexStmt [Schema]
     CreateStatsStmt [Schema]
     AlterStatsStmt [Schema]
-    RenameStmt [Schema]
     AlterObjectDependsStmt [Schema]
     AlterObjectSchemaStmt [Schema]
     AlterOwnerStmt [Schema, Privilege]
@@ -211,12 +211,11 @@ simple! {
     CreateRangeStmt [Schema]
     AlterEnumStmt [Schema]
     AlterDatabaseRefreshCollStmt [Schema, Admin]
-    ClusterStmt [Admin]
-    VacuumStmt [Admin]
+    ClusterStmt [Admin, Execute]
     RefreshMatViewStmt [Write, Execute]
     CheckPointStmt [Admin]
     ConstraintsSetStmt [Session]
-    ReindexStmt [Admin]
+    ReindexStmt [Admin, Execute]
     CreateConversionStmt [Schema]
     CreateCastStmt [Schema]
     CreateTransformStmt [Schema]
@@ -287,6 +286,31 @@ impl Visit for pb::CreateSchemaStmt {
     }
 }
 
+impl Visit for pb::RenameStmt {
+    fn visit(&self, walk: &mut Walk) {
+        walk.add(Schema);
+        if matches!(self.rename_type(), pb::ObjectType::ObjectRole | pb::ObjectType::ObjectPolicy) {
+            // Whoever logs in by the new name is somebody else than before.
+            walk.add(Privilege);
+        }
+        self.children(walk);
+    }
+}
+
+impl Visit for pb::VacuumStmt {
+    fn visit(&self, walk: &mut Walk) {
+        walk.add(Admin);
+        let computes = |option: &pb::Node| match &option.node {
+            Some(NodeEnum::DefElem(option)) => matches!(option.defname.as_str(), "analyze" | "full"),
+            _ => true,
+        };
+        if !self.is_vacuumcmd || self.options.iter().any(computes) {
+            walk.add(Execute);
+        }
+        self.children(walk);
+    }
+}
+
 impl Visit for pb::AlterTableStmt {
     fn visit(&self, walk: &mut Walk) {
         walk.add(Schema);
@@ -300,6 +324,8 @@ impl Visit for pb::AlterTableCmd {
         match self.subtype() {
             Change::AtDropColumn | Change::AtDetachPartition | Change::AtDetachPartitionFinalize => walk.add(Delete),
             Change::AtAlterColumnType | Change::AtSetExpression => walk.add(Write),
+            // Options of a foreign table say where it is.
+            Change::AtGenericOptions | Change::AtAlterColumnGenericOptions => walk.add(Transfer),
             Change::AtChangeOwner
             | Change::AtEnableRowSecurity
             | Change::AtDisableRowSecurity
@@ -485,14 +511,13 @@ impl Visit for pb::DoStmt {
 
 impl Visit for pb::CallStmt {
     fn visit(&self, walk: &mut Walk) {
-        walk.add(Execute);
         if self.funccall.is_none() {
             walk.unseen("a CALL without a procedure");
         }
         self.children(walk);
         if let Some(call) = &self.funccall {
-            let name = strings(&call.funcname).join(".");
-            walk.unknown(format!("calls the procedure {name}, which this gateway cannot see through"));
+            // Also one that is called like a built-in function.
+            walk.opaque_call(&strings(&call.funcname));
         }
     }
 }
@@ -712,7 +737,7 @@ impl Visit for pb::PrepareStmt {
         argtypes.visit(walk);
         let inner = walk.apart(|inner| query.visit(inner));
         walk.touch(&inner);
-        walk.tracked = Some(Statement::Prepare { name: name.clone(), meaning: alone(&inner, query) });
+        walk.tracked = Some(Statement::Prepare { name: name.clone(), sense: alone(&inner, query) });
     }
 }
 
@@ -736,19 +761,25 @@ impl Visit for pb::DeallocateStmt {
 
 impl Visit for pb::DeclareCursorStmt {
     fn visit(&self, walk: &mut Walk) {
-        let pb::DeclareCursorStmt { portalname, options: _, query } = self;
+        /// `CURSOR_OPT_HOLD` of `parsenodes.h`.
+        const HOLD: i32 = 0x20;
+        let pb::DeclareCursorStmt { portalname, options, query } = self;
         walk.add(Session);
         walk.object("cursor", None, portalname.clone());
         let inner = walk.apart(|inner| query.visit(inner));
         walk.take(&inner);
-        walk.tracked = Some(Statement::DeclareCursor { name: portalname.clone(), meaning: alone(&inner, query) });
+        walk.tracked = Some(Statement::DeclareCursor {
+            name: portalname.clone(),
+            sense: alone(&inner, query),
+            holds: options & HOLD != 0,
+        });
     }
 }
 
 /// The meaning of a statement inside another.
-fn alone(inner: &Walk, query: &Option<Box<pb::Node>>) -> Arc<crate::operation::Meaning> {
+fn alone(inner: &Walk, query: &Option<Box<pb::Node>>) -> Arc<Sense> {
     let kinds: Vec<String> = query.iter().filter_map(|query| query.node.as_ref()).map(kind).collect();
-    shared(inner, &kinds)
+    Arc::new(inner.sense(&kinds))
 }
 
 impl Visit for pb::FetchStmt {

@@ -56,7 +56,7 @@ fn corpus_has_the_expected_effects() {
     let mut count = 0;
     for Line { id, lexical, expected, text } in corpus() {
         count += 1;
-        let found = examine(text.as_bytes(), &lexical).meaning;
+        let found = examine(text.as_bytes(), &lexical).meaning.clone();
         if found.effects != expected {
             writeln!(
                 wrong,
@@ -295,7 +295,7 @@ fn p15_columns_that_shape_the_result_are_a_field() {
 
 #[test]
 fn p15_what_is_stored_is_told_from_what_is_compared() {
-    let stored = |text: &str| look(text).reads.stored.into_iter().collect::<Vec<_>>().join(" ");
+    let stored = |text: &str| look(text).reads.stored.clone().into_iter().collect::<Vec<_>>().join(" ");
     assert_eq!(stored("UPDATE customers SET name = ssn WHERE id = 1 RETURNING name"), "ssn");
     assert_eq!(stored("UPDATE customers SET name = $1 WHERE ssn = $2 RETURNING id"), "");
     assert_eq!(stored("INSERT INTO notes SELECT id, ssn FROM customers RETURNING note"), "id ssn");
@@ -348,14 +348,14 @@ fn p4_execute_means_what_was_prepared() {
     let text = look("PREPARE p AS DELETE FROM t; EXECUTE p");
     assert_eq!(named(&text.statements), ["p", "p"]);
     assert!(text.meaning.effects.contains(Effect::Unknown));
-    let resolved = text.resolve(nothing, nothing);
+    let resolved = text.resolve(nothing, nothing).meaning.clone();
     assert_eq!(resolved.effects.to_string(), "delete, session");
     assert_eq!(resolved.fields["where_missing"], json!(true));
     assert_eq!(resolved.fields["tables"], json!([{"schema": "", "name": "t"}]));
 
     let earlier = look("PREPARE p AS SELECT f() FROM x").statements;
-    let [Statement::Prepare { meaning, .. }] = &earlier[..] else { panic!("one PREPARE") };
-    let execute = look("EXECUTE p").resolve(|name| (name == "p").then(|| meaning.clone()), nothing);
+    let [Statement::Prepare { sense, .. }] = &earlier[..] else { panic!("one PREPARE") };
+    let execute = look("EXECUTE p").resolve(|name| (name == "p").then(|| sense.clone()), nothing).meaning.clone();
     assert_eq!(execute.effects.to_string(), "read, execute, unknown");
     assert_eq!(execute.unknown, ["calls f, which this gateway cannot see through"]);
     assert_eq!(effects("PREPARE p AS DROP TABLE x"), "unknown", "the grammar prepares no DDL");
@@ -365,12 +365,12 @@ fn p4_execute_means_what_was_prepared() {
 fn p4_a_name_that_nobody_knows_stays_unknown() {
     let harmless = || look("PREPARE p AS SELECT 1").statements;
     let known = |_: &str| match &harmless()[..] {
-        [Statement::Prepare { meaning, .. }] => Some(meaning.clone()),
+        [Statement::Prepare { sense, .. }] => Some(sense.clone()),
         _ => None,
     };
     let nothing = |_: &str| None;
-    let resolved = |text: &str| look(text).resolve(known, nothing).effects.to_string();
-    assert_eq!(look("EXECUTE p").resolve(nothing, nothing).effects.to_string(), "execute, unknown");
+    let resolved = |text: &str| look(text).resolve(known, nothing).meaning.effects.to_string();
+    assert_eq!(look("EXECUTE p").resolve(nothing, nothing).meaning.effects.to_string(), "execute, unknown");
     assert_eq!(resolved("EXECUTE p"), "read");
     assert_eq!(resolved("DEALLOCATE p; EXECUTE p"), "execute, session, unknown");
     assert_eq!(resolved("DEALLOCATE ALL; EXECUTE p"), "execute, session, unknown");
@@ -384,14 +384,14 @@ fn p4_a_name_that_nobody_knows_stays_unknown() {
 fn p4_a_cursor_means_its_query() {
     let nothing = |_: &str| None;
     assert_eq!(
-        look("DECLARE c CURSOR FOR SELECT 1; FETCH c").resolve(nothing, nothing).effects.to_string(),
+        look("DECLARE c CURSOR FOR SELECT 1; FETCH c").resolve(nothing, nothing).meaning.effects.to_string(),
         "read, session"
     );
     assert_eq!(
-        look("DECLARE c CURSOR FOR SELECT 1; CLOSE c; FETCH c").resolve(nothing, nothing).effects.to_string(),
+        look("DECLARE c CURSOR FOR SELECT 1; CLOSE c; FETCH c").resolve(nothing, nothing).meaning.effects.to_string(),
         "read, execute, session, unknown"
     );
-    assert_eq!(look("SELECT 1").resolve(nothing, nothing).effects.to_string(), "read");
+    assert_eq!(look("SELECT 1").resolve(nothing, nothing).meaning.effects.to_string(), "read");
 }
 
 #[test]
@@ -442,6 +442,27 @@ fn p11_the_tracker_learns_of_roles_and_settings() {
     assert_eq!(one("RESET ALL"), Statement::ResetAll);
     assert_eq!(one("SELECT set_config('Role', $1, true)"), Statement::MaySet { names: vec![Some("role".to_owned())] });
     assert_eq!(one("SELECT set_config($1, $2, true)"), Statement::MaySet { names: vec![None] });
+    let selected = |from: &str, condition: &str| {
+        one(&format!("SELECT set_config(name, 'x', false) FROM {from} WHERE {condition}"))
+    };
+    let known = Statement::MaySet { names: vec![Some("lock_timeout".to_owned())] };
+    assert_eq!(selected("pg_settings", "name = 'lock_timeout'"), known);
+    assert_eq!(selected("pg_catalog.pg_settings", "pg_settings.name = 'lock_timeout'"), known);
+    for (from, condition) in [
+        ("pg_settings", "name = 'lock_timeout' OR true"),
+        ("pg_settings", "name <> 'lock_timeout'"),
+        ("pg_settings", "name ~ 'lock_timeout'"),
+        ("pg_settings", "name OPERATOR(app.=) 'lock_timeout'"),
+        ("pg_settings", "name = 'lock_timeout'::app.t"),
+        ("pg_settings AS s(x, name)", "name = 'lock_timeout'"),
+        ("pg_settings, pg_class", "name = 'lock_timeout'"),
+        ("app.pg_settings", "name = 'lock_timeout'"),
+        ("settings", "name = 'lock_timeout'"),
+    ] {
+        assert_eq!(selected(from, condition), Statement::MaySet { names: vec![None] }, "{from} {condition}");
+    }
+    let inner = "SELECT (SELECT set_config(name, 'x', false)) FROM pg_settings WHERE name = 'lock_timeout'";
+    assert_eq!(one(inner), Statement::MaySet { names: vec![None] });
     assert_eq!(one("ALTER ROLE bob SET search_path = x"), Statement::Other);
 }
 
@@ -467,7 +488,7 @@ fn p12_transaction_statements_are_told_apart() {
 
 #[test]
 fn p15_references_show_what_lineage_cannot() {
-    let reads = |text: &str| look(text).reads;
+    let reads = |text: &str| look(text).reads.clone();
     let plain = reads("SELECT ssn AS x, Email FROM customers c WHERE id = 1");
     assert_eq!(plain.columns.iter().collect::<Vec<_>>(), ["email", "id", "ssn"]);
     assert_eq!(plain.computed.iter().collect::<Vec<_>>(), ["id"]);

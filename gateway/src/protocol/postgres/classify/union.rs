@@ -15,7 +15,7 @@ pub fn union<'m>(meanings: impl IntoIterator<Item = &'m Meaning>) -> Meaning {
 }
 
 /// Adds `others` to `meaning`, but for the fields named in `apart`.
-pub(super) fn gather<'m>(meaning: &mut Meaning, others: impl Iterator<Item = &'m Meaning>, apart: &[&str]) {
+pub(in super::super) fn gather<'m>(meaning: &mut Meaning, others: impl Iterator<Item = &'m Meaning>, apart: &[&str]) {
     let mut objects: HashSet<_> = meaning.objects.iter().cloned().collect();
     let mut reasons: HashSet<_> = meaning.unknown.iter().cloned().collect();
     let mut values: HashSet<_> = (meaning.fields.iter())

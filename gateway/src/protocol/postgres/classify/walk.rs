@@ -13,9 +13,9 @@ use pg_query::{NodeEnum, protobuf as pb};
 use serde_json::{Value, json};
 
 use super::{
-    References, Statement, Table,
+    Called, Inside, References, Sense, Statement, Table,
     functions::{self, Call},
-    notation::Source,
+    notation::{self, Source},
     settings,
     tree::{Branch, Visit},
 };
@@ -27,6 +27,10 @@ pub(super) struct Walk {
     effects: Effects,
     objects: BTreeSet<Object>,
     unknown: BTreeSet<String>,
+    /// Calls of what the text alone does not show.
+    pub(super) opaque: BTreeSet<Called>,
+    /// Every operator, as written.
+    pub(super) operators: BTreeSet<Called>,
     /// Why an `EXECUTE` or `FETCH` is unknown as long as nobody says what the name stands for.
     pub(super) deferred: BTreeSet<String>,
     tables: BTreeSet<Table>,
@@ -56,6 +60,8 @@ pub(super) struct Walk {
     pub(super) kept: BTreeSet<String>,
     /// Whether what is met now is stored by the statement.
     pub(super) storing: bool,
+    /// The only setting whose row of `pg_settings` the query in hand selects.
+    pub(super) selected_setting: Option<String>,
     /// Whether a name could carry what is stored past the columns that are named where it is stored.
     renames_stored: bool,
 }
@@ -186,8 +192,9 @@ impl Walk {
     fn builtin(&mut self, name: &str, arguments: &[pb::Node]) {
         // Named arguments stand in any order, so only a positional first one is known to be the setting.
         let named = arguments.iter().any(|argument| matches!(argument.node, Some(NodeEnum::NamedArgExpr(_))));
-        let first = arguments.first().filter(|_| !named).and_then(literal);
-        self.keep(name, arguments);
+        let first = arguments.first().filter(|_| !named);
+        let selected = self.selected_setting.clone().filter(|_| first.is_some_and(notation::is_settings_name));
+        self.keep(name, &arguments[usize::from(selected.is_some())..]);
         self.references.newest = self.references.newest.max(functions::since(name));
         match functions::builtin(name) {
             Call::Harmless => {}
@@ -201,7 +208,7 @@ impl Walk {
                     arguments.iter().filter_map(literal).for_each(|path| self.object("file", None, path));
                 }
             }
-            Call::SetsSetting => self.set_config(first),
+            Call::SetsSetting => self.set_config(first.and_then(literal).or(selected.as_deref())),
             Call::Unseen => self.opaque_call(&[name]),
         }
     }
@@ -217,11 +224,11 @@ impl Walk {
         }
     }
 
-    fn opaque_call(&mut self, name: &[&str]) {
-        let (function, schema) = name.split_last().expect("the grammar has no call without a name");
-        self.object("function", (!schema.is_empty()).then(|| schema.join(".")).as_deref(), *function);
-        self.add(Effect::Execute);
-        self.unknown(format!("calls {}, which this gateway cannot see through", name.join(".")));
+    /// A call of a function that is in no list.
+    pub(super) fn opaque_call(&mut self, name: &[&str]) {
+        let called = Called::new(name, false);
+        self.object("function", called.schema.as_deref(), called.name.clone());
+        self.opaque.insert(called);
     }
 
     /// A change of the setting `name`, by whatever way.
@@ -249,6 +256,7 @@ impl Walk {
         self.tables.extend(inner.tables.iter().cloned());
         self.targets.extend(inner.targets.iter().cloned());
         self.functions.extend(inner.functions.iter().cloned());
+        self.operators.extend(inner.operators.iter().cloned());
         self.references.absorb(&inner.finished_references());
     }
 
@@ -257,6 +265,7 @@ impl Walk {
         self.touch(inner);
         self.effects = self.effects.union(inner.effects);
         self.unknown.extend(inner.unknown.iter().cloned());
+        self.opaque.extend(inner.opaque.iter().cloned());
         self.deferred.extend(inner.deferred.iter().cloned());
         self.where_missing |= inner.where_missing;
         self.set_by_call.extend(inner.set_by_call.iter().cloned());
@@ -267,6 +276,7 @@ impl Walk {
     pub(super) fn plan(&mut self, inner: &Walk) {
         self.touch(inner);
         self.deferred.extend(inner.deferred.iter().cloned());
+        self.opaque.extend(inner.opaque.iter().cloned());
         if inner.effects.contains(Effect::Unknown) {
             self.effects = self.effects.with(Effect::Unknown);
             self.unknown.extend(inner.unknown.iter().cloned());
@@ -287,12 +297,44 @@ impl Walk {
         references
     }
 
-    /// What the policy sees, without the statements' kinds.
+    /// All that is known of it.
+    pub(super) fn sense(&self, kinds: &[String]) -> Sense {
+        Sense { meaning: Arc::new(self.meaning(kinds)), reads: self.finished_references(), inside: self.inside(kinds) }
+    }
+
+    /// What policy sees where nobody can say more than the text does: what is called may do anything.
     pub(super) fn meaning(&self, kinds: &[String]) -> Meaning {
+        let mut meaning = self.without_calls(kinds);
+        for called in &self.opaque {
+            meaning.effects = meaning.effects.with(Effect::Execute).with(Effect::Unknown);
+            meaning.unknown.push(called.unseen());
+        }
+        meaning.unknown.sort();
+        meaning.unknown.truncate(MOST_REASONS);
+        meaning
+    }
+
+    /// What is to be asked of the backend's catalog.
+    pub(super) fn inside(&self, kinds: &[String]) -> Inside {
+        Inside {
+            meaning: (!self.opaque.is_empty()).then(|| Arc::new(self.without_calls(kinds))),
+            opaque: self.opaque.iter().cloned().collect(),
+            functions: self
+                .functions
+                .iter()
+                .map(|name| Called::new(&name.split('.').collect::<Vec<_>>(), false))
+                .collect(),
+            operators: self.operators.iter().cloned().collect(),
+            tables: self.tables.iter().map(|table| (table.clone(), self.targets.contains(table))).collect(),
+        }
+    }
+
+    /// What the text itself does, without what it calls.
+    fn without_calls(&self, kinds: &[String]) -> Meaning {
         Meaning {
             effects: self.effects,
             objects: self.objects.iter().cloned().collect(),
-            unknown: self.unknown.iter().take(MOST_REASONS).cloned().collect(),
+            unknown: self.unknown.iter().cloned().collect(),
             fields: BTreeMap::from([
                 ("tables", tables(&self.tables)),
                 ("targets", tables(&self.targets)),
@@ -397,7 +439,9 @@ fn select_body(select: &pb::SelectStmt, outermost: bool, walk: &mut Walk) {
         larg,
         rarg,
     } = select;
+    let outer = mem::replace(&mut walk.selected_setting, notation::selected_setting(from_clause, where_clause));
     walk.items(target_list, outermost);
+    walk.selected_setting = outer;
     // Plain DISTINCT is a list of one empty place.
     distinct_clause.iter().filter(|node| node.node.is_some()).for_each(|node| node.visit(walk));
     from_clause.visit(walk);
@@ -760,9 +804,4 @@ impl Visit for pb::ObjectWithArgs {
         objargs.iter().filter(|argument| argument.node.is_some()).for_each(|argument| argument.visit(walk));
         objfuncargs.visit(walk);
     }
-}
-
-/// A meaning that is shared.
-pub(super) fn shared(walk: &Walk, kinds: &[String]) -> Arc<Meaning> {
-    Arc::new(walk.meaning(kinds))
 }

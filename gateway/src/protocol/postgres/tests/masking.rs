@@ -152,6 +152,10 @@ fn v16_rows_that_nobody_described_are_withheld() {
 
 /// The gateway asks for the catalog before the client hears that the backend is ready.
 fn with_catalog(rows: &str, then: &str) {
+    with_catalog_under(&by_column(), rows, then);
+}
+
+fn with_catalog_under(policy: &str, rows: &str, then: &str) {
     let start = "
         > startup user=bot database=shop
         >> startup user=bot database=shop
@@ -159,7 +163,7 @@ fn with_catalog(rows: &str, then: &str) {
         >> Q (the catalog lookup)
         < R | K
         ";
-    check_from_start(&by_column(), &format!("{start}\n<< T a,b,c,d,e,f,g | {rows} | Z I\n< Z I\n{then}"));
+    check_from_start(policy, &format!("{start}\n<< T a,b,c,d,e,f,g | {rows} | Z I\n< Z I\n{then}"));
 }
 
 #[test]
@@ -222,6 +226,74 @@ fn p15_what_a_statement_stores_and_returns_is_masked() {
         >> Q EXECUTE p
         << T name@16400.3 | D ada@example.org | C UPDATE 1 | Z I
         < T name@16400.3 | D [masked] | C UPDATE 1 | Z I
+        ",
+    );
+}
+
+#[test]
+fn p15_what_is_fetched_is_masked_by_what_the_cursor_reads() {
+    with_catalog(
+        &format!("{CUSTOMERS} | C SELECT 4"),
+        "
+        > Q BEGIN; DECLARE n CURSOR FOR SELECT upper(name) FROM customers; DECLARE e CURSOR FOR SELECT upper(email) FROM customers
+        >> Q BEGIN; DECLARE n CURSOR FOR SELECT upper(name) FROM customers; DECLARE e CURSOR FOR SELECT upper(email) FROM customers
+        << C BEGIN | C DECLARE CURSOR | C DECLARE CURSOR | Z T
+        < C BEGIN | C DECLARE CURSOR | C DECLARE CURSOR | Z T
+        > Q FETCH n
+        >> Q FETCH n
+        << T upper | D ADA | C FETCH 1 | Z T
+        < T upper | D ADA | C FETCH 1 | Z T
+        > Q FETCH e
+        >> Q FETCH e
+        << T upper | D ADA@EXAMPLE.ORG | C FETCH 1 | Z T
+        < T upper | D [masked] | C FETCH 1 | Z T
+        > P n2 SELECT upper(name) FROM customers | S
+        >> P n2 SELECT upper(name) FROM customers | S
+        << 1 | Z T
+        < 1 | Z T
+        > Q EXECUTE n2
+        >> Q EXECUTE n2
+        << T upper | D ADA | C SELECT 1 | Z T
+        < T upper | D ADA | C SELECT 1 | Z T
+        ",
+    );
+}
+
+#[test]
+fn p15_what_is_fetched_is_not_certain_once_code_has_run() {
+    with_catalog_under(
+        &by_column().replacen("transfer]", "transfer, execute]", 1),
+        &format!("{CUSTOMERS} | C SELECT 4"),
+        "
+        > Q BEGIN; DECLARE n CURSOR FOR SELECT upper(name) FROM customers
+        >> Q BEGIN; DECLARE n CURSOR FOR SELECT upper(name) FROM customers
+        << C BEGIN | C DECLARE CURSOR | Z T
+        < C BEGIN | C DECLARE CURSOR | Z T
+        > Q SELECT pg_sleep(1)
+        >> Q SELECT pg_sleep(1)
+        << T pg_sleep | D x | C SELECT 1 | Z T
+        < T pg_sleep | D x | C SELECT 1 | Z T
+        > Q FETCH n
+        >> Q FETCH n
+        << T upper | D ADA | C FETCH 1 | Z T
+        < T upper | D [masked] | C FETCH 1 | Z T
+        > Q DECLARE later CURSOR FOR SELECT upper(name) FROM customers
+        >> Q DECLARE later CURSOR FOR SELECT upper(name) FROM customers
+        << C DECLARE CURSOR | Z T
+        < C DECLARE CURSOR | Z T
+        > Q FETCH later
+        >> Q FETCH later
+        << T upper | D ADA | C FETCH 1 | Z T
+        < T upper | D ADA | C FETCH 1 | Z T
+        > Q COMMIT
+        >> Q COMMIT
+        << C COMMIT | Z I
+        >> Q (the catalog lookup)
+        < C COMMIT
+        << E 42501 permission denied | Z I
+        < Z I
+        > Q FETCH later
+        < E 42501 holdpoint: what this does cannot be seen through (fetches from the cursor later, which this gateway did not see declared), and no policy that matches allows `unknown`; rule \"default of orders-db\" | Z I
         ",
     );
 }
