@@ -349,6 +349,17 @@ impl Serialize for Digest {
     }
 }
 
+/// What operations have in common that differ only in their values: what a grant covers.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Shape {
+    /// The protocol's own name for it, which people can look for elsewhere.
+    pub fingerprint: String,
+    /// Everything that gives the operation its meaning but its values and [`Operation::state`].
+    pub form: Digest,
+    /// The values in it, in order: literals first, then bound parameters. A person can read each.
+    pub values: Vec<Bytes>,
+}
+
 /// An identifier that sorts by time (UUIDv7), of something `T`: a session, an operation, a request.
 ///
 /// People see and type a short form: the last eight hex digits, which are random.
@@ -449,12 +460,18 @@ pub enum OperationMark {}
 #[derive(Debug)]
 pub enum RequestMark {}
 
+/// Marks an [`Id`] of one grant.
+#[derive(Debug)]
+pub enum GrantMark {}
+
 /// Names a session.
 pub type SessionId = Id<SessionMark>;
 /// Names an operation.
 pub type OperationId = Id<OperationMark>;
 /// Names an approval request.
 pub type RequestId = Id<RequestMark>;
+/// Names a grant.
+pub type GrantId = Id<GrantMark>;
 
 #[cfg(test)]
 mod tests;

@@ -136,7 +136,7 @@ fn v18_health_is_green_when_the_kernel_says_so_and_metrics_count() {
 fn v7_nothing_but_health_is_answered_over_tcp_and_root_alone_tries_the_guard() {
     let (lab, _pg, at) = with_health("routes");
     for (path, may) in admin::paths() {
-        let path = path.replace("{request}", "abcd").replace("{port}", "1");
+        let path = path.replace("{request}", "abcd").replace("{grant}", "abcd").replace("{port}", "1");
         for method in ["GET", "POST", "DELETE"] {
             let (code, body) = page(at, method, &path);
             match (may, method) {

@@ -7,6 +7,7 @@
 
 mod bounded;
 mod credentials;
+mod grants;
 mod health;
 mod limits;
 
@@ -28,7 +29,7 @@ use crate::{
     credentials::Vault,
     damage::{Damages, Last},
     guards::{self, Guards},
-    hold::{DecideError, Decided, Desk, Directory, Person, View},
+    hold::{DecideError, Decided, Desk, Directory, Person, Terms, View},
     intercept::Interceptor,
     namespaces::{Namespaces, Standing},
     policy::Policies,
@@ -103,6 +104,9 @@ fn routes() -> Routes {
         ("/api/v1/approvals", May::Concerned, get(approvals)),
         ("/api/v1/approvals/{request}", May::Concerned, get(approval)),
         ("/api/v1/approvals/{request}/decision", May::Concerned, post(decision)),
+        ("/api/v1/grants", May::Concerned, get(grants::list)),
+        ("/api/v1/grants/{grant}", May::Concerned, get(grants::show)),
+        ("/api/v1/grants/{grant}/revocation", May::Concerned, post(grants::revoke)),
     ]
 }
 
@@ -203,6 +207,7 @@ impl Problem {
 impl IntoResponse for DecideError {
     fn into_response(self) -> Response {
         let (status, title) = match &self {
+            DecideError::Grant(error) => grants::said(error),
             DecideError::Unknown(_) => (StatusCode::NOT_FOUND, "no such request"),
             DecideError::Ambiguous(_) => (StatusCode::BAD_REQUEST, "ambiguous"),
             DecideError::Ended(..) => (StatusCode::CONFLICT, "already ended"),
@@ -297,6 +302,9 @@ pub struct Decision {
     /// The digest of what the person saw; refused where it is another's.
     #[serde(default)]
     pub digest: Option<String>,
+    /// The grant that the approval is to become.
+    #[serde(default)]
+    pub grant: Option<Terms>,
 }
 
 async fn decision(
@@ -307,8 +315,15 @@ async fn decision(
 ) -> Result<Json<Decided>, Response> {
     let person = person(&admin, &peer)?;
     refuse_the_guarded(&admin, &peer)?;
-    let Decision { approve, reason, digest } = decision;
-    let decided = admin.desk.decide(&request, &person, approve, reason, digest.as_deref());
+    let Decision { approve, reason, digest, grant } = decision;
+    let decided = match grant {
+        Some(_) if !approve => {
+            let detail = "a denial cannot become a grant; leave `grant` out";
+            return Err(Problem::response(StatusCode::BAD_REQUEST, "no grant", detail));
+        }
+        Some(terms) => admin.desk.grant(&request, &person, reason, digest.as_deref(), terms),
+        None => admin.desk.decide(&request, &person, approve, reason, digest.as_deref()),
+    };
     decided.map(Json).map_err(IntoResponse::into_response)
 }
 

@@ -1,13 +1,17 @@
 //! `holdpoint approvals`: see what waits, and decide.
 
-use std::{fmt::Write as _, process::ExitCode};
+use std::{fmt::Write as _, process::ExitCode, time::Duration};
 
 use clap::Subcommand;
 use hyper::Method;
 use serde_json::{Value, json};
 
-use super::{Output, client::Socket};
-use crate::{admin::Approvals, visible::visible};
+use super::{Output, client::Socket, grants::numbered};
+use crate::{
+    admin::Approvals,
+    hold::{AnyValue, Terms},
+    visible::visible,
+};
 
 /// Its arguments.
 #[derive(Debug, clap::Args)]
@@ -33,7 +37,7 @@ enum Command {
     /// Show each request as it comes
     Watch,
     /// Release an operation
-    Approve(Decide),
+    Approve(Approve),
     /// Refuse an operation
     Deny(Decide),
 }
@@ -50,6 +54,41 @@ struct Decide {
     digest: Option<String>,
 }
 
+#[derive(Debug, clap::Args)]
+struct Approve {
+    #[command(flatten)]
+    decide: Decide,
+    /// Let the same workload do the same again without asking
+    #[arg(long)]
+    grant: bool,
+    /// How often, with --grant
+    #[arg(long, value_name = "NUMBER", default_value = "10", requires = "grant")]
+    uses: u32,
+    /// For how long, with --grant
+    #[arg(long = "for", value_name = "TIME", default_value = "1h", requires = "grant", value_parser = humantime::parse_duration)]
+    lasts: Duration,
+    /// Let values be any: `all`, or numbers from `show` (`1,3`); otherwise all are as they are now
+    #[arg(long, value_name = "VALUES", requires = "grant", value_parser = any_value)]
+    any_value: Option<AnyValue>,
+}
+
+impl Approve {
+    fn terms(&self) -> Option<Terms> {
+        let any = self.any_value.clone().unwrap_or_default();
+        self.grant.then(|| Terms { uses: self.uses, seconds: self.lasts.as_secs(), any })
+    }
+}
+
+/// `all`, or places from 1.
+fn any_value(typed: &str) -> Result<AnyValue, String> {
+    if typed == "all" {
+        return Ok(AnyValue::All);
+    }
+    let places = typed.split(',').map(|place| place.trim().parse::<u32>());
+    let places = places.collect::<Result<Vec<_>, _>>();
+    places.map(AnyValue::At).map_err(|_| "expected `all` or numbers such as 1,3".to_owned())
+}
+
 /// Runs it.
 ///
 /// # Errors
@@ -59,8 +98,8 @@ pub fn run(args: &Args) -> anyhow::Result<ExitCode> {
         Command::List => list(args)?,
         Command::Show { request } => show(args, request)?,
         Command::Watch => watch(args)?,
-        Command::Approve(decide) => decided(args, decide, true)?,
-        Command::Deny(decide) => decided(args, decide, false)?,
+        Command::Approve(approve) => decided(args, &approve.decide, true, approve.terms().as_ref())?,
+        Command::Deny(decide) => decided(args, decide, false, None)?,
     }
     Ok(ExitCode::SUCCESS)
 }
@@ -123,13 +162,18 @@ fn watch(args: &Args) -> anyhow::Result<()> {
     }
 }
 
-fn decided(args: &Args, decide: &Decide, approve: bool) -> anyhow::Result<()> {
+fn decided(args: &Args, decide: &Decide, approve: bool, grant: Option<&Terms>) -> anyhow::Result<()> {
     let path = format!("/api/v1/approvals/{}/decision", path_word(&decide.request));
-    let body = json!({ "approve": approve, "reason": decide.reason, "digest": decide.digest });
+    let body = json!({ "approve": approve, "reason": decide.reason, "digest": decide.digest, "grant": grant });
     let decided: Value = args.socket.ask(&Method::POST, &path, Some(&body))?;
     match (args.output, word(&decided["decided"]).as_str()) {
         (Output::Json, _) => println!("{decided}"),
         (Output::Table, "counted") => println!("counted; {} more must approve", decided["missing"]),
+        (Output::Table, "granted") => println!(
+            "approved: request {}; grant {} releases more like it until `holdpoint grants revoke {1}`, its end or its last use",
+            visible(decide.request.as_bytes()),
+            word(&decided["grant"]),
+        ),
         (Output::Table, what) => println!("{what}: request {}", visible(decide.request.as_bytes())),
     }
     Ok(())
@@ -154,11 +198,20 @@ fn card(request: &Value) -> String {
     line("", &size(request));
     line("beware", &beware(request));
     line("parameters", &words(&request["parameters"]));
+    line("values", &numbered(&request["values"]));
+    line("fingerprint", &word(&request["fingerprint"]));
     line("state", &state(&request["state"]));
     line("approvers", &words(&request["approvers"]));
     line("approvals", &format!("{} of {}", request["approvals"], request["quorum"]));
     line("digest", &word(&request["digest"]));
     line("approve", &format!("holdpoint approvals approve {}{}", word(&request["short"]), reason(request)));
+    if request["fingerprint"].is_string() {
+        let again = "--grant --uses 10 --for 1h [--any-value all|1,3]";
+        line(
+            "or grant",
+            &format!("holdpoint approvals approve {}{} {again}", word(&request["short"]), reason(request)),
+        );
+    }
     line("deny", &format!("holdpoint approvals deny {}", word(&request["short"])));
     out
 }
@@ -190,25 +243,25 @@ fn beware(request: &Value) -> String {
     if cautions.is_empty() { cautions } else { format!("the statement {cautions}") }
 }
 
-fn state(state: &Value) -> String {
+pub(super) fn state(state: &Value) -> String {
     let Some(state) = state.as_object() else { return String::new() };
     state.iter().map(|(name, value)| format!("{name}={}", word(value))).collect::<Vec<_>>().join(" ")
 }
 
-fn left(request: &Value) -> String {
+pub(super) fn left(request: &Value) -> String {
     let seconds = request["seconds_left"].as_u64().unwrap_or(0);
     humantime::format_duration(std::time::Duration::from_secs(seconds)).to_string()
 }
 
-fn word(value: &Value) -> String {
+pub(super) fn word(value: &Value) -> String {
     value.as_str().map_or_else(String::new, str::to_owned)
 }
 
-fn words(value: &Value) -> String {
+pub(super) fn words(value: &Value) -> String {
     value.as_array().map_or_else(String::new, |words| words.iter().map(word).collect::<Vec<_>>().join(", "))
 }
 
-fn shortened(statement: &str) -> String {
+pub(super) fn shortened(statement: &str) -> String {
     let one_line = statement.split_whitespace().collect::<Vec<_>>().join(" ");
     match one_line.char_indices().nth(60) {
         Some((end, _)) => format!("{}…", &one_line[..end]),
@@ -217,6 +270,6 @@ fn shortened(statement: &str) -> String {
 }
 
 /// What a person typed, as part of a path: identifiers have no other characters.
-fn path_word(typed: &str) -> String {
+pub(super) fn path_word(typed: &str) -> String {
     typed.chars().filter(|char| char.is_ascii_alphanumeric() || *char == '-').collect()
 }

@@ -13,6 +13,7 @@ mod client;
 pub mod credentials;
 pub mod doctor;
 pub mod exec;
+pub mod grants;
 mod idle;
 pub mod policy;
 mod ready;
@@ -41,6 +42,8 @@ enum Command {
     Exec(exec::Args),
     /// See and decide what waits for people
     Approvals(approvals::Args),
+    /// See and revoke what approvals go on releasing
+    Grants(grants::Args),
     /// List and search recorded sessions
     Sessions(sessions::Args),
     /// Play a recorded session back
@@ -113,6 +116,7 @@ pub fn main() -> ExitCode {
         Command::Run(args) => run::run(&args),
         Command::Exec(args) => exec::run(&args),
         Command::Approvals(args) => approvals::run(&args),
+        Command::Grants(args) => grants::run(&args),
         Command::Sessions(args) => sessions::run(args),
         Command::Replay(args) => replay::run(args, &|name| protocol::named(name).map(|protocol| protocol.renderer())),
         Command::Verify(args) => verify::run(args),

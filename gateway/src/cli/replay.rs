@@ -174,12 +174,26 @@ impl Player<'_> {
             Body::Control { what, wire } if self.args.all => {
                 vec![format!("-- control {}: {}", visible(what.as_bytes()), visible_start(wire, 200))]
             }
+            Body::Granted(granted) => vec![format!(
+                "-- grant {} by {}: {} more like it, for {}",
+                granted.grant.short(),
+                visible(granted.by.join(", ").as_bytes()),
+                granted.uses,
+                humantime::format_duration(Duration::from_secs(granted.expires.since(entry.at).as_secs())),
+            )],
+            Body::GrantUsed { grant, left, .. } => {
+                vec![format!("-- grant {} releases the next operation; {left} uses left", grant.short())]
+            }
             Body::Incident { what } => vec![format!("!! {}", visible(what.as_bytes()))],
             Body::Disconnected { reason } => {
                 let lasted = self.first.map_or_else(String::new, |first| format!(" after {}", span(first, entry.at)));
                 vec![format!("-- disconnected{lasted}: {}", visible(reason.as_bytes()))]
             }
-            Body::Control { .. } | Body::Started { .. } | Body::Stopped | Body::PolicyLoaded { .. } => Vec::new(),
+            Body::Control { .. }
+            | Body::Started { .. }
+            | Body::Stopped
+            | Body::PolicyLoaded { .. }
+            | Body::GrantEnded { .. } => Vec::new(),
         })
     }
 

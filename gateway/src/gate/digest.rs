@@ -3,7 +3,7 @@
 use sha2::{Digest as _, Sha256};
 
 use super::Connection;
-use crate::operation::{Digest, Frame, Operation, RequestId};
+use crate::operation::{Digest, Frame, Operation, RequestId, Shape};
 
 /// For an operation that waits in its connection: bound to this connection and, by the request, to this one time.
 pub(super) fn of_waiting(connection: &Connection, operation: &Operation, frame: &Frame, nonce: RequestId) -> Digest {
@@ -18,6 +18,18 @@ pub(super) fn of_waiting(connection: &Connection, operation: &Operation, frame: 
 pub(super) fn of_retrying(connection: &Connection, operation: &Operation, frame: &Frame) -> Digest {
     let mut sum = Sum::new(b"holdpoint retry 1");
     sum.about(connection, operation, frame);
+    sum.finish()
+}
+
+/// For operations of one shape: the same for the same workload, user, executable, resource and session state, whatever
+/// values they have.
+pub(super) fn of_grant(connection: &Connection, operation: &Operation, shape: &Shape) -> Digest {
+    let mut sum = Sum::new(b"holdpoint grant 1");
+    sum.caller(connection);
+    sum.add(operation.kind.as_bytes());
+    sum.add(shape.fingerprint.as_bytes());
+    sum.add(&shape.form.0);
+    sum.state(operation);
     sum.finish()
 }
 
@@ -36,7 +48,7 @@ impl Sum {
         self.0.update(field);
     }
 
-    fn about(&mut self, connection: &Connection, operation: &Operation, frame: &Frame) {
+    fn caller(&mut self, connection: &Connection) {
         self.add(connection.protocol.as_str().as_bytes());
         self.add(connection.destination.0.to_string().as_bytes());
         self.add(connection.resource.as_ref().map_or(b"".as_slice(), |resource| resource.name.as_bytes()));
@@ -44,6 +56,10 @@ impl Sum {
         self.add(connection.workload.unit.as_deref().unwrap_or_default().as_bytes());
         self.add(&connection.process.uid.to_be_bytes());
         self.add(connection.process.sha256.as_ref().map_or(b"".as_slice(), |digest| &digest.0));
+    }
+
+    fn about(&mut self, connection: &Connection, operation: &Operation, frame: &Frame) {
+        self.caller(connection);
         self.add(operation.kind.as_bytes());
         self.add(&operation.text);
         self.add(frame.wire());
@@ -53,6 +69,10 @@ impl Sum {
             self.add(&[u8::from(parameter.binary), u8::from(parameter.value.is_none())]);
             self.add(parameter.value.as_deref().unwrap_or_default());
         }
+        self.state(operation);
+    }
+
+    fn state(&mut self, operation: &Operation) {
         self.add(&(operation.state.len() as u64).to_be_bytes());
         for (name, value) in operation.state.iter() {
             self.add(name.as_bytes());

@@ -6,7 +6,7 @@ use bytes::BytesMut;
 
 use crate::{
     mask::Masks,
-    operation::{Frame, RequestId},
+    operation::{Frame, Operation, RequestId, Shape},
 };
 
 /// A protocol's side of the road back. Synchronous, no I/O.
@@ -21,6 +21,12 @@ pub trait Language {
     /// # Errors
     /// The backend broke the protocol, or a value cannot be masked: nothing of that frame is in `out`.
     fn mask(&mut self, reply: &mut BytesMut, masks: &Arc<Masks>, out: &mut BytesMut) -> Result<Exchange, Unmaskable>;
+
+    /// The shape of the operation just submitted, for grants; `None` where two operations that look alike could do
+    /// different things.
+    fn shape(&self, _operation: &Operation) -> Option<Shape> {
+        None
+    }
 
     /// Appends what the gateway has to say to the client now, in order with the replies already given.
     fn answers(&mut self, out: &mut BytesMut);

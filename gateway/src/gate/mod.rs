@@ -21,11 +21,11 @@ use crate::{
     hold::{Requester, Waiting},
     mask::{Masks, Salt},
     net::{Dialer, ReadHalf, WriteHalf, tls},
-    operation::{Digest, Effect, Effects, Frame, Operation, OperationId, RequestId, State},
+    operation::{Digest, Effect, Effects, Frame, GrantId, Operation, OperationId, RequestId, Shape, State},
     policy::{Approval, Decide, OnHold, Scope, Verdict},
     record::{
         Durability, Receipt,
-        entry::{Asked, Body, Connected, Entry, Operated, Requested, Timestamp},
+        entry::{self, Asked, Body, Connected, Entry, Operated, Requested, Timestamp},
     },
 };
 
@@ -54,6 +54,19 @@ pub struct Judged {
     operation: Operation,
     frame: Frame,
     verdict: Verdict,
+    /// For a grant, where it is held.
+    shape: Option<Shape>,
+}
+
+impl Judged {
+    /// With its shape, by which a grant may cover it. Without, none does.
+    #[must_use]
+    pub fn shaped_by<L: Language>(self, language: &L) -> Self {
+        match self.verdict.decide {
+            Decide::Hold => Self { shape: language.shape(&self.operation), ..self },
+            Decide::Allow | Decide::Refuse => self,
+        }
+    }
 }
 
 /// An operation that nobody needs to wait for any more: allowed, released or refused. Made by [`Gate::settle`] or [`Held::released`].
@@ -61,6 +74,7 @@ pub struct Judged {
 pub struct Settled {
     judged: Judged,
     request: Option<RequestId>,
+    grant: Option<GrantId>,
     refusal: Option<String>,
     cancelled: bool,
 }
@@ -210,7 +224,7 @@ impl Gate {
     pub fn judge(&mut self, operation: Operation, frame: Frame) -> Judged {
         self.refresh();
         let verdict = self.scope.judge(&operation);
-        Judged { id: OperationId::now(), operation, frame, verdict }
+        Judged { id: OperationId::now(), operation, frame, verdict, shape: None }
     }
 
     /// An operation that its protocol never lets through, whatever policy says; recorded as refused with `reason`.
@@ -223,7 +237,7 @@ impl Gate {
             on_hold: OnHold::Wait,
             observed: None,
         };
-        let judged = Judged { id: OperationId::now(), operation, frame, verdict };
+        let judged = Judged { id: OperationId::now(), operation, frame, verdict, shape: None };
         Settled::no(judged, None, reason.to_owned())
     }
 
@@ -254,6 +268,10 @@ impl Gate {
         let request = RequestId::now();
         let digest = digest::of_waiting(&self.connection, &judged.operation, &judged.frame, request);
         let requested = self.requested(&judged, request, digest, approval, true);
+        let judged = match self.granted(judged, &requested.0).await {
+            Ok(settled) => return Settling::settled(settled),
+            Err(judged) => judged,
+        };
         match self.services.desk.open(requested).await {
             Ok(waiting) => Settling::Held(Box::new(Held { judged, waiting, digest })),
             Err(error) => Settling::settled(unrecordable(judged, &error)),
@@ -267,6 +285,10 @@ impl Gate {
             return Settling::settled(Settled::yes(judged, Some(request)));
         }
         let requested = self.requested(&judged, RequestId::now(), digest, approval, false);
+        let judged = match self.granted(judged, &requested.0).await {
+            Ok(settled) => return Settling::settled(settled),
+            Err(judged) => judged,
+        };
         Settling::settled(match self.services.desk.open_for_retry(requested).await {
             Ok(request) => {
                 let again = "send the identical operation again once it is approved";
@@ -276,16 +298,28 @@ impl Gate {
         })
     }
 
+    /// The operation as a grant that covers it leaves it; given back where none does.
+    async fn granted(&mut self, judged: Judged, requested: &Requested) -> Result<Settled, Judged> {
+        let Some((grant, recording)) = self.services.desk.use_grant(requested, self.connection.id) else {
+            return Err(judged);
+        };
+        Ok(match recording.await {
+            Ok(_) => Settled { grant: Some(grant), ..Settled::yes(judged, None) },
+            Err(error) => unrecordable(judged, &error),
+        })
+    }
+
     /// Records the operation's end at the gate, durable at its level. Only then is it cleared, or the client told no.
     ///
     /// An operation that cannot be recorded is refused.
     pub async fn record(&mut self, settled: Settled) -> Recorded {
-        let Settled { judged, request, refusal, cancelled } = settled;
+        let Settled { judged, request, grant, refusal, cancelled } = settled;
         let operated = Operated {
             asked: Asked { state: self.state_to_record(&judged), ..asked(&judged) },
             forwarded: refusal.is_none(),
             request,
             refusal: refusal.clone().unwrap_or_default(),
+            grant,
         };
         let durability = self.durability(&judged, refusal.is_some());
         let entry = self.entry(Body::Operation(Box::new(operated)));
@@ -493,6 +527,11 @@ impl Gate {
             workload: self.connection.workload.name.clone(),
             resource: self.connection.resource.as_ref().map_or_else(String::new, |resource| resource.name.to_string()),
             waits,
+            shape: judged.shape.as_ref().map(|shape| entry::Shape {
+                fingerprint: shape.fingerprint.clone(),
+                covers: digest::of_grant(&self.connection, &judged.operation, shape),
+                values: shape.values.clone(),
+            }),
         };
         let requester = Requester {
             session: self.connection.id,
@@ -578,7 +617,7 @@ impl Held {
         let request = self.request();
         // Dropping the place at the desk withdraws the request.
         drop(self.waiting);
-        Settled { judged: self.judged, request: Some(request), refusal: Some(why.to_owned()), cancelled: true }
+        Settled { cancelled: true, ..Settled::no(self.judged, Some(request), why.to_owned()) }
     }
 
     /// The operation as the request's end leaves it.
@@ -603,11 +642,11 @@ impl Held {
 
 impl Settled {
     fn yes(judged: Judged, request: Option<RequestId>) -> Self {
-        Self { judged, request, refusal: None, cancelled: false }
+        Self { judged, request, grant: None, refusal: None, cancelled: false }
     }
 
     fn no(judged: Judged, request: Option<RequestId>, reason: String) -> Self {
-        Self { judged, request, refusal: Some(reason), cancelled: false }
+        Self { judged, request, grant: None, refusal: Some(reason), cancelled: false }
     }
 }
 
@@ -616,7 +655,7 @@ fn unrecordable(judged: Judged, error: &RecordError) -> Settled {
 }
 
 fn asked(judged: &Judged) -> Asked {
-    let Judged { id, operation, frame, verdict } = judged;
+    let Judged { id, operation, frame, verdict, .. } = judged;
     Asked {
         operation: *id,
         kind: operation.kind.to_string(),

@@ -1,5 +1,6 @@
 //! Why a decision does nothing, in words for the person who decided.
 
+use super::GrantError;
 use crate::record::RecordError;
 
 /// Why a decision does nothing.
@@ -32,6 +33,9 @@ pub enum DecideError {
     /// What they saw is not what is held.
     #[error("request {0} has another digest than the one given; look at it again")]
     OtherDigest(String),
+    /// The approval cannot become the grant that was asked for.
+    #[error(transparent)]
+    Grant(#[from] GrantError),
     /// It cannot be recorded.
     #[error("the decision cannot be recorded, so it does not count: {0}")]
     Record(#[from] RecordError),

@@ -22,21 +22,24 @@ use tokio::{
 };
 
 use crate::{
-    operation::{Digest, RequestId},
-    policy::Who,
+    operation::{Digest, GrantId, RequestId},
     record::{
         Appending, Durability, Lookup, RecordError, Recorder,
-        entry::{Body, Entry, Outcome, Requested, Timestamp},
+        entry::{Body, Entry, Granted, Outcome, Requested, Timestamp},
     },
 };
 
 mod error;
+mod grant;
+mod open;
 mod person;
 #[cfg(test)]
 mod tests;
 mod view;
 
 pub use error::DecideError;
+pub use grant::{AnyValue, GrantError, GrantView, Terms};
+use open::{Approved, Open, approvers_in_words};
 pub use person::{Directory, Person};
 pub use view::{Requester, View};
 
@@ -62,16 +65,8 @@ struct State {
     approved: HashMap<Digest, (RequestId, Instant)>,
     /// How requests ended lately, so that a late decision can be told what happened.
     ended: BTreeMap<RequestId, Outcome>,
+    grants: grant::Grants,
     stopped: bool,
-}
-
-struct Open {
-    requested: Requested,
-    requester: Requester,
-    opened: Instant,
-    deadline: Instant,
-    approvals: Vec<u32>,
-    waiter: Option<oneshot::Sender<Ended>>,
 }
 
 /// How a held operation's wait ended.
@@ -124,6 +119,11 @@ pub enum Decided {
         /// How many more.
         missing: u32,
     },
+    /// The operation is released, and a grant releases more like it.
+    Granted {
+        /// The grant's name, as people type it.
+        grant: String,
+    },
     /// The operation is refused.
     Denied,
 }
@@ -156,7 +156,9 @@ impl Desk {
             deadline_changed: Notify::new(),
             changes: watch::Sender::new(0),
         };
-        Ok(Self(Arc::new(inner)))
+        let desk = Self(Arc::new(inner));
+        desk.take_up_grants()?;
+        Ok(desk)
     }
 
     /// Opens a request whose client waits. Durable when this returns.
@@ -244,6 +246,33 @@ impl Desk {
         reason: Option<String>,
         digest: Option<&str>,
     ) -> Result<Decided, DecideError> {
+        self.decided(typed, person, approve, reason, digest, None)
+    }
+
+    /// A person's approval that is to become a grant: once everybody who is needed has approved it on these terms.
+    ///
+    /// # Errors
+    /// It does nothing, and says why.
+    pub fn grant(
+        &self,
+        typed: &str,
+        person: &Person,
+        reason: Option<String>,
+        digest: Option<&str>,
+        terms: Terms,
+    ) -> Result<Decided, DecideError> {
+        self.decided(typed, person, true, reason, digest, Some(terms))
+    }
+
+    fn decided(
+        &self,
+        typed: &str,
+        person: &Person,
+        approve: bool,
+        reason: Option<String>,
+        digest: Option<&str>,
+        terms: Option<Terms>,
+    ) -> Result<Decided, DecideError> {
         let mut state = self.state();
         let request = state.named(typed).map_err(|error| self.remembered(error))?;
         let open = state.open.get_mut(&request).ok_or_else(|| DecideError::Unknown(typed.to_owned()))?;
@@ -253,6 +282,13 @@ impl Desk {
             return Err(DecideError::Ended(request.short(), words(Outcome::Expired)));
         }
         open.may_decide(person, approve, reason.as_deref(), digest)?;
+        let any = match &terms {
+            Some(terms) => Some(open.may_grant(terms)?),
+            None => None,
+        };
+        if let Some(other) = open.approvals.iter().find(|other| terms.is_some() && other.grant != terms) {
+            return Err(GrantError::OtherTerms(other.name.clone(), request.short()).into());
+        }
         let decision = Body::Decided {
             request,
             by: person.name.clone(),
@@ -267,15 +303,46 @@ impl Desk {
             self.finish(state, request, Outcome::Denied, Ended::Denied { by: person.name.clone(), reason });
             return Ok(Decided::Denied);
         }
-        open.approvals.push(person.uid);
+        open.approvals.push(Approved { uid: person.uid, name: person.name.clone(), grant: terms.clone() });
         let missing =
             open.requested.approval.quorum.saturating_sub(u32::try_from(open.approvals.len()).unwrap_or(u32::MAX));
         if missing > 0 {
             return Ok(Decided::Counted { missing });
         }
         let digest = open.requested.digest;
+        let granted = match (terms, any) {
+            (Some(terms), Some(any)) => Some(self.make_grant(&mut state, request, &terms, any)?),
+            _ => None,
+        };
         self.finish(state, request, Outcome::Approved, Ended::Approved { digest });
-        Ok(Decided::Approved)
+        Ok(granted.map_or(Decided::Approved, |grant| Decided::Granted { grant: grant.short() }))
+    }
+
+    /// Everybody who was needed approved on these terms. In the record before it releases anything.
+    fn make_grant(
+        &self,
+        state: &mut State,
+        request: RequestId,
+        terms: &Terms,
+        any: Vec<u32>,
+    ) -> Result<GrantId, RecordError> {
+        let State { open, grants, .. } = state;
+        let open = open.get(&request).expect("it is being decided on, under the lock");
+        let (grant, at) = (GrantId::now(), Timestamp::now());
+        let granted = Granted {
+            grant,
+            request,
+            uses: terms.uses,
+            expires: at.after(Duration::from_secs(terms.seconds)),
+            any,
+            by: open.approvals.iter().map(|approved| approved.name.clone()).collect(),
+        };
+        let body = Body::Granted(Box::new(granted.clone()));
+        let _ = self.0.recorder.append_written(Entry { at, session: Some(open.requester.session), body })?;
+        tracing::info!(grant = %grant.short(), request = %request.short(), uses = terms.uses, "an approval is a grant");
+        grants.begin(granted, &open.requested, at);
+        self.0.deadline_changed.notify_one();
+        Ok(grant)
     }
 
     /// Ends a request that is still open; says whether this call ended it.
@@ -370,7 +437,7 @@ impl Desk {
     /// machine's clock neither hurries nor delays them.
     pub async fn keep_time(self) {
         loop {
-            let next = self.expire();
+            let next = [self.expire(), self.expire_grants()].into_iter().flatten().min();
             let wait = next.map_or(IDLE_CHECK, |next| next.saturating_duration_since(Instant::now()));
             tokio::select! {
                 () = tokio::time::sleep(wait) => {}
@@ -443,70 +510,6 @@ impl State {
         while self.ended.len() > REMEMBERED {
             self.ended.pop_first();
         }
-    }
-}
-
-impl Open {
-    fn may_decide(
-        &self,
-        person: &Person,
-        approve: bool,
-        reason: Option<&str>,
-        digest: Option<&str>,
-    ) -> Result<(), DecideError> {
-        let short = self.requested.request.short();
-        if person.uid == self.requester.uid {
-            return Err(DecideError::OwnRequest(short, person.name.clone()));
-        }
-        if digest.is_some_and(|seen| seen != self.requested.digest.to_string()) {
-            return Err(DecideError::OtherDigest(short));
-        }
-        self.may_at_this_time(person)?;
-        if !approve {
-            return Ok(());
-        }
-        if self.approvals.contains(&person.uid) {
-            return Err(DecideError::Twice(short));
-        }
-        let no_reason = reason.is_none_or(|reason| reason.trim().is_empty());
-        if self.requested.approval.reason_required && no_reason {
-            return Err(DecideError::ReasonRequired);
-        }
-        Ok(())
-    }
-
-    fn may_at_this_time(&self, person: &Person) -> Result<(), DecideError> {
-        let short = self.requested.request.short();
-        let after =
-            self.requested.approval.from.iter().filter(|step| person.is(&step.who)).map(|step| step.after).min();
-        let Some(after) = after else {
-            return Err(DecideError::NotAnApprover(person.name.clone(), short, self.approvers().join(", ")));
-        };
-        let waited = self.opened.elapsed();
-        if waited < after {
-            let left = after - waited;
-            // Rounded up: who comes back then may decide.
-            let left = Duration::from_secs(left.as_secs() + u64::from(left.subsec_nanos() > 0));
-            return Err(DecideError::NotYet(person.name.clone(), short, humantime::format_duration(left)));
-        }
-        Ok(())
-    }
-
-    fn approvers(&self) -> Vec<String> {
-        let steps = self.requested.approval.from.iter();
-        steps
-            .map(|step| {
-                let who = match &step.who {
-                    Who::User(name) => format!("user {name}"),
-                    Who::Group(name) => format!("group {name}"),
-                };
-                if step.after.is_zero() {
-                    who
-                } else {
-                    format!("{who} after {}", humantime::format_duration(step.after))
-                }
-            })
-            .collect()
     }
 }
 

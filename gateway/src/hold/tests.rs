@@ -10,14 +10,16 @@ use tokio::time;
 
 use super::*;
 use crate::{
-    operation::SessionId,
-    policy::{Approval, Approver, Decide},
+    operation::{Effect, Object, SessionId},
+    policy::{Approval, Approver, Decide, Who},
     record::{
-        entry::Asked,
+        entry::{Asked, Operated},
         samples::{asked, connected},
         verify::verify,
     },
 };
+
+mod grants;
 
 /// A group of approvers, and from when on in minutes.
 type Step = (&'static str, u64);
@@ -68,6 +70,7 @@ fn request(request: RequestId, asked: Asked, approval: &Approval, waits: bool) -
         workload: "nightly".to_owned(),
         resource: "orders-db".to_owned(),
         waits,
+        shape: None,
     };
     (requested, requester())
 }

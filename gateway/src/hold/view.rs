@@ -64,6 +64,10 @@ pub struct View {
     pub digest: Digest,
     /// Whether the client waits, or will come back.
     pub waits: bool,
+    /// The protocol's name for its shape; `None` where it cannot become a grant.
+    pub fingerprint: Option<String>,
+    /// Its values, as a grant numbers them.
+    pub values: Vec<String>,
 }
 
 /// Who asks: what an approver must see and must not be.
@@ -90,7 +94,7 @@ impl View {
 
 impl Open {
     pub(super) fn view(&self) -> View {
-        let Requested { request, asked, digest, approval, workload, resource, waits } = &self.requested;
+        let Requested { request, asked, digest, approval, workload, resource, waits, shape } = &self.requested;
         View {
             request: *request,
             short: request.short(),
@@ -120,6 +124,8 @@ impl Open {
             seconds_left: self.deadline.saturating_duration_since(Instant::now()).as_secs(),
             digest: *digest,
             waits: *waits,
+            fingerprint: shape.as_ref().map(|shape| shape.fingerprint.clone()),
+            values: shape.iter().flat_map(|shape| &shape.values).map(|value| visible(value)).collect(),
         }
     }
 }

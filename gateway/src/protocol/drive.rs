@@ -198,7 +198,7 @@ impl<D: Dialect> Driver<D> {
             match self.dialect.request(&mut self.input)? {
                 Step::More | Step::Wait => break,
                 Step::Submit(operation, frame) => {
-                    let judged = self.gate.judge(operation, frame);
+                    let judged = self.gate.judge(operation, frame).shaped_by(&self.dialect);
                     match self.gate.settle(judged).await {
                         Settling::Settled(settled) => self.settled(*settled).await?,
                         Settling::Held(held) => {

@@ -123,6 +123,19 @@ pub(super) mod bytes {
     }
 }
 
+pub(super) mod many_bytes {
+    use super::*;
+
+    pub(crate) fn encode<C, W: Write>(many: &[Bytes], e: &mut Encoder<W>, ctx: &mut C) -> Done<W> {
+        e.array(many.len() as u64)?;
+        many.iter().try_for_each(|value| bytes::encode(value, e, ctx))
+    }
+
+    pub(crate) fn decode<C>(d: &mut Decoder<'_>, ctx: &mut C) -> Result<Vec<Bytes>, Bad> {
+        list(d, |d| bytes::decode(d, ctx))
+    }
+}
+
 /// `[cgroup, name, path, unit, labels]`.
 pub(super) mod workload {
     use super::*;

@@ -4,14 +4,14 @@
 //! reused, and an unknown [`Body`] reads as an error, never as something harmless. Types of other modules are laid
 //! out in `encoding`.
 
-use std::time::{SystemTime, UNIX_EPOCH};
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use bytes::Bytes;
 use minicbor::{Decode, Encode};
 use serde::Serialize;
 
 use super::{encoding, json};
-use crate::operation::{Digest, Effects, Object, OperationId, Parameter, RequestId, SessionId, State};
+use crate::operation::{Digest, Effects, GrantId, Object, OperationId, Parameter, RequestId, SessionId, State};
 use crate::policy::{Approval, Decide};
 use crate::workload::{Process, Workload};
 
@@ -26,6 +26,16 @@ impl Timestamp {
     pub fn now() -> Self {
         let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
         Self(u64::try_from(since.as_nanos()).unwrap_or(u64::MAX))
+    }
+
+    /// So much later.
+    pub fn after(self, time: Duration) -> Self {
+        Self(self.0.saturating_add(u64::try_from(time.as_nanos()).unwrap_or(u64::MAX)))
+    }
+
+    /// How long after `earlier` this is; nothing where it is not.
+    pub fn since(self, earlier: Self) -> Duration {
+        Duration::from_nanos(self.0.saturating_sub(earlier.0))
     }
 }
 
@@ -161,6 +171,76 @@ pub enum Body {
         #[n(0)]
         what: String,
     },
+    /// An approval became a grant.
+    #[n(13)]
+    Granted(#[n(0)] Box<Granted>),
+    /// A grant is about to release an operation. With none left the grant has ended.
+    #[n(14)]
+    GrantUsed {
+        /// The grant.
+        #[cbor(n(0), with = "encoding::id")]
+        grant: GrantId,
+        /// What it releases.
+        #[cbor(n(1), with = "encoding::id")]
+        operation: OperationId,
+        /// How many uses are left.
+        #[n(2)]
+        left: u32,
+    },
+    /// A grant ended before its last use.
+    #[n(15)]
+    GrantEnded {
+        /// The grant.
+        #[cbor(n(0), with = "encoding::id")]
+        grant: GrantId,
+        /// Who revoked it; `None`: its time ran out.
+        #[n(1)]
+        by: Option<String>,
+        /// Their user id on this machine.
+        #[n(2)]
+        uid: Option<u32>,
+        /// Their words.
+        #[n(3)]
+        reason: Option<String>,
+    },
+}
+
+/// A grant, as made. What it covers is what was asked in its request.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Encode, Decode)]
+pub struct Granted {
+    /// Its name.
+    #[cbor(n(0), with = "encoding::id")]
+    pub grant: GrantId,
+    /// The request whose approval it is.
+    #[cbor(n(1), with = "encoding::id")]
+    pub request: RequestId,
+    /// How many more operations it releases.
+    #[n(2)]
+    pub uses: u32,
+    /// When it ends.
+    #[n(3)]
+    pub expires: Timestamp,
+    /// Which values may be any, counted from 1; all others are as approved.
+    #[n(4)]
+    pub any: Vec<u32>,
+    /// The names of those who gave it.
+    #[n(5)]
+    pub by: Vec<String>,
+}
+
+/// What a grant made from a request would cover.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Encode, Decode)]
+pub struct Shape {
+    /// The protocol's name for it.
+    #[n(0)]
+    pub fingerprint: String,
+    /// Who asks what of whom in which state of the session: all but the values. See `gate::digest`.
+    #[cbor(n(1), with = "encoding::digest")]
+    pub covers: Digest,
+    /// The values, in order.
+    #[cbor(n(2), with = "encoding::many_bytes")]
+    #[serde(serialize_with = "json::many_bytes")]
+    pub values: Vec<Bytes>,
 }
 
 /// How an approval request ended. Each request ends exactly once.
@@ -271,6 +351,9 @@ pub struct Operated {
     /// Why it was refused, in words; empty when forwarded.
     #[n(3)]
     pub refusal: String,
+    /// The grant that released it, if one did.
+    #[cbor(n(4), with = "encoding::optional_id")]
+    pub grant: Option<GrantId>,
 }
 
 /// An approval request, as opened.
@@ -297,4 +380,7 @@ pub struct Requested {
     /// Whether the client waits inside its connection or was told to come back.
     #[n(6)]
     pub waits: bool,
+    /// What a grant would cover; `None` where it cannot be a grant.
+    #[n(7)]
+    pub shape: Option<Shape>,
 }

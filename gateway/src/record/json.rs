@@ -9,6 +9,10 @@ pub(super) fn bytes<S: Serializer>(bytes: &Bytes, serializer: S) -> Result<S::Ok
     Lossless(bytes).serialize(serializer)
 }
 
+pub(super) fn many_bytes<S: Serializer>(many: &[Bytes], serializer: S) -> Result<S::Ok, S::Error> {
+    serializer.collect_seq(many.iter().map(|bytes| Lossless(bytes)))
+}
+
 pub(super) fn parameters<S: Serializer>(parameters: &[Parameter], serializer: S) -> Result<S::Ok, S::Error> {
     serializer.collect_seq(parameters.iter().map(|parameter| ParameterView {
         kind: &parameter.kind,

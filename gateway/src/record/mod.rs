@@ -32,7 +32,7 @@ use std::{
 pub use self::{
     chain::Head,
     error::RecordError,
-    read::{Lookup, Recorded, Records, RequestHistory},
+    read::{GrantHistory, Lookup, Recorded, Records, RequestHistory},
     session::Summary,
 };
 use self::{

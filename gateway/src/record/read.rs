@@ -8,15 +8,15 @@ use super::{
     RecordError,
     chain::{Head, Sealed},
     encoding,
-    entry::{Body, Entry, Outcome, Requested, Timestamp},
+    entry::{Body, Entry, Granted, Outcome, Requested, Timestamp},
     session::Summary,
     store::{
         Direction, Store,
         column::{Entries, OpenRequests, RequestEntries, Sessions},
     },
-    write::positions_of,
+    write::{indexed, positions_of},
 };
-use crate::operation::{Digest, Id, RequestId, SessionId};
+use crate::operation::{Digest, GrantId, Id, RequestId, SessionId};
 
 /// An entry with its position.
 #[derive(Debug, Clone, PartialEq, Serialize)]
@@ -41,6 +41,19 @@ pub struct RequestHistory {
     pub decisions: Vec<Decision>,
     /// How and when it ended; `None` while it is open.
     pub closed: Option<(Timestamp, Outcome)>,
+}
+
+/// A grant with what it was asked for.
+#[derive(Debug, Clone, PartialEq, Serialize)]
+pub struct GrantHistory {
+    /// As made.
+    pub granted: Granted,
+    /// When.
+    pub at: Timestamp,
+    /// The request whose approval it is.
+    pub requested: Requested,
+    /// How often it was used.
+    pub used: u32,
 }
 
 /// One person's word on a request.
@@ -148,15 +161,45 @@ impl Records {
 
     /// Requests without an end, oldest first.
     pub fn open_requests(&self) -> Result<Vec<Requested>, RecordError> {
-        let open = self.store.scan::<OpenRequests>(None, Direction::Forward);
-        open.map(|item| {
+        let mut requests = Vec::new();
+        for item in self.store.scan::<OpenRequests>(None, Direction::Forward) {
             let (_, position) = item?;
             match self.existing(position)?.entry.body {
-                Body::Requested(requested) => Ok(*requested),
-                _ => Err(unreadable(position, "the index of open requests names an entry of another kind")),
+                Body::Requested(requested) => requests.push(*requested),
+                Body::Granted(_) => {}
+                _ => return Err(unreadable(position, "the index of open requests names an entry of another kind")),
             }
-        })
-        .collect()
+        }
+        Ok(requests)
+    }
+
+    /// Grants without an end, oldest first, each with what it was asked for and how often it was used.
+    pub fn open_grants(&self) -> Result<Vec<GrantHistory>, RecordError> {
+        let mut grants = Vec::new();
+        for item in self.store.scan::<OpenRequests>(None, Direction::Forward) {
+            let (_, position) = item?;
+            let Entry { at, body, .. } = self.existing(position)?.entry;
+            let Body::Granted(granted) = body else { continue };
+            let history = self
+                .request(granted.request)?
+                .ok_or_else(|| unreadable(position, "a grant names a request that is not in the record"))?;
+            let used = self.uses_of(granted.grant)?;
+            grants.push(GrantHistory { granted: *granted, at, requested: history.requested, used });
+        }
+        Ok(grants)
+    }
+
+    fn uses_of(&self, grant: GrantId) -> Result<u32, RecordError> {
+        let id = indexed(grant);
+        let mut used = 0;
+        for item in self.store.scan::<RequestEntries>(Some(&(id, 0)), Direction::Forward) {
+            let ((found, position), ()) = item?;
+            if found != id {
+                break;
+            }
+            used += u32::from(matches!(self.existing(position)?.entry.body, Body::GrantUsed { .. }));
+        }
+        Ok(used)
     }
 
     /// A request with everything that happened to it.
@@ -178,6 +221,8 @@ impl Records {
                     history.decisions.push(Decision { at: entry.at, by, uid, approve, reason, digest });
                 }
                 (Body::Closed { outcome, .. }, Some(history)) => history.closed = Some((entry.at, outcome)),
+                // The name is a grant's.
+                (Body::Granted(_), None) => return Ok(None),
                 _ => return Err(unreadable(position, "a request's entries are out of order; run `holdpoint verify`")),
             }
         }

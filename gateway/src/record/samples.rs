@@ -5,14 +5,15 @@ use std::{borrow::Cow, collections::BTreeMap, time::Duration};
 use bytes::Bytes;
 use proptest::{collection::vec, option, prelude::*};
 
-use super::entry::{Asked, Body, Connected, Entry, Operated, Outcome, Requested, Timestamp};
-use crate::operation::{Digest, Effect, Effects, Id, Object, OperationId, Parameter, RequestId, SessionId};
+use super::entry::{Asked, Body, Connected, Entry, Granted, Operated, Outcome, Requested, Shape, Timestamp};
+use crate::operation::{Digest, Effect, Effects, GrantId, Id, Object, OperationId, Parameter, RequestId, SessionId};
 use crate::policy::{Approval, Approver, Decide, Who};
 use crate::workload::{CgroupId, Process, Workload};
 
 pub(crate) const SESSION: SessionId = Id::from_bytes([0x11; 16]);
 pub(crate) const OPERATION: OperationId = Id::from_bytes([0x22; 16]);
 pub(crate) const REQUEST: RequestId = Id::from_bytes([0x33; 16]);
+pub(crate) const GRANT: GrantId = Id::from_bytes([0x77; 16]);
 
 /// An entry of the sample session.
 pub(crate) fn entry(body: Body) -> Entry {
@@ -77,7 +78,7 @@ pub(crate) fn allowed(statement: &str) -> Entry {
 
 pub(crate) fn operated(asked: Asked, forwarded: bool, request: Option<RequestId>) -> Entry {
     let refusal = if forwarded { String::new() } else { "denied".to_owned() };
-    entry(Body::Operation(Box::new(Operated { asked, forwarded, request, refusal })))
+    entry(Body::Operation(Box::new(Operated { asked, forwarded, request, refusal, grant: None })))
 }
 
 pub(crate) fn requested(asked: Asked, quorum: u32) -> Entry {
@@ -97,6 +98,7 @@ pub(crate) fn requested(asked: Asked, quorum: u32) -> Entry {
         workload: "nightly".to_owned(),
         resource: "orders-db".to_owned(),
         waits: true,
+        shape: None,
     })))
 }
 
@@ -119,6 +121,15 @@ pub(crate) fn disconnected() -> Entry {
     entry(Body::Disconnected { reason: "the client hung up".to_owned() })
 }
 
+pub(crate) fn granted(uses: u32) -> Entry {
+    let (expires, by) = (Timestamp(u64::MAX), vec!["ada".to_owned()]);
+    entry(Body::Granted(Box::new(Granted { grant: GRANT, request: REQUEST, uses, expires, any: vec![2], by })))
+}
+
+pub(crate) fn grant_used(operation: OperationId, left: u32) -> Entry {
+    entry(Body::GrantUsed { grant: GRANT, operation, left })
+}
+
 /// One of each kind, in the order of their numbers.
 pub(crate) fn one_of_each() -> Vec<Entry> {
     let wire = Bytes::from_static(b"\x00wire");
@@ -139,6 +150,9 @@ pub(crate) fn one_of_each() -> Vec<Entry> {
         closed(Outcome::Approved),
         disconnected(),
         entry(Body::Incident { what: "malformed: the client".to_owned() }),
+        granted(3),
+        grant_used(OPERATION, 2),
+        global(Body::GrantEnded { grant: GRANT, by: Some("ada".to_owned()), uid: Some(1), reason: None }),
     ]
 }
 
@@ -258,14 +272,22 @@ fn any_outcome() -> impl Strategy<Value = Outcome> {
 }
 
 fn any_body() -> impl Strategy<Value = Body> {
-    let operated = (any_asked(), any::<bool>(), option::of(id()), any::<String>()).prop_map(
-        |(asked, forwarded, request, refusal)| {
-            Body::Operation(Box::new(Operated { asked, forwarded, request, refusal }))
+    let operated = (any_asked(), any::<bool>(), option::of(id()), any::<String>(), option::of(id())).prop_map(
+        |(asked, forwarded, request, refusal, grant)| {
+            Body::Operation(Box::new(Operated { asked, forwarded, request, refusal, grant }))
         },
     );
-    let requested = (id(), any_asked(), digest(), any_approval(), any::<(String, String, bool)>()).prop_map(
-        |(request, asked, digest, approval, (workload, resource, waits))| {
-            Body::Requested(Box::new(Requested { request, asked, digest, approval, workload, resource, waits }))
+    let shape = (any::<String>(), digest(), vec(bytes(), 0..3));
+    let shape = shape.prop_map(|(fingerprint, covers, values)| Shape { fingerprint, covers, values });
+    let names = (any::<(String, String, bool)>(), option::of(shape));
+    let requested = (id(), any_asked(), digest(), any_approval(), names).prop_map(
+        |(request, asked, digest, approval, ((workload, resource, waits), shape))| {
+            Body::Requested(Box::new(Requested { request, asked, digest, approval, workload, resource, waits, shape }))
+        },
+    );
+    let granted = (id(), id(), any::<(u32, u64, Vec<u32>, Vec<String>)>()).prop_map(
+        |(grant, request, (uses, expires, any, by))| {
+            Body::Granted(Box::new(Granted { grant, request, uses, expires: Timestamp(expires), any, by }))
         },
     );
     prop_oneof![
@@ -284,6 +306,10 @@ fn any_body() -> impl Strategy<Value = Body> {
         (id(), any_outcome()).prop_map(|(request, outcome)| Body::Closed { request, outcome }),
         any::<String>().prop_map(|reason| Body::Disconnected { reason }),
         any::<String>().prop_map(|what| Body::Incident { what }),
+        granted,
+        (id(), id(), any::<u32>()).prop_map(|(grant, operation, left)| Body::GrantUsed { grant, operation, left }),
+        (id(), any::<(Option<String>, Option<u32>, Option<String>)>())
+            .prop_map(|(grant, (by, uid, reason))| Body::GrantEnded { grant, by, uid, reason }),
     ]
 }
 

@@ -13,14 +13,15 @@ use super::{
     RecordError, Records,
     chain::{Head, Sealed},
     encoding,
-    entry::{Asked, Body, Entry, Operated, Outcome, Requested},
+    entry::{Asked, Body, Entry, Granted, Operated, Outcome, Requested, Timestamp},
     store::{
         Direction, Store,
         column::{Entries, OpenRequests, SessionEntries, Sessions},
     },
+    write::indexed,
 };
 use crate::{
-    operation::{Digest, RequestId, SessionId},
+    operation::{Digest, GrantId, OperationId, RequestId, SessionId},
     policy::Decide,
 };
 
@@ -90,6 +91,7 @@ struct Walk<'a> {
     /// Those seen so far.
     sessions: HashSet<SessionId>,
     requests: BTreeMap<RequestId, Case>,
+    grants: BTreeMap<GrantId, GrantCase>,
     findings: Vec<Finding>,
 }
 
@@ -106,6 +108,17 @@ struct Case {
     released_at: Option<u64>,
 }
 
+/// What the record says about one grant.
+struct GrantCase {
+    position: u64,
+    request: RequestId,
+    left: u32,
+    expires: Timestamp,
+    ended: bool,
+    /// Operations that it is said to be used for and that have not been seen yet.
+    announced: BTreeSet<OperationId>,
+}
+
 impl<'a> Walk<'a> {
     fn new(store: &'a Store, against: Option<Head>) -> Result<Self, RecordError> {
         let head = Head::genesis(&store.node()?);
@@ -118,6 +131,7 @@ impl<'a> Walk<'a> {
             indexed: 0,
             sessions: HashSet::new(),
             requests: BTreeMap::new(),
+            grants: BTreeMap::new(),
             findings: Vec::new(),
         })
     }
@@ -201,6 +215,12 @@ impl<'a> Walk<'a> {
             }
             Body::Closed { request, outcome } => self.closed(position, request, outcome),
             Body::Operation(operated) => self.operated(position, &operated),
+            Body::Granted(granted) => self.granted(position, &granted),
+            Body::GrantUsed { grant, operation, left } => self.grant_used((position, entry.at), grant, operation, left),
+            Body::GrantEnded { grant, .. } => match self.grants.get_mut(&grant) {
+                Some(case) if !case.ended => case.ended = true,
+                _ => self.find(Some(position), format!("the end of grant {}, which was not open", grant.short())),
+            },
             _ => {}
         }
     }
@@ -263,6 +283,10 @@ impl<'a> Walk<'a> {
         if operated.asked.decide == Decide::Refuse {
             self.find(Some(position), "forwarded although policy refused it");
         }
+        if let Some(grant) = operated.grant {
+            self.released_by_grant(position, operated, grant);
+            return;
+        }
         match operated.request {
             Some(request) => self.released(position, operated, request),
             None if operated.asked.decide == Decide::Hold => {
@@ -294,6 +318,54 @@ impl<'a> Walk<'a> {
         }
     }
 
+    fn granted(&mut self, position: u64, granted: &Granted) {
+        let short = granted.grant.short();
+        let what = match self.requests.get(&granted.request) {
+            None => Some(format!("grant {short} comes from a request that was never opened")),
+            Some(case) if case.approved_by.len() < case.quorum => {
+                let given = case.approved_by.len();
+                Some(format!("grant {short} was made with {given} of {} approvals", case.quorum))
+            }
+            Some(_) => None,
+        };
+        let Granted { request, uses: left, expires, .. } = *granted;
+        let case = GrantCase { position, request, left, expires, ended: left == 0, announced: BTreeSet::new() };
+        let twice = self.grants.insert(granted.grant, case).map(|_| format!("grant {short} was made twice"));
+        what.into_iter().chain(twice).for_each(|what| self.find(Some(position), what));
+    }
+
+    fn grant_used(&mut self, (position, at): (u64, Timestamp), grant: GrantId, operation: OperationId, left: u32) {
+        let short = grant.short();
+        let what = match self.grants.get_mut(&grant) {
+            None => format!("a use of grant {short}, which was never made"),
+            Some(case) if case.ended || at >= case.expires => format!("a use of grant {short} after it had ended"),
+            Some(case) if case.left.checked_sub(1) != Some(left) => {
+                format!("a use of grant {short} that leaves {left}, with {} left before it", case.left)
+            }
+            Some(case) => {
+                (case.left, case.ended) = (left, left == 0);
+                case.announced.insert(operation);
+                return;
+            }
+        };
+        self.find(Some(position), what);
+    }
+
+    fn released_by_grant(&mut self, position: u64, operated: &Operated, grant: GrantId) {
+        let short = grant.short();
+        let asked = &operated.asked;
+        let announced = self.grants.get_mut(&grant);
+        let request = announced.and_then(|case| case.announced.remove(&asked.operation).then_some(case.request));
+        let what = match request.and_then(|request| self.requests.get(&request)) {
+            None => format!("forwarded under grant {short} without a recorded use of it"),
+            Some(case) if !asked.effects.within(case.asked.effects) || asked.kind != case.asked.kind => {
+                format!("forwarded under grant {short}, but it does more than was granted")
+            }
+            Some(_) => return,
+        };
+        self.find(Some(position), what);
+    }
+
     fn finish(mut self) -> Result<Verification, RecordError> {
         let mut wrong = Vec::new();
         for (request, case) in &self.requests {
@@ -304,6 +376,11 @@ impl<'a> Walk<'a> {
             if listed != case.closed.is_none() {
                 let short = request.short();
                 wrong.push((case.position, format!("the index of open requests is wrong about request {short}")));
+            }
+        }
+        for (grant, case) in &self.grants {
+            if self.store.fetch::<OpenRequests>(&indexed(*grant))?.is_some() == case.ended {
+                wrong.push((case.position, format!("the index of open grants is wrong about grant {}", grant.short())));
             }
         }
         for (position, what) in wrong {

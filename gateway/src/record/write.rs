@@ -30,7 +30,7 @@ use super::{
         column::{Entries, OpenRequests, RequestEntries, SessionEntries, Sessions},
     },
 };
-use crate::operation::{RequestId, SessionId};
+use crate::operation::{GrantId, RequestId, SessionId};
 
 /// The open record with its newest link.
 pub(super) struct Log {
@@ -289,8 +289,28 @@ fn index_request(body: &Body, position: u64, batch: &mut Batch<'_>) {
             belongs(request);
             batch.delete::<OpenRequests>(request);
         }
+        Body::Granted(granted) => {
+            let grant = indexed(granted.grant);
+            batch.put::<RequestEntries>(&(grant, position), &());
+            batch.put::<OpenRequests>(&grant, &position);
+        }
+        Body::GrantUsed { grant, left, .. } => {
+            batch.put::<RequestEntries>(&(indexed(*grant), position), &());
+            if *left == 0 {
+                batch.delete::<OpenRequests>(&indexed(*grant));
+            }
+        }
+        Body::GrantEnded { grant, .. } => {
+            batch.put::<RequestEntries>(&(indexed(*grant), position), &());
+            batch.delete::<OpenRequests>(&indexed(*grant));
+        }
         _ => {}
     }
+}
+
+/// Grants share the requests' indexes: both are named at random, and are open until they end.
+pub(super) fn indexed(grant: GrantId) -> RequestId {
+    RequestId::from_bytes(*grant.as_bytes())
 }
 
 /// Positions of a session's entries, from `from` on.

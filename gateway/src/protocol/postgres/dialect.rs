@@ -17,13 +17,15 @@ use super::{
     names::{Names, SqlNames},
     pending::{Await, What, discard_to_sync},
     portal::Portal,
-    session, startup, wire,
+    session,
+    shape::History,
+    startup, wire,
 };
 use crate::{
     gate::{Exchange, Gate, Language, Opener, Refusal, Unmaskable},
     mask::{Masks, Salt},
     net::tls::{Client, Secured, Upstream},
-    operation::{Frame, SessionId, State},
+    operation::{Frame, Operation, SessionId, Shape, State},
     protocol::{Dialect, Malformed, Side, Step},
 };
 
@@ -45,6 +47,8 @@ pub(super) struct PostgresDialect {
     pub(super) settings_known: session::Settings,
     /// What ran since the backend last was ready with nothing left to answer.
     pub(super) since: session::Since,
+    /// What changed the session otherwise, for shapes.
+    pub(super) history: History,
     /// Whether this session ever had an encoding other than UTF-8: then it may come back with the end of a transaction.
     pub(super) other_encoding: bool,
     /// The transaction's status as the backend last said: idle `I`, in a block `T`, failed `E`.
@@ -139,6 +143,8 @@ pub(super) struct Submitted {
     pub(super) awaited: Vec<Await>,
     /// What is executed, or only bound.
     pub(super) runs: Option<Arc<Portal>>,
+    /// Whether it binds other portals as well.
+    pub(super) binds_others: bool,
     pub(super) kind: Submission,
 }
 
@@ -205,6 +211,7 @@ impl PostgresDialect {
             state: Arc::default(),
             settings_known: session::Settings::default(),
             since: session::Since::default(),
+            history: History::default(),
             other_encoding: false,
             transaction: b'I',
             lexical: Lexical::default(),
@@ -316,6 +323,10 @@ impl Language for PostgresDialect {
         // Results described from here on are masked by these rules, which may be newer than the request.
         self.masks(masks);
         self.replies(reply, out)
+    }
+
+    fn shape(&self, operation: &Operation) -> Option<Shape> {
+        self.shape_of(operation)
     }
 
     fn answers(&mut self, out: &mut BytesMut) {

@@ -40,6 +40,7 @@ mod requests;
 mod reveal;
 mod scram;
 mod session;
+mod shape;
 mod sight;
 mod startup;
 #[cfg(test)]

@@ -107,6 +107,7 @@ impl PostgresDialect {
         let settings = startup::settings(parameters);
         for (name, value) in &settings.known {
             self.starts_with_setting(name, value);
+            self.history.starts(name, value);
         }
         let mut fields = BTreeMap::new();
         fields.insert(
@@ -125,7 +126,8 @@ impl PostgresDialect {
         }
         meaning.fields = fields;
         let operation = self.operation("connect", text.into(), Vec::new(), Arc::new(meaning));
-        self.submitted = Some(Submitted { awaited: Vec::new(), runs: None, kind: Submission::Connect });
+        self.submitted =
+            Some(Submitted { awaited: Vec::new(), runs: None, binds_others: false, kind: Submission::Connect });
         let frame = Frame::new(packet);
         if self.privacy.required && self.privacy.client.is_none() {
             return Step::Forbid(operation, frame, "this resource requires TLS, and the client did not use it".into());
@@ -173,7 +175,8 @@ impl PostgresDialect {
         real.extend_from_slice(&session.real);
         let text = format!("cancel what session {} does", session.session);
         let operation = self.about("cancel", text, Effects::of(Effect::Session), BTreeMap::new());
-        self.submitted = Some(Submitted { awaited: Vec::new(), runs: None, kind: Submission::Cancel });
+        self.submitted =
+            Some(Submitted { awaited: Vec::new(), runs: None, binds_others: false, kind: Submission::Cancel });
         Step::Submit(operation, Frame::secret(real.freeze(), "cancel request with the backend's key"))
     }
 
@@ -277,7 +280,7 @@ impl PostgresDialect {
         let portal = Portal::new(Some(prepared.clone()), Vec::new());
         let operation = self.operation("query", text, Vec::new(), self.means(&prepared));
         let awaited = vec![Await::ending(What::Query(portal.clone()))];
-        self.submitted = Some(Submitted { awaited, runs: Some(portal), kind: Submission::Simple });
+        self.submitted = Some(Submitted { awaited, runs: Some(portal), binds_others: false, kind: Submission::Simple });
         Ok(Step::Submit(operation, Frame::new(message)))
     }
 
@@ -286,7 +289,8 @@ impl PostgresDialect {
         let effects = Effects::of(Effect::Execute).with(Effect::Unknown);
         let text = "function call by number (the protocol's fast path)";
         let operation = self.about("function-call", text.into(), effects, BTreeMap::new());
-        self.submitted = Some(Submitted { awaited: Vec::new(), runs: None, kind: Submission::Simple });
+        self.submitted =
+            Some(Submitted { awaited: Vec::new(), runs: None, binds_others: false, kind: Submission::Simple });
         Step::Forbid(operation, Frame::new(message), "the function-call fast path is never let through".into())
     }
 
@@ -440,9 +444,10 @@ impl PostgresDialect {
         let Bundle { len, awaited, describe, bound } = std::mem::take(&mut self.bundle);
         let wire = splice(input.split_to(len), &describe);
         let meaning = self.meaning_of_all(portal, &bound);
+        let binds_others = !bound.is_empty();
         let text = portal.prepared.as_ref().map_or_else(Bytes::new, |prepared| prepared.text.clone());
         let operation = self.operation(kind, text, portal.parameters.clone(), meaning);
-        self.submitted = Some(Submitted { awaited, runs: Some(portal.clone()), kind: said });
+        self.submitted = Some(Submitted { awaited, runs: Some(portal.clone()), binds_others, kind: said });
         Step::Submit(operation, Frame::new(wire))
     }
 

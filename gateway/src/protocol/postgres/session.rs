@@ -149,6 +149,7 @@ impl PostgresDialect {
         if self.since.runs == 1 && is_executed {
             self.since.first = Some(portal.clone());
         }
+        self.history.ran(portal, is_executed);
         let effects = portal.prepared.as_ref().map_or(CODE, |prepared| prepared.sense.meaning.effects);
         if effects.intersects(CODE) && self.masker.masks.has_columns() {
             self.doubt_names();
@@ -213,6 +214,8 @@ impl PostgresDialect {
         let since = mem::take(&mut self.since);
         self.since.encoding = self.other_encoding;
         let in_transaction = before != b'I' || self.transaction != b'I';
+        let only = since.first.as_ref().filter(|_| since.runs == 1);
+        self.history.settled(only, since.failed, self.transaction);
         let alone = since.first.filter(|_| since.runs == 1 && !since.failed);
         let prepared = alone.as_ref().and_then(|portal| portal.prepared.as_ref());
         let statement = match prepared.map(|prepared| &prepared.classified.statements[..]) {

@@ -1,0 +1,90 @@
+//! Grants over the administration socket: those whom the rule asks, and the superuser, see and revoke them.
+
+use std::sync::Arc;
+
+use axum::{
+    Json,
+    extract::{ConnectInfo, Path as InPath, State},
+    http::StatusCode,
+    response::{IntoResponse, Response},
+};
+use serde::{Deserialize, Serialize};
+
+use super::{Admin, Peer, Problem, person, refuse_the_guarded};
+use crate::{
+    hold::{GrantError, GrantView, Person},
+    operation::GrantId,
+};
+
+impl IntoResponse for GrantError {
+    fn into_response(self) -> Response {
+        let (status, title) = said(&self);
+        Problem::response(status, title, self)
+    }
+}
+
+/// An error as HTTP has it.
+pub(super) fn said(error: &GrantError) -> (StatusCode, &'static str) {
+    match error {
+        GrantError::Unknown(_) => (StatusCode::NOT_FOUND, "no such grant"),
+        GrantError::Ambiguous(_) => (StatusCode::BAD_REQUEST, "ambiguous"),
+        GrantError::Ended(..) => (StatusCode::CONFLICT, "already ended"),
+        GrantError::OtherTerms(..) => (StatusCode::CONFLICT, "approved on other terms"),
+        GrantError::NotAnApprover(..) => (StatusCode::FORBIDDEN, "not allowed"),
+        GrantError::NoShape(_) | GrantError::Bounds | GrantError::NoSuchValue(..) | GrantError::FixedValues(_) => {
+            (StatusCode::UNPROCESSABLE_ENTITY, "no grant")
+        }
+        GrantError::Record(_) => (StatusCode::SERVICE_UNAVAILABLE, "cannot record"),
+    }
+}
+
+fn may_see(person: &Person, view: &GrantView) -> bool {
+    person.uid == 0 || view.asks(person)
+}
+
+pub(super) async fn list(
+    State(admin): State<Arc<Admin>>,
+    ConnectInfo(peer): ConnectInfo<Peer>,
+) -> Result<Json<Vec<GrantView>>, Response> {
+    let person = person(&admin, &peer)?;
+    Ok(Json(admin.desk.grants().into_iter().filter(|view| may_see(&person, view)).collect()))
+}
+
+pub(super) async fn show(
+    State(admin): State<Arc<Admin>>,
+    ConnectInfo(peer): ConnectInfo<Peer>,
+    InPath(grant): InPath<String>,
+) -> Result<Json<GrantView>, Response> {
+    let person = person(&admin, &peer)?;
+    let view = admin.desk.show_grant(&grant).map_err(IntoResponse::into_response)?;
+    if !may_see(&person, &view) {
+        return Err(GrantError::Unknown(grant).into_response());
+    }
+    Ok(Json(view))
+}
+
+/// A revocation, as sent.
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct Revocation {
+    #[serde(default)]
+    reason: Option<String>,
+}
+
+/// What was revoked.
+#[derive(Debug, Serialize)]
+pub(super) struct Revoked {
+    revoked: GrantId,
+}
+
+pub(super) async fn revoke(
+    State(admin): State<Arc<Admin>>,
+    ConnectInfo(peer): ConnectInfo<Peer>,
+    InPath(grant): InPath<String>,
+    Json(revocation): Json<Revocation>,
+) -> Result<Json<Revoked>, Response> {
+    let person = person(&admin, &peer)?;
+    refuse_the_guarded(&admin, &peer)?;
+    let revoked = admin.desk.revoke(&grant, &person, revocation.reason);
+    revoked.map(|revoked| Json(Revoked { revoked })).map_err(IntoResponse::into_response)
+}

@@ -1,0 +1,200 @@
+//! The shape of a statement, for grants: the same text but for its literals, in a session with the same past.
+//!
+//! # Security
+//! `pg_query`'s fingerprint alone is no shape. It gives one name to `DELETE FROM a.orders o` and `DELETE FROM b.users o`,
+//! to `orders_01` and `orders_99`, and to lists in another order. So it is only the name that people see; the form is
+//! every token of the text in order, the literals aside, and the literals are values.
+//!
+//! What the state does not name can change what a text means as well (`datestyle`, a setting that a row policy reads, a
+//! temporary table), so what changed the session is part of the form: see [`History`]. There is no shape where two that
+//! look alike could differ: names that stand for other statements, COPY data, several statements, a reading that
+//! depends on what is still unanswered.
+
+use std::sync::Arc;
+
+use bytes::Bytes;
+use pg_query::{FingerprintOptions, ParserOptions, protobuf::Token};
+
+use super::{classify::Statement, dialect::PostgresDialect, portal::Portal};
+use crate::operation::{Digest, Effect, Effects, Operation, Parameter, Shape};
+
+impl PostgresDialect {
+    /// The shape of what was just submitted.
+    pub(super) fn shape_of(&self, operation: &Operation) -> Option<Shape> {
+        let submitted = self.submitted.as_ref().filter(|submitted| !submitted.binds_others)?;
+        let portal = submitted.runs.as_ref()?;
+        let prepared = portal.prepared.as_ref()?;
+        let is_settled = self.pending.is_empty() && self.since.runs == 0 && !self.skipping && !self.copying_in;
+        let reads_plainly = self.lexical.standard_conforming_strings && self.lexical.utf8;
+        // Prepared earlier it may have been read under another `standard_conforming_strings`.
+        let is_read_now = operation.kind == "query" || !prepared.text.contains(&b'\\');
+        if !is_settled || !reads_plainly || !is_read_now || prepared.classified.statements != [Statement::Other] {
+            return None;
+        }
+        if prepared.sense.meaning.fields.get("statements").is_none_or(|kinds| *kinds == serde_json::json!(["unknown"])) {
+            return None;
+        }
+        let (mut form, mut values) = cut(&prepared.text)?;
+        for kind in &prepared.parameter_types {
+            form.extend(kind.to_be_bytes());
+        }
+        form.extend((portal.parameters.len() as u64).to_be_bytes());
+        for parameter in &portal.parameters {
+            put(&mut form, parameter.kind.as_bytes());
+            values.push(value(parameter));
+        }
+        form.extend(self.history.now()?.0);
+        let text = str::from_utf8(&prepared.text).ok()?;
+        let options = ParserOptions::DISABLE_ESCAPE_STRING_WARNING;
+        let fingerprint = pg_query::fingerprint(text, options, FingerprintOptions::default()).ok()?.hex;
+        Some(Shape { fingerprint, form: Digest::of(&form), values })
+    }
+}
+
+/// Cuts a text into its form and its literals. Comments and the semicolon at the end mean nothing, so they are neither.
+fn cut(text: &[u8]) -> Option<(Vec<u8>, Vec<Bytes>)> {
+    let text = str::from_utf8(text).ok().filter(|text| text.len() <= LARGEST)?;
+    let (mut form, mut values) = (Vec::with_capacity(2 * text.len()), Vec::new());
+    let mut tokens = pg_query::scan_tokens(text).ok()?;
+    tokens.retain(|token| !matches!(token.token(), Token::SqlComment | Token::CComment));
+    while tokens.last().is_some_and(|token| token.token() == Token::Ascii59) {
+        tokens.pop();
+    }
+    for token in tokens {
+        let of_text = usize::try_from(token.start).ok()?..usize::try_from(token.end).ok()?;
+        let word = text.get(of_text)?;
+        match token.token() {
+            Token::Sconst | Token::Usconst | Token::Bconst | Token::Xconst | Token::Fconst | Token::Iconst => {
+                form.extend(token.token.to_be_bytes());
+                values.push(Bytes::copy_from_slice(word.as_bytes()));
+            }
+            _ => {
+                form.extend(token.token.to_be_bytes());
+                put(&mut form, word.as_bytes());
+            }
+        }
+    }
+    form.extend((values.len() as u64).to_be_bytes());
+    Some((form, values))
+}
+
+fn put(form: &mut Vec<u8>, field: &[u8]) {
+    form.extend((field.len() as u64).to_be_bytes());
+    form.extend(field);
+}
+
+/// A bound value that reads as no other: `NULL`, `text:…` or `binary:…`.
+fn value(parameter: &Parameter) -> Bytes {
+    match &parameter.value {
+        None => Bytes::from_static(b"NULL"),
+        Some(value) => [if parameter.binary { &b"binary:"[..] } else { b"text:" }, value].concat().into(),
+    }
+}
+
+/// Texts above this have no shape. Bytes.
+const LARGEST: usize = 64 * 1024;
+
+/// What changed the session since it began, in order, as one sum: equal sums are sessions that were treated alike.
+#[derive(Debug, Default)]
+pub(super) struct History {
+    sum: Sum,
+    /// What the startup message set.
+    start: Sum,
+    /// What was changed may have been taken back or have failed: the sum says nothing any more.
+    is_lost: bool,
+    /// Something was changed in a transaction that is not over.
+    is_fresh: bool,
+    /// Code ran that may have changed what no `DISCARD ALL` takes back.
+    ran_code: bool,
+}
+
+#[derive(Debug, Clone, Copy)]
+struct Sum(Digest);
+
+impl Default for Sum {
+    fn default() -> Self {
+        Self(Digest([0; 32]))
+    }
+}
+
+impl Sum {
+    fn add(&mut self, parts: &[&[u8]]) {
+        let mut bytes = self.0.0.to_vec();
+        parts.iter().for_each(|part| put(&mut bytes, part));
+        self.0 = Digest::of(&bytes);
+    }
+}
+
+impl History {
+    /// The client asked for this when it connected.
+    pub(super) fn starts(&mut self, name: &str, value: &str) {
+        // A label: pools and drivers change it for every connection.
+        if name != "application_name" {
+            self.start.add(&[name.as_bytes(), value.as_bytes()]);
+            self.sum = self.start;
+        }
+    }
+
+    /// A portal goes to the backend.
+    pub(super) fn ran(&mut self, portal: &Portal, is_executed: bool) {
+        let Some(prepared) = &portal.prepared else {
+            (self.is_lost, self.ran_code) = (true, true);
+            return;
+        };
+        let statements = &prepared.classified.statements;
+        let effects = prepared.sense.meaning.effects;
+        let takes_back = |one: &Statement| matches!(one, Statement::Rollback { .. } | Statement::RollbackTo { .. });
+        self.is_lost |= self.is_fresh && statements.iter().any(takes_back);
+        if !effects.intersects(CHANGES) || statements.iter().all(only_moves_on) {
+            return;
+        }
+        // What the name stands for is not in the text.
+        self.is_lost |= statements.iter().any(|one| matches!(one, Statement::Execute { .. } | Statement::Fetch { .. }));
+        self.ran_code |= effects.intersects(CODE);
+        self.is_fresh = true;
+        let values: Vec<_> = portal.parameters.iter().map(value).collect();
+        let how: &[u8] = if is_executed { b"execute" } else { b"bind" };
+        let parts: Vec<&[u8]> =
+            [how, &prepared.text].into_iter().chain(values.iter().map(|value| &value[..])).collect();
+        self.sum.add(&parts);
+    }
+
+    /// The backend is ready and has answered everything: what ran alone, whether anything failed, and the transaction.
+    pub(super) fn settled(&mut self, alone: Option<&Arc<Portal>>, failed: bool, transaction: u8) {
+        self.is_lost |= self.is_fresh && (failed || transaction == b'E');
+        self.is_fresh &= transaction != b'I';
+        let statements = alone.and_then(|portal| portal.prepared.as_ref()).map(|one| &one.classified.statements[..]);
+        if statements == Some(&[Statement::DiscardAll]) && !failed && !self.ran_code {
+            *self = Self { sum: self.start, start: self.start, ..Self::default() };
+        }
+    }
+
+    fn now(&self) -> Option<Digest> {
+        (!self.is_lost).then_some(self.sum.0)
+    }
+}
+
+/// What neither changes a setting nor makes an object. What a transaction is in is in the state.
+fn only_moves_on(statement: &Statement) -> bool {
+    matches!(
+        statement,
+        Statement::Begin
+            | Statement::Commit { .. }
+            | Statement::Rollback { .. }
+            | Statement::Savepoint { .. }
+            | Statement::Release { .. }
+            | Statement::RollbackTo { .. }
+            | Statement::Prepare { .. }
+            | Statement::Deallocate { .. }
+            | Statement::CloseCursor { .. }
+    )
+}
+
+/// May set settings, or make what stands in front of something else.
+const CHANGES: Effects = CODE.with(Effect::Session).with(Effect::Schema).with(Effect::Privilege).with(Effect::Admin);
+
+/// Runs code that may change anything.
+const CODE: Effects = Effects::of(Effect::Unknown).with(Effect::Execute);
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,373 @@
+//! Grants: an approval that releases the same again, and every way to have it release something else.
+
+use std::time::Duration;
+
+use tests::{Lab, Outcome, Postgres, Raw, Request, Rules, eventually, wire};
+
+const SOON: Duration = Duration::from_secs(10);
+
+fn deletes_held() -> Rules {
+    Rules::allowing().hold("deletes", "delete")
+}
+
+/// Approves as root with `--grant` and more.
+#[track_caller]
+fn grant(lab: &Lab, request: &Request, more: &[&str]) -> Outcome {
+    lab.holdpoint(&[&["approvals", "approve", &request.id, "--reason", "nightly", "--grant"], more].concat())
+}
+
+/// The identifiers of the grants in force.
+fn grants(lab: &Lab) -> Vec<String> {
+    let listed = lab.holdpoint(&["grants", "list", "-o", "json"]).ok();
+    let grants: serde_json::Value = serde_json::from_str(&listed.stdout).expect("JSON");
+    let name = |grant: &serde_json::Value| grant["grant"].as_str().expect("a name").to_owned();
+    grants.as_array().expect("a list").iter().map(name).collect()
+}
+
+/// Has the bot `ci` ask for `sql`, and approves it as a grant.
+#[track_caller]
+fn granted(lab: &Lab, pg: &Postgres, sql: &str, more: &[&str]) -> String {
+    let psql = lab.bot("ci").start_psql(&pg.url(), sql);
+    grant(lab, &lab.held(), more).ok().says(&["grant", "holdpoint grants revoke"]);
+    psql.finish(SOON).ok();
+    grants(lab).pop().expect("a grant is in force")
+}
+
+/// Wants psql's `script` to be held, and denies it.
+#[track_caller]
+fn is_held(lab: &Lab, pg: &Postgres, script: &str) {
+    let mut psql = lab.bot("ci").start_script(&pg.url());
+    psql.write(script);
+    psql.close_stdin();
+    let request = lab.held();
+    lab.deny(&request).ok();
+    psql.finish(SOON).says(&["denied by root"]);
+    lab.nothing_held();
+}
+
+fn targets(pg: &Postgres) -> String {
+    pg.admin("SELECT coalesce(string_agg(id::text, ',' ORDER BY id), '') FROM target")
+}
+
+#[test]
+fn a_grant_releases_the_same_again_as_often_as_given_and_each_use_is_on_record_first() {
+    let (lab, pg) = Lab::with_shop("grant", &deletes_held());
+    let bot = lab.bot("ci");
+    let psql = bot.start_psql(&pg.url(), "DELETE FROM target WHERE id = 1");
+    let request = lab.held();
+    let shown = lab.holdpoint(&["approvals", "show", &request.id]).ok();
+    shown.says(&["values      1: 1", "fingerprint", "or grant", "--grant --uses 10"]);
+    grant(&lab, &request, &["--uses", "2", "--for", "10m"]).ok();
+    psql.finish(SOON).ok();
+    let id = grants(&lab).pop().expect("one grant");
+    lab.holdpoint(&["grants", "list"]).ok().says(&["0 of 2", "ci", "shop", "root", "DELETE FROM target"]);
+    lab.holdpoint(&["grants", "show", &id]).ok().says(&["DELETE FROM target WHERE id = 1", "deletes", &request.id]);
+
+    for _ in 0..2 {
+        pg.admin("INSERT INTO target VALUES (1)");
+        bot.psql(&pg.url(), "DELETE FROM target WHERE id = 1").ok().hides("held for approval");
+        assert_eq!(targets(&pg), "2,3");
+    }
+    assert!(grants(&lab).is_empty(), "it has no use left");
+    lab.holdpoint(&["grants", "show", &id]).failed().says(&["its uses were used up"]);
+    is_held(&lab, &pg, "DELETE FROM target WHERE id = 1;\n");
+
+    let record = lab.record();
+    let (mut uses, mut announced) = (0, false);
+    for event in record.events() {
+        announced |= event.is("grant_used");
+        if event.is("operation") && event.contains("DELETE") && event.text("grant") == id {
+            assert!(announced, "forwarded before its use was on record");
+            (uses, announced) = (uses + 1, false);
+        }
+    }
+    assert_eq!((uses, record.of("grant_used", &id).len(), record.of("granted", &id).len()), (2, 2, 1));
+    let last = record.sessions.iter().rev().find(|session| session.events.iter().any(|event| event.is("grant_used")));
+    let played = lab.holdpoint(&["replay", &last.expect("a session used it").id, "--no-wait"]).ok();
+    played.says(&["releases the next operation; 0 uses left"]);
+    lab.verify();
+}
+
+#[test]
+fn other_values_are_covered_only_where_the_grant_says_so() {
+    let (lab, pg) = Lab::with_shop("values", &deletes_held());
+    let exact = granted(&lab, &pg, "DELETE FROM target WHERE id = 1", &[]);
+    is_held(&lab, &pg, "DELETE FROM target WHERE id = 2;\n");
+    lab.holdpoint(&["grants", "revoke", &exact, "--reason", "too narrow"]).ok();
+    lab.holdpoint(&["grants", "revoke", &exact]).failed().says(&["it was revoked"]);
+
+    let _first_only = granted(&lab, &pg, "DELETE FROM target WHERE id = 9 AND id < 5", &["--any-value", "1"]);
+    let bot = lab.bot("ci");
+    bot.psql(&pg.url(), "DELETE FROM target WHERE id = 2 AND id < 5").ok();
+    assert_eq!(targets(&pg), "3");
+    is_held(&lab, &pg, "DELETE FROM target WHERE id = 3 AND id < 50;\n");
+    for other in [
+        "DELETE FROM target WHERE id = 3 OR id < 5",
+        "DELETE FROM target WHERE id = '3' AND id < 5",
+        "DELETE FROM target WHERE id = 1 AND id < 5 OR true",
+        "DELETE FROM target WHERE id IN (3, 4) AND id < 5",
+        "DELETE FROM target WHERE id = -3 AND id < 5",
+    ] {
+        is_held(&lab, &pg, &format!("{other};\n"));
+    }
+    assert_eq!(targets(&pg), "3");
+    lab.verify();
+}
+
+#[test]
+fn values_of_code_and_of_settings_are_never_left_open() {
+    let (lab, pg) = Lab::with_shop("code", &Rules::allowing().hold("odd", "unknown, execute, schema, privilege"));
+    for (sql, why) in [
+        ("DO 'BEGIN PERFORM 1; END'", "they can change what it does"),
+        ("CREATE TABLE made (a int DEFAULT 1)", "they can change what it does"),
+    ] {
+        let psql = lab.bot("ci").start_psql(&pg.url(), sql);
+        let request = lab.held();
+        grant(&lab, &request, &["--any-value", "all"]).failed().says(&[why]);
+        grant(&lab, &request, &["--any-value", "7"]).failed().says(&["there is no value 7"]);
+        grant(&lab, &request, &["--uses", "0"]).failed().says(&["1 to 1000 uses"]);
+        grant(&lab, &request, &["--for", "99days"]).failed().says(&["thirty days"]);
+        lab.deny(&request).ok();
+        psql.finish(SOON).failed();
+    }
+    // What cannot be compared at all.
+    for sql in [
+        "CREATE TABLE made (a int); DROP TABLE orders",
+        "SET ROLE 'app'",
+        "PREPARE p AS DELETE FROM target; EXECUTE p; DROP TABLE orders",
+    ] {
+        let psql = lab.bot("ci").start_psql(&pg.url(), sql);
+        let request = lab.held();
+        grant(&lab, &request, &[]).failed().says(&["cannot become a grant"]);
+        lab.deny(&request).ok();
+        psql.finish(SOON).failed();
+    }
+    assert!(grants(&lab).is_empty());
+}
+
+#[test]
+fn one_fingerprint_with_another_meaning_is_not_covered() {
+    let (lab, pg) = Lab::with_shop("smuggle", &deletes_held());
+    pg.admin(
+        "CREATE SCHEMA elsewhere AUTHORIZATION app; CREATE TABLE elsewhere.target (id int);
+         ALTER TABLE elsewhere.target OWNER TO app; INSERT INTO elsewhere.target VALUES (1);
+         CREATE TABLE target_2024 (id int); ALTER TABLE target_2024 OWNER TO app;
+         CREATE TABLE target_2025 (id int); ALTER TABLE target_2025 OWNER TO app;
+         CREATE ROLE deputy; GRANT deputy TO app; GRANT ALL ON target TO deputy",
+    );
+    let _grant = granted(&lab, &pg, "DELETE FROM target WHERE id = 1", &["--any-value", "all"]);
+    let sql = "DELETE FROM target WHERE id = 1;\n";
+    // The session means something else by it: by a path, a role, a setting that nothing tracks by name, a table that
+    // stands in front, a setting that a rollback took back.
+    for before in [
+        "SET search_path = elsewhere;\n",
+        "SET ROLE deputy;\n",
+        "SET app.tenant = '7';\n",
+        "SELECT set_config('app.tenant', '7', false);\n",
+        "CREATE TEMP TABLE target (id int);\n",
+        "BEGIN;\nSET app.tenant = '7';\nROLLBACK;\n",
+        "BEGIN;\n",
+        "SET standard_conforming_strings = off;\n",
+    ] {
+        is_held(&lab, &pg, &format!("{before}{sql}"));
+    }
+    // More than one statement in one message, before it and behind it.
+    let both = lab.bot("ci").start_psql(&pg.url(), "DELETE FROM target WHERE id = 1; DELETE FROM orders");
+    lab.deny(&lab.held()).ok();
+    both.finish(SOON).failed();
+    // Another database, another workload, another resource user.
+    let other = lab.bot("other").start_psql(&pg.url(), sql);
+    lab.deny(&lab.held()).ok();
+    other.finish(SOON).failed();
+    assert_eq!(targets(&pg), "2,3");
+    assert_eq!(pg.admin("SELECT count(*) FROM elsewhere.target"), "1");
+
+    // What pg_query itself gives one name: numbers in tables' names, and schemas behind an alias.
+    let _numbered = granted(&lab, &pg, "DELETE FROM target_2024 WHERE id = 1", &["--any-value", "all"]);
+    is_held(&lab, &pg, "DELETE FROM target_2025 WHERE id = 1;\n");
+    let _alias = granted(&lab, &pg, "DELETE FROM public.target AS t WHERE t.id = 1", &["--any-value", "all"]);
+    is_held(&lab, &pg, "DELETE FROM elsewhere.target AS t WHERE t.id = 1;\n");
+
+    // And what does mean the same still goes through, with transactions, comments and plain reads before it.
+    let calm = "SELECT 1;\nBEGIN;\nSELECT 2;\nROLLBACK;\n/* job 7 */ DELETE FROM target WHERE id = 2;\n";
+    lab.bot("ci").script(&pg.url(), calm).ok().says(&["DELETE 1"]).hides("held for approval");
+    assert_eq!(targets(&pg), "3");
+    lab.verify();
+}
+
+/// Sends one execution of `sql` with `value` bound.
+fn run(raw: &mut Raw, conn: tests::Conn, sql: &str, value: &str) {
+    let bytes = [wire::parse("", sql), wire::bind("", "", &[value]), wire::execute("", 0), wire::sync()];
+    raw.send(conn, &bytes.concat());
+}
+
+#[test]
+fn bound_values_are_values_and_what_rides_along_is_not_covered() {
+    let (lab, pg) = Lab::with_shop("bound", &deletes_held());
+    let sql = "DELETE FROM target WHERE id = $1::int AND id < 5";
+    let mut raw = lab.bot("ci").raw();
+    let (conn, _) = raw.log_in(pg.port());
+    run(&mut raw, conn, sql, "1");
+    let request = lab.held();
+    lab.holdpoint(&["approvals", "show", &request.id]).ok().says(&["1: 5", "2: text:1"]);
+    grant(&lab, &request, &["--any-value", "2"]).ok();
+    raw.until(conn, b'Z');
+    run(&mut raw, conn, sql, "2");
+    raw.until(conn, b'Z');
+    assert_eq!(targets(&pg), "3", "another bound value is covered");
+
+    // Another portal is bound in the same breath.
+    let more = [
+        wire::parse("other", "DELETE FROM orders"),
+        wire::bind("p", "other", &[]),
+        wire::parse("", sql),
+        wire::bind("", "", &["3"]),
+        wire::execute("", 0),
+        wire::sync(),
+    ];
+    raw.send(conn, &more.concat());
+    lab.deny(&lab.held()).ok();
+    raw.until(conn, b'Z');
+    // A pipeline: what is before it is not answered yet.
+    let ahead = [wire::parse("", "SELECT 1"), wire::bind("", "", &[]), wire::execute("", 0)].concat();
+    let behind = [wire::parse("", sql), wire::bind("", "", &["3"]), wire::execute("", 0), wire::sync()].concat();
+    raw.send(conn, &[ahead, behind].concat());
+    lab.deny(&lab.held()).ok();
+    raw.until(conn, b'Z');
+    // A name for it in SQL, as a simple query.
+    raw.query(conn, "PREPARE again (int) AS DELETE FROM target WHERE id = $1::int AND id < 5");
+    raw.send(conn, &wire::query("EXECUTE again (3)"));
+    lab.deny(&lab.held()).ok();
+    raw.until(conn, b'Z');
+    assert_eq!(targets(&pg), "3");
+    run(&mut raw, conn, sql, "3");
+    raw.until(conn, b'Z');
+    assert_eq!(targets(&pg), "", "and by itself it still is");
+    lab.verify();
+}
+
+#[test]
+fn a_grant_ends_with_its_time() {
+    let (lab, pg) = Lab::with_shop("time", &deletes_held());
+    let id = granted(&lab, &pg, "DELETE FROM target WHERE id = 1", &["--uses", "1000", "--for", "2s"]);
+    eventually("the grant ends", SOON, || grants(&lab).is_empty().then_some(()));
+    is_held(&lab, &pg, "DELETE FROM target WHERE id = 1;\n");
+    lab.holdpoint(&["grants", "show", &id]).failed().says(&["its time ran out"]);
+    eventually("its end is on record", SOON, || (!lab.record().of("grant_ended", &id).is_empty()).then_some(()));
+    lab.kill();
+    lab.start();
+    assert!(grants(&lab).is_empty(), "a restart gives it no more time");
+    is_held(&lab, &pg, "DELETE FROM target WHERE id = 1;\n");
+    lab.verify();
+}
+
+#[test]
+fn connections_that_race_for_the_last_use_never_have_more_than_there_are() {
+    let (lab, pg) = Lab::with_shop("race", &deletes_held());
+    let sql = "DELETE FROM target WHERE id = 77";
+    let mut raw = lab.bot("ci").raw();
+    let conns: Vec<_> = (0..16).map(|_| raw.log_in(pg.port()).0).collect();
+    raw.send(conns[0], &wire::query(sql));
+    grant(&lab, &lab.held(), &["--uses", "5"]).ok();
+    raw.until(conns[0], b'Z');
+    let before = pg.ran(sql);
+    for conn in &conns {
+        raw.send(*conn, &wire::query(sql));
+    }
+    let held = lab.held_count(11);
+    assert!(grants(&lab).is_empty());
+    for request in &held {
+        lab.deny(request).ok();
+    }
+    conns.iter().for_each(|conn| drop(raw.until(*conn, b'Z')));
+    assert_eq!(pg.ran(sql) - before, 5, "as many ran as the grant had uses");
+    assert_eq!(lab.record().events().filter(|event| event.is("grant_used")).count(), 5);
+    lab.verify();
+}
+
+#[test]
+fn a_grant_survives_a_killed_gateway_with_the_uses_it_has_left() {
+    let (lab, pg) = Lab::with_shop("kill", &deletes_held());
+    let sql = "DELETE FROM target WHERE id = 1";
+    let id = granted(&lab, &pg, sql, &["--uses", "3"]);
+    let bot = lab.bot("ci");
+    bot.psql(&pg.url(), sql).ok();
+    lab.kill();
+    lab.start();
+    assert_eq!(grants(&lab), [id.clone()]);
+    lab.holdpoint(&["grants", "list"]).ok().says(&["1 of 3"]);
+    bot.psql(&pg.url(), sql).ok();
+    lab.holdpoint(&["grants", "revoke", &id, "--reason", "enough"]).ok();
+    is_held(&lab, &pg, &format!("{sql};\n"));
+    lab.kill();
+    lab.start();
+    assert!(grants(&lab).is_empty(), "a restart does not bring back what was revoked");
+    is_held(&lab, &pg, &format!("{sql};\n"));
+    assert_eq!(lab.record().of("grant_ended", &id).len(), 1);
+    lab.verify();
+}
+
+#[test]
+fn a_policy_that_became_stricter_is_above_every_grant() {
+    let (lab, pg) = Lab::with_shop("stricter", &deletes_held());
+    let sql = "DELETE FROM target WHERE id = 1";
+    let _grant = granted(&lab, &pg, sql, &["--uses", "100"]);
+    let reload = |rules: &Rules| {
+        let digests = || lab.record().events().filter(|event| event.is("policy_loaded")).count();
+        let before = digests();
+        lab.policies(&rules.resource(pg.port()), &rules.policies());
+        eventually("the new policy is in force", SOON, || (digests() > before).then_some(()));
+    };
+    reload(&deletes_held().refuse("no-deletes", "delete"));
+    lab.bot("ci").psql(&pg.url(), sql).failed().says(&["no-deletes", "42501"]);
+    // Held by the same rule, which now asks two, or others, or a reason.
+    for approval in [
+        "from: [{ user: root }, { user: backup }], timeout: 30s, quorum: 2",
+        "from: [{ user: root }, { user: games }], timeout: 30s",
+        "from: [{ user: root }], timeout: 30s, reason: required",
+    ] {
+        reload(&Rules::allowing().hold_for("deletes", "delete", approval));
+        is_held(&lab, &pg, &format!("{sql};\n"));
+    }
+    // Held by another rule as well, which asks more.
+    reload(&deletes_held().hold_for("careful", "delete", "from: [{ user: root }], timeout: 30s, quorum: 2"));
+    is_held(&lab, &pg, &format!("{sql};\n"));
+    reload(&deletes_held());
+    lab.bot("ci").psql(&pg.url(), sql).ok();
+    lab.verify();
+}
+
+#[test]
+fn only_those_who_may_approve_give_and_take_grants() {
+    let from = "from: [{ user: nobody }, { user: root }, { user: backup }], timeout: 30s, quorum: 2";
+    let (lab, pg) = Lab::with_shop("who", &Rules::allowing().hold_for("deletes", "delete", from));
+    let psql = lab.bot("ci").start_psql(&pg.url(), "DELETE FROM target WHERE id = 1");
+    let request = lab.held();
+    let approve = ["approvals", "approve", &request.id, "--reason", "yes", "--grant"];
+    lab.holdpoint_as("games", &approve).failed();
+    lab.holdpoint_as("nobody", &approve).failed();
+    let (holdpoint, config) = (lab.tool("holdpoint"), lab.config().display().to_string());
+    let inside = [&[holdpoint.as_str(), "exec", "--as", "ci", "--config", &config, "--", &holdpoint], &approve[..]];
+    lab.run(&inside.concat()).failed().says(&["outside guarded workloads"]);
+    // Two people, one grant: on the same terms or not at all.
+    grant(&lab, &request, &["--uses", "3"]).ok().says(&["1 more must approve"]);
+    lab.holdpoint_as("backup", &[&approve[..], &["--uses", "4"]].concat()).failed().says(&["on the same terms"]);
+    lab.holdpoint_as("backup", &[&approve[..], &["--uses", "3"]].concat()).ok();
+    psql.finish(SOON).ok();
+    let id = grants(&lab).pop().expect("one grant");
+    lab.holdpoint(&["grants", "show", &id]).ok().says(&["root, backup"]);
+    lab.holdpoint_as("games", &["grants", "revoke", &id]).failed().says(&["may not revoke"]);
+    lab.holdpoint_as("games", &["grants", "show", &id]).failed().says(&["there is no grant"]);
+    assert_eq!(lab.holdpoint_as("games", &["grants", "list"]).ok().stdout.trim(), "no grants");
+    lab.bot("ci").psql(&pg.url(), "DELETE FROM target WHERE id = 1").ok();
+    lab.holdpoint_as("backup", &["grants", "revoke", &id]).ok();
+
+    // One who wanted no grant is not made to give one.
+    let psql = lab.bot("ci").start_psql(&pg.url(), "DELETE FROM target WHERE id = 2");
+    let request = lab.held();
+    grant(&lab, &request, &[]).ok();
+    lab.approve_as("backup", &request).ok();
+    psql.finish(SOON).ok();
+    assert!(grants(&lab).is_empty());
+    lab.verify();
+}
