@@ -118,7 +118,7 @@ fn other_values_are_covered_only_where_the_grant_says_so() {
 fn values_of_code_and_of_settings_are_never_left_open() {
     let (lab, pg) = Lab::with_shop("code", &Rules::allowing().hold("odd", "unknown, execute, schema, privilege"));
     for (sql, why) in [
-        ("DO 'BEGIN PERFORM 1; END'", "they can change what it does"),
+        ("ALTER TABLE orders ADD made int DEFAULT 1", "they can change what it does"),
         ("CREATE TABLE made (a int DEFAULT 1)", "they can change what it does"),
     ] {
         let psql = lab.bot("ci").start_psql(&pg.url(), sql);
@@ -135,6 +135,7 @@ fn values_of_code_and_of_settings_are_never_left_open() {
         "CREATE TABLE made (a int); DROP TABLE orders",
         "SET ROLE 'app'",
         "PREPARE p AS DELETE FROM target; EXECUTE p; DROP TABLE orders",
+        "DO 'BEGIN PERFORM 1; END'",
     ] {
         let psql = lab.bot("ci").start_psql(&pg.url(), sql);
         let request = lab.held();
@@ -164,6 +165,8 @@ fn one_fingerprint_with_another_meaning_is_not_covered() {
         "SET ROLE deputy;\n",
         "SET app.tenant = '7';\n",
         "SELECT set_config('app.tenant', '7', false);\n",
+        "SELECT set_config('app.tenant', (SELECT min(id)::text FROM target), false);\n",
+        "DO 'BEGIN PERFORM 1; END';\n",
         "CREATE TEMP TABLE target (id int);\n",
         "BEGIN;\nSET app.tenant = '7';\nROLLBACK;\n",
         "BEGIN;\n",
@@ -192,6 +195,36 @@ fn one_fingerprint_with_another_meaning_is_not_covered() {
     let calm = "SELECT 1;\nBEGIN;\nSELECT 2;\nROLLBACK;\n/* job 7 */ DELETE FROM target WHERE id = 2;\n";
     lab.bot("ci").script(&pg.url(), calm).ok().says(&["DELETE 1"]).hides("held for approval");
     assert_eq!(targets(&pg), "3");
+    lab.verify();
+}
+
+#[test]
+fn code_that_was_made_anew_is_not_covered() {
+    let (lab, pg) = Lab::with_shop("redefine", &Rules::allowing().hold("runs", "execute, unknown"));
+    let define = |body: &str| {
+        let sql = "CREATE OR REPLACE FUNCTION clean() RETURNS void LANGUAGE sql SET search_path = public AS";
+        lab.bot("ci").psql(&pg.url(), &format!("{sql} $$ {body} $$")).ok();
+    };
+    define("DELETE FROM target WHERE id = 1");
+    let _grant = granted(&lab, &pg, "SELECT clean()", &[]);
+    pg.admin("INSERT INTO target VALUES (1)");
+    lab.bot("ci").psql(&pg.url(), "SELECT clean()").ok();
+    assert_eq!(targets(&pg), "2,3");
+    // The same effects on the same table, in another way.
+    define("DELETE FROM target");
+    is_held(&lab, &pg, "SELECT clean();\n");
+    define("DELETE FROM target WHERE id = 1");
+    lab.bot("ci").psql(&pg.url(), "SELECT clean()").ok();
+    // What cannot be seen through cannot be compared.
+    lab.bot("ci")
+        .psql(&pg.url(), "CREATE FUNCTION odd() RETURNS void LANGUAGE plpgsql AS 'BEGIN EXECUTE ''SELECT 1''; END'")
+        .ok();
+    let psql = lab.bot("ci").start_psql(&pg.url(), "SELECT odd()");
+    let request = lab.held();
+    grant(&lab, &request, &[]).failed().says(&["cannot become a grant"]);
+    lab.deny(&request).ok();
+    psql.finish(SOON).failed();
+    assert_eq!(targets(&pg), "2,3");
     lab.verify();
 }
 
@@ -234,6 +267,15 @@ fn bound_values_are_values_and_what_rides_along_is_not_covered() {
     raw.send(conn, &[ahead, behind].concat());
     lab.deny(&lab.held()).ok();
     raw.until(conn, b'Z');
+    // Prepared before the session changed, and bound before it did.
+    raw.send(conn, &[wire::parse("old", sql), wire::sync()].concat());
+    raw.until(conn, b'Z');
+    raw.query(conn, "SET app.tenant = '7'");
+    raw.query(conn, "DISCARD PLANS");
+    raw.send(conn, &[wire::bind("", "old", &["3"]), wire::execute("", 0), wire::sync()].concat());
+    lab.deny(&lab.held()).ok();
+    raw.until(conn, b'Z');
+    raw.query(conn, "DISCARD ALL");
     // A name for it in SQL, as a simple query.
     raw.query(conn, "PREPARE again (int) AS DELETE FROM target WHERE id = $1::int AND id < 5");
     raw.send(conn, &wire::query("EXECUTE again (3)"));

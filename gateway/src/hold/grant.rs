@@ -59,8 +59,9 @@ pub enum AnyValue {
 pub enum GrantError {
     /// The operation has no shape.
     #[error(
-        "request {0} cannot become a grant: only a single statement can that changes nothing of its session, moves no \
-         COPY data, and comes with nothing unanswered before it; approve it without --grant"
+        "request {0} cannot become a grant: only a single statement can that the gateway sees through, that changes \
+         nothing of its session and moves no COPY data, with nothing unanswered before it, and after nothing whose \
+         traces in the session cannot be compared; approve it without --grant"
     )]
     NoShape(String),
     /// Too many or too few uses, or too long or short a time.

@@ -19,6 +19,8 @@ pub(super) struct Prepared {
     /// What it does on this backend. What `EXECUTE`, `FETCH` and the like inside it stand for is in here too.
     pub(super) sense: Arc<Sense>,
     pub(super) parameter_types: Vec<u32>,
+    /// What had changed the session before it was prepared; see `History`.
+    pub(super) past: Option<u64>,
 }
 
 /// A statement bound to values, or a simple query.

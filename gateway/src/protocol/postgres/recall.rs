@@ -17,7 +17,7 @@ impl PostgresDialect {
         let classified = self.classify(&text);
         let sense = self.resolve(&classified, text.len());
         let sense = self.on_this_backend(sense);
-        Arc::new(Prepared { text, classified, sense, parameter_types })
+        Arc::new(Prepared { text, classified, sense, parameter_types, past: Some(self.history.changes()) })
     }
 
     /// What ran since the backend last said that it is ready may have changed how a text is read: the backend says so
@@ -118,7 +118,8 @@ impl PostgresDialect {
     /// A statement of which only what it does is known: masking takes it to read everything.
     fn opaque(&self, text: Bytes, sense: Sense) -> Arc<Prepared> {
         let classified = self.shared.classifier.classify(b"EXECUTE unseen", &Lexical::default());
-        Arc::new(Prepared { text, classified, sense: Arc::new(sense.unseen()), parameter_types: Vec::new() })
+        let sense = Arc::new(sense.unseen());
+        Arc::new(Prepared { text, classified, sense, parameter_types: Vec::new(), past: None })
     }
 
     /// Code that cannot be seen into has run. It may have closed a named portal and opened a cursor under its name;

@@ -145,11 +145,12 @@ impl PostgresDialect {
     /// A portal goes to the backend, to be executed or only bound.
     pub(super) fn ran(&mut self, portal: &Arc<Portal>, is_executed: bool) {
         self.since.runs += 1;
-        self.may_define(portal);
+        let meant = portal.prepared.as_ref().map_or(ANYTHING, |prepared| self.means(prepared).effects);
+        self.may_define(meant);
+        self.history.ran(portal, meant, is_executed);
         if self.since.runs == 1 && is_executed {
             self.since.first = Some(portal.clone());
         }
-        self.history.ran(portal, is_executed);
         let effects = portal.prepared.as_ref().map_or(CODE, |prepared| prepared.sense.meaning.effects);
         if effects.intersects(CODE) && self.masker.masks.has_columns() {
             self.doubt_names();
@@ -287,6 +288,9 @@ const MOST_VALUES: usize = 8;
 
 /// Runs code that may set, close and open anything.
 const CODE: Effects = Effects::of(Effect::Unknown).with(Effect::Execute);
+
+/// What a portal does of which nothing is known.
+const ANYTHING: Effects = CODE.with(Effect::Schema).with(Effect::Privilege).with(Effect::Admin).with(Effect::Session);
 
 /// The settings that change what a statement means.
 const STATE_SETTINGS: [&str; 8] = [

@@ -6,16 +6,17 @@
 //! every token of the text in order, the literals aside, and the literals are values.
 //!
 //! What the state does not name can change what a text means as well (`datestyle`, a setting that a row policy reads, a
-//! temporary table), so what changed the session is part of the form: see [`History`]. There is no shape where two that
-//! look alike could differ: names that stand for other statements, COPY data, several statements, a reading that
-//! depends on what is still unanswered.
+//! temporary table), so what changed the session is part of the form: see [`History`]. So are the definitions of the
+//! code behind its names. There is no shape where two that look alike could differ: names that stand for other
+//! statements, COPY data, several statements, a portal or a statement from before the session's last change, a reading
+//! that depends on what is still unanswered, and whatever the gateway cannot see through.
 
 use std::sync::Arc;
 
 use bytes::Bytes;
 use pg_query::{FingerprintOptions, ParserOptions, protobuf::Token};
 
-use super::{classify::Statement, dialect::PostgresDialect, portal::Portal};
+use super::{classify::Statement, dialect::PostgresDialect, pending::What, portal::Portal};
 use crate::operation::{Digest, Effect, Effects, Operation, Parameter, Shape};
 
 impl PostgresDialect {
@@ -28,13 +29,19 @@ impl PostgresDialect {
         let reads_plainly = self.lexical.standard_conforming_strings && self.lexical.utf8;
         // Prepared earlier it may have been read under another `standard_conforming_strings`.
         let is_read_now = operation.kind == "query" || !prepared.text.contains(&b'\\');
-        if !is_settled || !reads_plainly || !is_read_now || prepared.classified.statements != [Statement::Other] {
+        // A portal keeps the names' meaning of when it was bound, a statement may keep that of when it was prepared.
+        let is_bound_now =
+            operation.kind == "query" || submitted.awaited.iter().any(|one| matches!(one.what, What::Bind));
+        let is_new = is_bound_now && prepared.past == Some(self.history.changes());
+        if !is_settled || !reads_plainly || !is_read_now || !is_new {
             return None;
         }
-        if prepared.sense.meaning.fields.get("statements").is_none_or(|kinds| *kinds == serde_json::json!(["unknown"])) {
+        let is_seen = !operation.meaning.effects.contains(Effect::Unknown);
+        if !is_seen || prepared.classified.statements != [Statement::Other] {
             return None;
         }
         let (mut form, mut values) = cut(&prepared.text)?;
+        form.extend(self.definitions_behind(prepared)?.0);
         for kind in &prepared.parameter_types {
             form.extend(kind.to_be_bytes());
         }
@@ -98,14 +105,16 @@ const LARGEST: usize = 64 * 1024;
 #[derive(Debug, Default)]
 pub(super) struct History {
     sum: Sum,
+    /// How many there were.
+    count: u64,
     /// What the startup message set.
     start: Sum,
     /// What was changed may have been taken back or have failed: the sum says nothing any more.
     is_lost: bool,
     /// Something was changed in a transaction that is not over.
     is_fresh: bool,
-    /// Code ran that may have changed what no `DISCARD ALL` takes back.
-    ran_code: bool,
+    /// So may what no `DISCARD ALL` takes back.
+    is_lost_for_good: bool,
 }
 
 #[derive(Debug, Clone, Copy)]
@@ -135,23 +144,29 @@ impl History {
         }
     }
 
-    /// A portal goes to the backend.
-    pub(super) fn ran(&mut self, portal: &Portal, is_executed: bool) {
+    /// A portal that may have these effects goes to the backend.
+    pub(super) fn ran(&mut self, portal: &Portal, effects: Effects, is_executed: bool) {
         let Some(prepared) = &portal.prepared else {
-            (self.is_lost, self.ran_code) = (true, true);
+            self.is_lost_for_good = true;
+            self.count += 1;
             return;
         };
         let statements = &prepared.classified.statements;
-        let effects = prepared.sense.meaning.effects;
         let takes_back = |one: &Statement| matches!(one, Statement::Rollback { .. } | Statement::RollbackTo { .. });
         self.is_lost |= self.is_fresh && statements.iter().any(takes_back);
         if !effects.intersects(CHANGES) || statements.iter().all(only_moves_on) {
             return;
         }
-        // What the name stands for is not in the text.
-        self.is_lost |= statements.iter().any(|one| matches!(one, Statement::Execute { .. } | Statement::Fetch { .. }));
-        self.ran_code |= effects.intersects(CODE);
+        self.count += 1;
         self.is_fresh = true;
+        self.is_lost_for_good |= effects.contains(Effect::Unknown);
+        // What code does, what a name stands for and what is computed is not in the text.
+        self.is_lost |= effects.contains(Effect::Execute)
+            || statements.iter().any(|one| match one {
+                Statement::Execute { .. } | Statement::Fetch { .. } => true,
+                Statement::MaySet { .. } => !sets_as_written(&prepared.text),
+                _ => false,
+            });
         let values: Vec<_> = portal.parameters.iter().map(value).collect();
         let how: &[u8] = if is_executed { b"execute" } else { b"bind" };
         let parts: Vec<&[u8]> =
@@ -164,13 +179,18 @@ impl History {
         self.is_lost |= self.is_fresh && (failed || transaction == b'E');
         self.is_fresh &= transaction != b'I';
         let statements = alone.and_then(|portal| portal.prepared.as_ref()).map(|one| &one.classified.statements[..]);
-        if statements == Some(&[Statement::DiscardAll]) && !failed && !self.ran_code {
-            *self = Self { sum: self.start, start: self.start, ..Self::default() };
+        if statements == Some(&[Statement::DiscardAll]) && !failed && !self.is_lost_for_good {
+            *self = Self { sum: self.start, start: self.start, count: self.count, ..Self::default() };
         }
     }
 
+    /// How many changes there were: between two that differ the session was changed.
+    pub(super) fn changes(&self) -> u64 {
+        self.count
+    }
+
     fn now(&self) -> Option<Digest> {
-        (!self.is_lost).then_some(self.sum.0)
+        (!self.is_lost && !self.is_lost_for_good).then_some(self.sum.0)
     }
 }
 
@@ -190,11 +210,27 @@ fn only_moves_on(statement: &Statement) -> bool {
     )
 }
 
-/// May set settings, or make what stands in front of something else.
-const CHANGES: Effects = CODE.with(Effect::Session).with(Effect::Schema).with(Effect::Privilege).with(Effect::Admin);
+/// Whether this is `SELECT set_config('name', 'value', false)`, with nothing in it that is computed.
+fn sets_as_written(text: &[u8]) -> bool {
+    let Some(tokens) = str::from_utf8(text).ok().and_then(|text| Some((text, pg_query::scan_tokens(text).ok()?)))
+    else {
+        return false;
+    };
+    let (text, tokens) = tokens;
+    tokens.iter().all(|token| {
+        let of_text = usize::try_from(token.start).unwrap_or(usize::MAX)..usize::try_from(token.end).unwrap_or(0);
+        let word = text.get(of_text).unwrap_or_default().to_ascii_lowercase();
+        let is_value = matches!(token.token(), Token::Sconst | Token::Param);
+        is_value || WRITTEN.contains(&word.as_str())
+    })
+}
 
-/// Runs code that may change anything.
-const CODE: Effects = Effects::of(Effect::Unknown).with(Effect::Execute);
+/// The words of a setting as written.
+const WRITTEN: [&str; 10] = ["select", "pg_catalog", ".", "set_config", "(", ")", ",", ";", "true", "false"];
+
+/// May set settings, or make what stands in front of something else.
+const CHANGES: Effects =
+    Effects::of(Effect::Unknown).with(Effect::Session).with(Effect::Schema).with(Effect::Privilege).with(Effect::Admin);
 
 #[cfg(test)]
 mod tests;

@@ -17,7 +17,7 @@ use super::{
 };
 use crate::{
     gate::Unmaskable,
-    operation::{Effect, Effects, Frame, Meaning},
+    operation::{Digest, Effect, Effects, Frame, Meaning},
     protocol::Step,
 };
 
@@ -81,13 +81,19 @@ impl PostgresDialect {
         Arc::new(meaning)
     }
 
-    /// Something goes to the backend that may change what stands behind names. What was known then only adds.
-    pub(super) fn may_define(&mut self, portal: &Portal) {
-        if !self.access.looks_inside {
-            return;
+    /// The definitions of the code behind the names in a statement. `None` where they are not known for certain.
+    pub(super) fn definitions_behind(&self, prepared: &Prepared) -> Option<Digest> {
+        if !self.access.looks_inside || !prepared.sense.names_anything() {
+            return Some(Digest([0; 32]));
         }
-        let effects = portal.prepared.as_ref().map_or(DEFINES, |prepared| self.means(prepared).effects);
-        if effects.intersects(DEFINES) {
+        let (code, is_fresh) = self.shared.codes.of(&self.backend)?;
+        is_fresh.then(|| code.definitions(&prepared.sense, &self.shared.classifier))
+    }
+
+    /// Something with these effects goes to the backend, which may change what stands behind names. What was known then
+    /// only adds.
+    pub(super) fn may_define(&mut self, effects: Effects) {
+        if self.access.looks_inside && effects.intersects(DEFINES) {
             self.defines = true;
             self.shared.codes.doubt(&self.backend);
         }

@@ -22,7 +22,7 @@ use std::{
 use serde_json::Value;
 
 use super::classify::{self, Called, Classified, Classifier, Inside, Lexical, Sense, Table};
-use crate::operation::{Effect, Effects, Meaning, Object};
+use crate::operation::{Digest, Effect, Effects, Meaning, Object};
 
 mod body;
 mod reader;
@@ -124,14 +124,7 @@ impl Code {
         classifier: &Classifier,
     ) -> Arc<Meaning> {
         let Sense { meaning, inside, .. } = &**sense;
-        let mut search = Search {
-            code: self,
-            classifier,
-            found: Vec::new(),
-            why: Vec::new(),
-            done: HashSet::new(),
-            touched: HashSet::new(),
-        };
+        let mut search = Search::new(self, classifier);
         let base = match &inside.meaning {
             Some(base) if is_fresh && Arc::ptr_eq(sense, &classified.sense) => {
                 inside.opaque.iter().for_each(|called| search.call(called));
@@ -154,6 +147,17 @@ impl Code {
             }
         }
         Arc::new(all)
+    }
+
+    /// The definitions of all code that `sense` may run, in an order of their own: another sum is other code.
+    pub fn definitions(&self, sense: &Sense, classifier: &Classifier) -> Digest {
+        let mut search = Search::new(self, classifier);
+        sense.inside.opaque.iter().for_each(|called| search.call(called));
+        search.around(&sense.inside, sense.meaning.effects);
+        let functions = search.done.iter().filter_map(|oid| self.functions.get(oid));
+        let mut definitions: Vec<_> = functions.map(Function::definition).collect();
+        definitions.sort_unstable();
+        Digest::of(definitions.concat().as_bytes())
     }
 
     /// How many functions, operators and relations are known.
@@ -214,6 +218,12 @@ impl Function {
         format!("{}.{}", self.schema, self.name)
     }
 
+    /// All that is known of what it does, as a text that no other function has.
+    fn definition(&self) -> String {
+        let Self { schema, name, language, extension, is_definer, body, defaults, settings, parts, seen: _ } = self;
+        format!("{:?}\n", (schema, name, language, extension, is_definer, body, defaults, settings, parts))
+    }
+
     /// What it does before its body does anything.
     fn frame(&self) -> Meaning {
         let mut effects = Effects::NONE;
@@ -242,7 +252,12 @@ struct Search<'c> {
     touched: HashSet<(Table, Effects)>,
 }
 
-impl Search<'_> {
+impl<'c> Search<'c> {
+    fn new(code: &'c Code, classifier: &'c Classifier) -> Self {
+        let (found, why) = (Vec::new(), Vec::new());
+        Self { code, classifier, found, why, done: HashSet::new(), touched: HashSet::new() }
+    }
+
     /// A call that the text alone cannot see through.
     fn call(&mut self, called: &Called) {
         let code = self.code;
