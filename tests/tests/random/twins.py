@@ -54,7 +54,7 @@ def condition(depth=1):
 
 def source():
     return pick(["t1", "t1", "t2", "v", "t1 JOIN t2 ON t2.t1 = t1.a", "t1 NATURAL JOIN t2", "t1 x", "generate_series(1, 4) AS a",
-                 "(SELECT a, b FROM t1) x", "t1 LEFT JOIN t2 USING (a)", "other.t1", "nope", "pg_namespace", "temp1", "ONLY t1",
+                 "(SELECT a, b FROM t1) x", "t1 LEFT JOIN t2 USING (a)", "other.t1", "nope", "pg_language", "temp1", "ONLY t1",
                  "(VALUES (1, 'x'), (2, 'y')) AS x(a, b)", "t1, LATERAL (SELECT f FROM t2 WHERE t2.t1 = t1.a LIMIT 1) l",
                  "t1 TABLESAMPLE system (100)", "unnest(ARRAY[1, 2]) WITH ORDINALITY AS x(a, b)"])
 
