@@ -77,7 +77,7 @@ fn no_stage_before_the_record_is_skipped() {
     refused(
         "E0451",
         "Settled",
-        "pub fn f(judged: Judged) -> Settled { Settled { judged, request: None, refusal: None, cancelled: false } }",
+        "pub fn f(judged: Judged) -> Settled { Settled { judged, request: None, grant: None, refusal: None, cancelled: false } }",
     );
     refused("E0624", "yes", "pub fn f(judged: Judged) -> Settled { Settled::yes(judged, None) }");
     refused("E0308", "Settled", "pub async fn f(gate: &mut Gate, judged: Judged) { gate.record(judged).await; }");

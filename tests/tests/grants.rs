@@ -165,8 +165,6 @@ fn one_fingerprint_with_another_meaning_is_not_covered() {
         "SET ROLE deputy;\n",
         "SET app.tenant = '7';\n",
         "SELECT set_config('app.tenant', '7', false);\n",
-        "SELECT set_config('app.tenant', (SELECT min(id)::text FROM target), false);\n",
-        "DO 'BEGIN PERFORM 1; END';\n",
         "CREATE TEMP TABLE target (id int);\n",
         "BEGIN;\nSET app.tenant = '7';\nROLLBACK;\n",
         "BEGIN;\n",
@@ -200,7 +198,7 @@ fn one_fingerprint_with_another_meaning_is_not_covered() {
 
 #[test]
 fn code_that_was_made_anew_is_not_covered() {
-    let (lab, pg) = Lab::with_shop("redefine", &Rules::allowing().hold("runs", "execute, unknown"));
+    let (lab, pg) = Lab::with_shop("redefine", &deletes_held().hold("odd", "unknown"));
     let define = |body: &str| {
         let sql = "CREATE OR REPLACE FUNCTION clean() RETURNS void LANGUAGE sql SET search_path = public AS";
         lab.bot("ci").psql(&pg.url(), &format!("{sql} $$ {body} $$")).ok();
@@ -225,6 +223,42 @@ fn code_that_was_made_anew_is_not_covered() {
     lab.deny(&request).ok();
     psql.finish(SOON).failed();
     assert_eq!(targets(&pg), "2,3");
+    lab.verify();
+}
+
+#[test]
+fn after_code_and_computed_settings_no_session_is_like_another() {
+    let rules = deletes_held().policy(
+        "policy: odd\nmatch: { resource: shop, effects: [read, transfer, session, execute, unknown] }\ndecide: allow\n",
+    );
+    let (lab, pg) = Lab::with_shop("computed", &rules);
+    pg.admin(
+        "CREATE FUNCTION settle() RETURNS text LANGUAGE sql AS
+             $$ SELECT set_config('app.tenant', (SELECT min(id)::text FROM target), false) $$;",
+    );
+    let sql = "DELETE FROM target WHERE id = 77";
+    for before in [
+        "SELECT set_config('app.tenant', (SELECT min(id)::text FROM target), false)",
+        "SELECT settle()",
+        "DO 'BEGIN PERFORM 1; END'",
+    ] {
+        // The same words as before, which may have done something else: not even what was approved here is covered.
+        let mut psql = lab.bot("ci").start_script(&pg.url());
+        psql.write(&format!("{before};\n{sql};\n"));
+        psql.close_stdin();
+        let request = lab.held();
+        grant(&lab, &request, &[]).failed().says(&["cannot become a grant"]);
+        lab.approve(&request).ok();
+        psql.finish(SOON).ok().says(&["DELETE 0"]);
+    }
+    let set = "SELECT set_config('app.tenant', '7', false);\n";
+    let mut psql = lab.bot("ci").start_script(&pg.url());
+    psql.write(&format!("{set}{sql};\n"));
+    psql.close_stdin();
+    grant(&lab, &lab.held(), &[]).ok();
+    psql.finish(SOON).ok();
+    lab.bot("ci").script(&pg.url(), &format!("{set}{sql};\n")).ok().says(&["DELETE 0"]);
+    is_held(&lab, &pg, &format!("{sql};\n"));
     lab.verify();
 }
 
@@ -267,15 +301,6 @@ fn bound_values_are_values_and_what_rides_along_is_not_covered() {
     raw.send(conn, &[ahead, behind].concat());
     lab.deny(&lab.held()).ok();
     raw.until(conn, b'Z');
-    // Prepared before the session changed, and bound before it did.
-    raw.send(conn, &[wire::parse("old", sql), wire::sync()].concat());
-    raw.until(conn, b'Z');
-    raw.query(conn, "SET app.tenant = '7'");
-    raw.query(conn, "DISCARD PLANS");
-    raw.send(conn, &[wire::bind("", "old", &["3"]), wire::execute("", 0), wire::sync()].concat());
-    lab.deny(&lab.held()).ok();
-    raw.until(conn, b'Z');
-    raw.query(conn, "DISCARD ALL");
     // A name for it in SQL, as a simple query.
     raw.query(conn, "PREPARE again (int) AS DELETE FROM target WHERE id = $1::int AND id < 5");
     raw.send(conn, &wire::query("EXECUTE again (3)"));
@@ -285,6 +310,47 @@ fn bound_values_are_values_and_what_rides_along_is_not_covered() {
     run(&mut raw, conn, sql, "3");
     raw.until(conn, b'Z');
     assert_eq!(targets(&pg), "", "and by itself it still is");
+    lab.verify();
+}
+
+#[test]
+fn what_was_prepared_or_bound_before_the_session_changed_is_not_covered() {
+    let (lab, pg) = Lab::with_shop("earlier", &deletes_held());
+    let sql = "DELETE FROM target WHERE id = $1::int";
+    let parse = || [wire::parse("s", sql), wire::sync()].concat();
+    let execute = || [wire::bind("", "s", &["1"]), wire::execute("", 0), wire::sync()].concat();
+    let set = "SET search_path = public";
+    let mut raw = lab.bot("ci").raw();
+    let mut session = |steps: &[Vec<u8>]| {
+        let (conn, _) = raw.log_in(pg.port());
+        let (last, before) = steps.split_last().expect("a step");
+        for step in before {
+            raw.send(conn, step);
+            raw.until(conn, b'Z');
+        }
+        raw.send(conn, last);
+        (conn, lab.held())
+    };
+    let (first, request) = session(&[wire::query(set), parse(), execute()]);
+    grant(&lab, &request, &["--uses", "9"]).ok();
+    let (second, request) = session(&[parse(), wire::query(set), execute()]);
+    lab.deny(&request).ok();
+    raw.until(first, b'Z');
+    raw.until(second, b'Z');
+    let (conn, _) = raw.log_in(pg.port());
+    for step in [wire::query(set), parse(), execute(), execute()] {
+        raw.send(conn, &step);
+        raw.until(conn, b'Z');
+    }
+    lab.nothing_held();
+    // Bound in a message of its own, which somebody approved, and executed in another.
+    raw.query(conn, "BEGIN");
+    raw.send(conn, &[wire::bind("p", "s", &["1"]), wire::flush()].concat());
+    lab.approve(&lab.held()).ok();
+    raw.until(conn, b'2');
+    raw.send(conn, &[wire::execute("p", 0), wire::sync()].concat());
+    lab.deny(&lab.held()).ok();
+    raw.until(conn, b'Z');
     lab.verify();
 }
 

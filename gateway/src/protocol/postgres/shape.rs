@@ -161,7 +161,9 @@ impl History {
         self.is_fresh = true;
         self.is_lost_for_good |= effects.contains(Effect::Unknown);
         // What code does, what a name stands for and what is computed is not in the text.
-        self.is_lost |= effects.contains(Effect::Execute)
+        let by_text = prepared.sense.meaning.effects;
+        self.is_lost |= by_text.intersects(CODE)
+            || !effects.within(by_text)
             || statements.iter().any(|one| match one {
                 Statement::Execute { .. } | Statement::Fetch { .. } => true,
                 Statement::MaySet { .. } => !sets_as_written(&prepared.text),
@@ -227,6 +229,9 @@ fn sets_as_written(text: &[u8]) -> bool {
 
 /// The words of a setting as written.
 const WRITTEN: [&str; 10] = ["select", "pg_catalog", ".", "set_config", "(", ")", ",", ";", "true", "false"];
+
+/// Runs code.
+const CODE: Effects = Effects::of(Effect::Unknown).with(Effect::Execute);
 
 /// May set settings, or make what stands in front of something else.
 const CHANGES: Effects =
