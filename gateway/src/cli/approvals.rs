@@ -75,7 +75,7 @@ struct Approve {
 impl Approve {
     fn terms(&self) -> Option<Terms> {
         let any = self.any_value.clone().unwrap_or_default();
-        self.grant.then(|| Terms { uses: self.uses, seconds: self.lasts.as_secs(), any })
+        self.grant.then_some(Terms { uses: self.uses, seconds: self.lasts.as_secs(), any })
     }
 }
 
