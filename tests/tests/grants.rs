@@ -402,7 +402,7 @@ fn a_grant_survives_a_killed_gateway_with_the_uses_it_has_left() {
     bot.psql(&pg.url(), sql).ok();
     lab.kill();
     lab.start();
-    assert_eq!(grants(&lab), [id.clone()]);
+    assert_eq!(grants(&lab), std::slice::from_ref(&id));
     lab.holdpoint(&["grants", "list"]).ok().says(&["1 of 3"]);
     bot.psql(&pg.url(), sql).ok();
     lab.holdpoint(&["grants", "revoke", &id, "--reason", "enough"]).ok();
