@@ -9,6 +9,10 @@ use bytes::Bytes;
 use serde::{Deserialize, Serialize};
 use sha2::{Digest as _, Sha256};
 
+mod impact;
+
+pub use impact::{Estimate, Impact, Touched};
+
 /// A protocol's name as people write it in a resource file (`postgres`). Not an enum: adding a protocol changes no other layer.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[serde(transparent)]

@@ -192,6 +192,7 @@ fn card(request: &Value) -> String {
     line("where", &format!("{} ({})", word(&request["resource"]), word(&request["requester"]["destination"])));
     line("effects", &words(&request["effects"]));
     line("touches", &words(&request["objects"]));
+    line("it would", &joined(&request["impact_lines"], "\n"));
     line("unknown", &words(&request["unknown"]));
     line("rule", &format!("{}: {}", word(&request["rule"]), word(&request["why"])));
     line("statement", &word(&request["statement"]));
@@ -258,7 +259,11 @@ pub(super) fn word(value: &Value) -> String {
 }
 
 pub(super) fn words(value: &Value) -> String {
-    value.as_array().map_or_else(String::new, |words| words.iter().map(word).collect::<Vec<_>>().join(", "))
+    joined(value, ", ")
+}
+
+fn joined(value: &Value, by: &str) -> String {
+    value.as_array().map_or_else(String::new, |words| words.iter().map(word).collect::<Vec<_>>().join(by))
 }
 
 pub(super) fn shortened(statement: &str) -> String {

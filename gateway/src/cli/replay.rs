@@ -184,6 +184,9 @@ impl Player<'_> {
             Body::GrantUsed { grant, left, .. } => {
                 vec![format!("-- grant {} releases the next operation; {left} uses left", grant.short())]
             }
+            Body::Previewed { impact, .. } => {
+                impact.lines().iter().map(|line| format!("-- it would: {}", visible(line.as_bytes()))).collect()
+            }
             Body::Incident { what } => vec![format!("!! {}", visible(what.as_bytes()))],
             Body::Disconnected { reason } => {
                 let lasted = self.first.map_or_else(String::new, |first| format!(" after {}", span(first, entry.at)));

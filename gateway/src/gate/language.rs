@@ -6,7 +6,7 @@ use bytes::BytesMut;
 
 use crate::{
     mask::Masks,
-    operation::{Frame, Operation, RequestId, Shape},
+    operation::{Frame, Impact, Operation, RequestId, Shape},
 };
 
 /// A protocol's side of the road back. Synchronous, no I/O.
@@ -41,6 +41,8 @@ pub struct Exchange {
     pub masked: u32,
     /// What the gateway itself must now ask of the backend, with a word for the record.
     pub own: Option<(&'static str, Frame)>,
+    /// What the held operation would touch, as the backend now said.
+    pub impact: Option<Impact>,
 }
 
 /// An operation is refused: what the client is told.

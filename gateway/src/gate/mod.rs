@@ -21,7 +21,7 @@ use crate::{
     hold::{Requester, Waiting},
     mask::{Masks, Salt},
     net::{Dialer, ReadHalf, WriteHalf, tls},
-    operation::{Digest, Effect, Effects, Frame, GrantId, Operation, OperationId, RequestId, Shape, State},
+    operation::{Digest, Effect, Effects, Frame, GrantId, Impact, Operation, OperationId, RequestId, Shape, State},
     policy::{Approval, Decide, OnHold, Scope, Verdict},
     record::{
         Durability, Receipt,
@@ -592,6 +592,11 @@ impl Held {
     /// The request that people decide on.
     pub fn request(&self) -> RequestId {
         self.waiting.request()
+    }
+
+    /// What it would touch is known: people see it from now on, and approve it with the rest.
+    pub fn previewed(&self, impact: Impact) {
+        self.waiting.previewed(impact);
     }
 
     /// What the client is told while it waits.

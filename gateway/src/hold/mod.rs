@@ -22,7 +22,7 @@ use tokio::{
 };
 
 use crate::{
-    operation::{Digest, GrantId, RequestId},
+    operation::{Digest, GrantId, Impact, RequestId},
     record::{
         Appending, Durability, Lookup, RecordError, Recorder,
         entry::{Body, Entry, Granted, Outcome, Requested, Timestamp},
@@ -218,7 +218,8 @@ impl Desk {
             rule = requested.asked.rule,
             "held for approval"
         );
-        let open = Open { requested, requester, opened, deadline, approvals: Vec::new(), waiter };
+        let seen = requested.digest;
+        let open = Open { requested, requester, impact: None, seen, opened, deadline, approvals: Vec::new(), waiter };
         let stopped = {
             let mut state = self.state();
             state.open.insert(request, open);
@@ -295,7 +296,7 @@ impl Desk {
             uid: person.uid,
             approve,
             reason: reason.clone(),
-            digest: open.requested.digest,
+            digest: open.seen,
         };
         let entry = Entry { at: Timestamp::now(), session: Some(open.requester.session), body: decision };
         let _ = self.0.recorder.append_written(entry)?;
@@ -343,6 +344,24 @@ impl Desk {
         grants.begin(granted, &open.requested, at);
         self.0.deadline_changed.notify_one();
         Ok(grant)
+    }
+
+    /// What the operation of a request would touch is known: from now on people see it, and approve it with the rest.
+    ///
+    /// What cannot be recorded is not shown: nobody shall approve what the record does not have.
+    fn preview(&self, request: RequestId, impact: Impact) {
+        let mut state = self.state();
+        let Some(open) = state.open.get_mut(&request).filter(|open| open.impact.is_none()) else { return };
+        let body = Body::Previewed { request, impact: impact.clone() };
+        let session = Some(open.requester.session);
+        if let Err(error) = self.0.recorder.append_written(Entry { at: Timestamp::now(), session, body }) {
+            tracing::error!(%error, request = %request.short(), "cannot record what an operation would touch");
+            return;
+        }
+        open.seen = impact.bound_to(&open.requested.digest);
+        open.impact = Some(impact);
+        drop(state);
+        self.changed();
     }
 
     /// Ends a request that is still open; says whether this call ended it.
@@ -517,6 +536,11 @@ impl Waiting {
     /// The request.
     pub fn request(&self) -> RequestId {
         self.request
+    }
+
+    /// What the operation would touch is known: people see it from now on, and approve it with the rest.
+    pub fn previewed(&self, impact: Impact) {
+        self.desk.preview(self.request, impact);
     }
 
     /// How long is left until the answer is no, in whole seconds.

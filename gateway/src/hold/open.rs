@@ -6,6 +6,7 @@ use tokio::{sync::oneshot, time::Instant};
 
 use super::{DecideError, Ended, Person, Requester, Terms};
 use crate::{
+    operation::{Digest, Impact},
     policy::{Approval, Who},
     record::entry::Requested,
 };
@@ -14,6 +15,10 @@ use crate::{
 pub(super) struct Open {
     pub(super) requested: Requested,
     pub(super) requester: Requester,
+    /// What it would touch, once that is known.
+    pub(super) impact: Option<Impact>,
+    /// What people approve: the request's digest, and the impact's with it once that is known.
+    pub(super) seen: Digest,
     pub(super) opened: Instant,
     pub(super) deadline: Instant,
     pub(super) approvals: Vec<Approved>,
@@ -40,7 +45,7 @@ impl Open {
         if person.uid == self.requester.uid {
             return Err(DecideError::OwnRequest(short, person.name.clone()));
         }
-        if digest.is_some_and(|seen| seen != self.requested.digest.to_string()) {
+        if digest.is_some_and(|seen| seen != self.seen.to_string()) {
             return Err(DecideError::OtherDigest(short));
         }
         self.may_at_this_time(person)?;

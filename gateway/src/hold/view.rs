@@ -7,7 +7,7 @@ use tokio::time::Instant;
 
 use super::{Open, Person};
 use crate::{
-    operation::{Digest, Effects, RequestId, SessionId},
+    operation::{Digest, Effects, Impact, RequestId, SessionId},
     policy::Who,
     record::entry::Requested,
     visible::{cautions, visible},
@@ -60,6 +60,10 @@ pub struct View {
     pub reason_required: bool,
     /// Seconds left until the answer is no.
     pub seconds_left: u64,
+    /// What it would touch, as far as that is known by now.
+    pub impact: Option<Impact>,
+    /// The same for people, a line each.
+    pub impact_lines: Vec<String>,
     /// What is approved.
     pub digest: Digest,
     /// Whether the client waits, or will come back.
@@ -94,7 +98,7 @@ impl View {
 
 impl Open {
     pub(super) fn view(&self) -> View {
-        let Requested { request, asked, digest, approval, workload, resource, waits, shape } = &self.requested;
+        let Requested { request, asked, digest: _, approval, workload, resource, waits, shape } = &self.requested;
         View {
             request: *request,
             short: request.short(),
@@ -122,7 +126,9 @@ impl Open {
             approvals: self.approvals.len(),
             reason_required: approval.reason_required,
             seconds_left: self.deadline.saturating_duration_since(Instant::now()).as_secs(),
-            digest: *digest,
+            impact: self.impact.clone(),
+            impact_lines: self.impact.iter().flat_map(Impact::lines).map(|line| visible(line.as_bytes())).collect(),
+            digest: self.seen,
             waits: *waits,
             fingerprint: shape.as_ref().map(|shape| shape.fingerprint.clone()),
             values: shape.iter().flat_map(|shape| &shape.values).map(|value| visible(value)).collect(),

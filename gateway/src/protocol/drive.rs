@@ -10,12 +10,12 @@ use std::time::Duration;
 use bytes::BytesMut;
 use tokio::time::{Instant, sleep_until};
 
-use super::{Dialect, Malformed, Side, Start, Step};
+use super::{Dialect, Malformed, Preview, Side, Start, Step};
 use crate::{
     drain::Drain,
     gate::{Broken, Cleared, Ended, Gate, Held, Insecure, RecordError, Recorded, Reply, Settled, Settling, Unmaskable},
     net::{ReadHalf, tls::Upstream},
-    operation::Frame,
+    operation::{Frame, Impact},
 };
 
 /// Serves one connection to its end.
@@ -28,6 +28,8 @@ pub async fn drive<D: Dialect>(dialect: D, client: ReadHalf, gate: Gate, drain: 
         input: BytesMut::new(),
         reply: Reply::default(),
         held: None,
+        previewed: Instant::now(),
+        wants_preview: false,
         remind,
         draining: false,
     };
@@ -41,6 +43,9 @@ const AHEAD: usize = 64 * 1024;
 /// Beyond so many bytes that one side has not taken, the other side is not read.
 const HIGH_WATER: usize = 512 * 1024;
 
+/// How long the backend may take to say what a held operation would touch. Its own limits are far below.
+const PREVIEW: Duration = Duration::from_secs(60);
+
 /// How long a handshake may take: PostgreSQL's own `authentication_timeout`.
 const HANDSHAKE: Duration = Duration::from_secs(60);
 
@@ -53,6 +58,9 @@ struct Driver<D> {
     input: BytesMut,
     reply: Reply,
     held: Option<Box<Held>>,
+    /// When the backend was last asked what a held operation would touch, and whether it still has to be.
+    previewed: Instant,
+    wants_preview: bool,
     remind: Duration,
     draining: bool,
 }
@@ -116,6 +124,7 @@ enum Event {
     Interrupted,
     Remind,
     HandshakeOver,
+    Unanswered,
     Drain,
 }
 
@@ -125,6 +134,9 @@ impl<D: Dialect> Driver<D> {
         let mut remind_at = Instant::now();
         loop {
             if let Err(end) = self.requests().await {
+                return end;
+            }
+            if let Err(end) = self.preview().await {
                 return end;
             }
             if self.draining && self.held.is_none() && self.dialect.is_idle() {
@@ -152,6 +164,10 @@ impl<D: Dialect> Driver<D> {
                     remind_at = Instant::now() + self.remind;
                     self.remind().await
                 }
+                Event::Unanswered => Err(End::Backend(Unmaskable::Malformed(format!(
+                    "it did not say within {} what a held operation would touch",
+                    humantime::format_duration(PREVIEW)
+                )))),
                 Event::HandshakeOver => Err(End::Client(Malformed("the handshake took too long".into()))),
                 Event::Drain => {
                     self.draining = true;
@@ -171,12 +187,15 @@ impl<D: Dialect> Driver<D> {
         let Self { gate, client, upstream, input, reply, held, dialect, .. } = self;
         let interrupt = dialect.interrupt();
         let is_held = held.is_some();
+        // The backend's answer to the gateway's own question comes first: what is released or refused follows it.
+        let is_previewing = dialect.is_previewing();
+        let unanswered = self.previewed + PREVIEW;
         tokio::select! {
             // First what empties buffers, then what fills them: memory falls before it rises.
             biased;
             sent = gate.flush(), if to_client + to_upstream > 0 => { sent?; Ok(Event::Sent) }
-            ended = async { held.as_mut().expect("the branch is off without a held operation").ended().await }, if is_held => Ok(Event::Ended(ended)),
-            () = interrupt.notified(), if is_held => Ok(Event::Interrupted),
+            ended = async { held.as_mut().expect("the branch is off without a held operation").ended().await }, if is_held && !is_previewing => Ok(Event::Ended(ended)),
+            () = interrupt.notified(), if is_held && !is_previewing => Ok(Event::Interrupted),
             read = async { upstream.as_mut().expect("the branch is off before dialling").read_some(&mut reply.0).await },
                 if upstream.is_some() && to_client < HIGH_WATER =>
             {
@@ -186,6 +205,7 @@ impl<D: Dialect> Driver<D> {
                 match read.map_err(Broken::Client)? { 0 => Ok(Event::ClientClosed), _ => Ok(Event::Asked) }
             }
             () = sleep_until(remind_at), if is_held => Ok(Event::Remind),
+            () = sleep_until(unanswered), if is_previewing => Ok(Event::Unanswered),
             () = sleep_until(handshake), if !dialect.is_established() && !is_held => Ok(Event::HandshakeOver),
             () = drain.signalled(), if !self.draining => Ok(Event::Drain),
         }
@@ -203,6 +223,7 @@ impl<D: Dialect> Driver<D> {
                         Settling::Settled(settled) => self.settled(*settled).await?,
                         Settling::Held(held) => {
                             self.held = Some(held);
+                            self.wants_preview = true;
                             self.remind().await?;
                         }
                     }
@@ -316,6 +337,9 @@ impl<D: Dialect> Driver<D> {
         if self.reply.0.is_empty() && self.reply.0.capacity() > 0 {
             self.reply = Reply::default();
         }
+        if let (Some(impact), Some(held)) = (exchange.impact, &self.held) {
+            held.previewed(impact);
+        }
         if let Some((what, frame)) = exchange.own {
             let cleared = self.gate.control(what, &frame).await?;
             self.gate.forward(cleared).map_err(Broken::Upstream)?;
@@ -335,6 +359,22 @@ impl<D: Dialect> Driver<D> {
             self.dialect.holding(&held.notice());
         }
         self.answer().await
+    }
+
+    /// While an operation waits for people: asks the backend what it would touch, once nothing else is under way.
+    async fn preview(&mut self) -> Result<(), End> {
+        let Some(held) = self.held.as_ref().filter(|_| self.wants_preview) else { return Ok(()) };
+        match self.dialect.preview() {
+            Preview::Later => return Ok(()),
+            Preview::Never(why) if why.is_empty() => {}
+            Preview::Never(why) => held.previewed(Impact::unknown(&why)),
+            Preview::Ask(what, frame) => {
+                self.previewed = Instant::now();
+                self.own(what, &frame).await?;
+            }
+        }
+        self.wants_preview = false;
+        Ok(())
     }
 
     async fn hold_ended(&mut self, ended: &Ended) -> Result<(), End> {

@@ -78,6 +78,16 @@ pub trait Renderer {
     fn response(&mut self, wire: &[u8]) -> Vec<String>;
 }
 
+/// How what a held operation would touch is found out.
+pub enum Preview {
+    /// Not now: something is under way.
+    Later,
+    /// By this question, with a word for the record.
+    Ask(&'static str, Frame),
+    /// Not at all, and why; nothing is said where there is nothing to touch.
+    Never(String),
+}
+
 /// The synchronous core of a protocol made of frames.
 pub trait Dialect: Language + Send {
     /// Reads the next thing the client wants. Called again until it answers [`Step::More`] or [`Step::Wait`]; never
@@ -117,6 +127,17 @@ pub trait Dialect: Language + Send {
 
     /// The operation just submitted waits for people; the client may be told `notice`.
     fn holding(&mut self, notice: &str);
+
+    /// What the held operation would touch, to be asked of the backend on this connection. Asked again for as long as
+    /// the answer is [`Preview::Later`].
+    fn preview(&mut self) -> Preview {
+        Preview::Never(String::new())
+    }
+
+    /// Whether the backend is being asked that: until it has answered, the operation neither moves nor is refused.
+    fn is_previewing(&self) -> bool {
+        false
+    }
 
     /// The gateway ends the connection; the client may be told why.
     fn farewell(&mut self, why: &str);

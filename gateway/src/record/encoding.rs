@@ -15,7 +15,7 @@ use minicbor::{
 };
 
 use super::entry::{Asked, Entry};
-use crate::operation::{Digest, Effects, Id, Object, Parameter, State};
+use crate::operation::{Digest, Effects, Estimate, Id, Impact, Object, Parameter, State, Touched};
 use crate::policy::{Approval, Approver, Decide, Who};
 use crate::workload::{CgroupId, Process, Workload};
 
@@ -133,6 +133,38 @@ pub(super) mod many_bytes {
 
     pub(crate) fn decode<C>(d: &mut Decoder<'_>, ctx: &mut C) -> Result<Vec<Bytes>, Bad> {
         list(d, |d| bytes::decode(d, ctx))
+    }
+}
+
+/// `[[[what, on, rows]…], [[name, rows, bytes, locks]…], missing]`.
+pub(super) mod impact {
+    use super::*;
+
+    pub(crate) fn encode<C, W: Write>(impact: &Impact, e: &mut Encoder<W>, ctx: &mut C) -> Done<W> {
+        let Impact { estimates, touched, missing } = impact;
+        e.array(3)?.array(estimates.len() as u64)?;
+        for Estimate { what, on, rows } in estimates {
+            e.array(3)?.str(what)?.str(on)?.u64(*rows)?;
+        }
+        e.array(touched.len() as u64)?;
+        for Touched { name, rows, bytes, locks } in touched {
+            e.array(4)?.str(name)?.encode_with(rows, ctx)?.encode_with(bytes, ctx)?.encode_with(locks, ctx)?;
+        }
+        e.str(missing)?;
+        Ok(())
+    }
+
+    pub(crate) fn decode<C>(d: &mut Decoder<'_>, _: &mut C) -> Result<Impact, Bad> {
+        array(d, 3)?;
+        let estimates = list(d, |d| {
+            array(d, 3)?;
+            Ok(Estimate { what: text(d)?, on: text(d)?, rows: d.u64()? })
+        })?;
+        let touched = list(d, |d| {
+            array(d, 4)?;
+            Ok(Touched { name: text(d)?, rows: d.decode()?, bytes: d.decode()?, locks: list(d, text)? })
+        })?;
+        Ok(Impact { estimates, touched, missing: text(d)? })
     }
 }
 

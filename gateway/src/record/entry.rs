@@ -11,7 +11,7 @@ use minicbor::{Decode, Encode};
 use serde::Serialize;
 
 use super::{encoding, json};
-use crate::operation::{Digest, Effects, GrantId, Object, OperationId, Parameter, RequestId, SessionId, State};
+use crate::operation::{Digest, Effects, GrantId, Impact, Object, OperationId, Parameter, RequestId, SessionId, State};
 use crate::policy::{Approval, Decide};
 use crate::workload::{Process, Workload};
 
@@ -202,6 +202,16 @@ pub enum Body {
         /// Their words.
         #[n(3)]
         reason: Option<String>,
+    },
+    /// What the operation of an open request would touch is known, and part of what is approved from here on.
+    #[n(16)]
+    Previewed {
+        /// The request.
+        #[cbor(n(0), with = "encoding::id")]
+        request: RequestId,
+        /// What it would touch.
+        #[cbor(n(1), with = "encoding::impact")]
+        impact: Impact,
     },
 }
 

@@ -16,7 +16,7 @@ use super::{
     },
     write::{indexed, positions_of},
 };
-use crate::operation::{Digest, GrantId, Id, RequestId, SessionId};
+use crate::operation::{Digest, GrantId, Id, Impact, RequestId, SessionId};
 
 /// An entry with its position.
 #[derive(Debug, Clone, PartialEq, Serialize)]
@@ -37,6 +37,8 @@ pub struct RequestHistory {
     pub at: Timestamp,
     /// As opened.
     pub requested: Requested,
+    /// What it would touch, where that became known.
+    pub impact: Option<Impact>,
     /// What people said, in order.
     pub decisions: Vec<Decision>,
     /// How and when it ended; `None` while it is open.
@@ -215,11 +217,13 @@ impl Records {
                 (Body::Requested(requested), None) => {
                     let (session, at) = (entry.session, entry.at);
                     let requested = *requested;
-                    history = Some(RequestHistory { session, at, requested, decisions: Vec::new(), closed: None });
+                    let decisions = Vec::new();
+                    history = Some(RequestHistory { session, at, requested, impact: None, decisions, closed: None });
                 }
                 (Body::Decided { by, uid, approve, reason, digest, .. }, Some(history)) => {
                     history.decisions.push(Decision { at: entry.at, by, uid, approve, reason, digest });
                 }
+                (Body::Previewed { impact, .. }, Some(history)) => history.impact = Some(impact),
                 (Body::Closed { outcome, .. }, Some(history)) => history.closed = Some((entry.at, outcome)),
                 // The name is a grant's.
                 (Body::Granted(_), None) => return Ok(None),

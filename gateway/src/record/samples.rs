@@ -6,7 +6,10 @@ use bytes::Bytes;
 use proptest::{collection::vec, option, prelude::*};
 
 use super::entry::{Asked, Body, Connected, Entry, Granted, Operated, Outcome, Requested, Shape, Timestamp};
-use crate::operation::{Digest, Effect, Effects, GrantId, Id, Object, OperationId, Parameter, RequestId, SessionId};
+use crate::operation::{
+    Digest, Effect, Effects, Estimate, GrantId, Id, Impact, Object, OperationId, Parameter, RequestId, SessionId,
+    Touched,
+};
 use crate::policy::{Approval, Approver, Decide, Who};
 use crate::workload::{CgroupId, Process, Workload};
 
@@ -130,6 +133,14 @@ pub(crate) fn grant_used(operation: OperationId, left: u32) -> Entry {
     entry(Body::GrantUsed { grant: GRANT, operation, left })
 }
 
+/// An impact with something in each place.
+pub(crate) fn impact() -> Impact {
+    let estimate = Estimate { what: "delete".to_owned(), on: "public.orders".to_owned(), rows: 12 };
+    let locks = vec!["RowExclusiveLock".to_owned()];
+    let touched = Touched { name: "public.orders".to_owned(), rows: Some(4000), bytes: None, locks };
+    Impact { estimates: vec![estimate], touched: vec![touched], missing: "nothing".to_owned() }
+}
+
 /// One of each kind, in the order of their numbers.
 pub(crate) fn one_of_each() -> Vec<Entry> {
     let wire = Bytes::from_static(b"\x00wire");
@@ -153,6 +164,7 @@ pub(crate) fn one_of_each() -> Vec<Entry> {
         granted(3),
         grant_used(OPERATION, 2),
         global(Body::GrantEnded { grant: GRANT, by: Some("ada".to_owned()), uid: Some(1), reason: None }),
+        entry(Body::Previewed { request: REQUEST, impact: impact() }),
     ]
 }
 
@@ -271,6 +283,17 @@ fn any_outcome() -> impl Strategy<Value = Outcome> {
     ]
 }
 
+fn any_impact() -> impl Strategy<Value = Impact> {
+    let estimate = any::<(String, String, u64)>().prop_map(|(what, on, rows)| Estimate { what, on, rows });
+    let touched = any::<(String, Option<u64>, Option<u64>, Vec<String>)>();
+    let touched = touched.prop_map(|(name, rows, bytes, locks)| Touched { name, rows, bytes, locks });
+    (vec(estimate, 0..3), vec(touched, 0..3), any::<String>()).prop_map(|(estimates, touched, missing)| Impact {
+        estimates,
+        touched,
+        missing,
+    })
+}
+
 fn any_body() -> impl Strategy<Value = Body> {
     let operated = (any_asked(), any::<bool>(), option::of(id()), any::<String>(), option::of(id())).prop_map(
         |(asked, forwarded, request, refusal, grant)| {
@@ -310,6 +333,7 @@ fn any_body() -> impl Strategy<Value = Body> {
         (id(), id(), any::<u32>()).prop_map(|(grant, operation, left)| Body::GrantUsed { grant, operation, left }),
         (id(), any::<(Option<String>, Option<u32>, Option<String>)>())
             .prop_map(|(grant, (by, uid, reason))| Body::GrantEnded { grant, by, uid, reason }),
+        (id(), any_impact()).prop_map(|(request, impact)| Body::Previewed { request, impact }),
     ]
 }
 

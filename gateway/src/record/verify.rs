@@ -21,7 +21,7 @@ use super::{
     write::indexed,
 };
 use crate::{
-    operation::{Digest, GrantId, OperationId, RequestId, SessionId},
+    operation::{Digest, GrantId, Impact, OperationId, RequestId, SessionId},
     policy::Decide,
 };
 
@@ -100,9 +100,12 @@ struct Case {
     position: u64,
     asked: Asked,
     waits: bool,
+    /// What people approve.
     digest: Digest,
+    /// Whether what it would touch is part of that.
+    previewed: bool,
     quorum: usize,
-    /// Who approved exactly this digest.
+    /// Who approved exactly what the digest was then.
     approved_by: BTreeSet<u32>,
     closed: Option<Outcome>,
     released_at: Option<u64>,
@@ -213,6 +216,7 @@ impl<'a> Walk<'a> {
             Body::Decided { request, uid, approve, digest, .. } => {
                 self.decided(position, request, uid, approve, digest);
             }
+            Body::Previewed { request, impact } => self.previewed(position, request, &impact),
             Body::Closed { request, outcome } => self.closed(position, request, outcome),
             Body::Operation(operated) => self.operated(position, &operated),
             Body::Granted(granted) => self.granted(position, &granted),
@@ -230,6 +234,7 @@ impl<'a> Walk<'a> {
             position,
             waits: requested.waits,
             digest: requested.digest,
+            previewed: false,
             quorum: requested.approval.quorum.max(1) as usize,
             asked: requested.asked,
             approved_by: BTreeSet::new(),
@@ -256,6 +261,16 @@ impl<'a> Walk<'a> {
             }
         };
         self.find(Some(position), what);
+    }
+
+    /// From here on people approve this as well.
+    fn previewed(&mut self, position: u64, request: RequestId, impact: &Impact) {
+        match self.requests.get_mut(&request) {
+            Some(case) if case.closed.is_none() && !case.previewed => {
+                (case.digest, case.previewed) = (impact.bound_to(&case.digest), true);
+            }
+            _ => self.find(Some(position), format!("an impact of request {}, which awaits none", request.short())),
+        }
     }
 
     fn closed(&mut self, position: u64, request: RequestId, outcome: Outcome) {

@@ -284,7 +284,7 @@ fn index_request(body: &Body, position: u64, batch: &mut Batch<'_>) {
             belongs(&requested.request);
             batch.put::<OpenRequests>(&requested.request, &position);
         }
-        Body::Decided { request, .. } => belongs(request),
+        Body::Decided { request, .. } | Body::Previewed { request, .. } => belongs(request),
         Body::Closed { request, .. } => {
             belongs(request);
             batch.delete::<OpenRequests>(request);

@@ -17,6 +17,8 @@ pub(super) struct Access {
     pub(super) verifier: Option<String>,
     /// Whether the backend's catalog is asked what stands behind names.
     pub(super) looks_inside: bool,
+    /// Whether the backend is asked what a held statement would touch.
+    pub(super) previews: bool,
 }
 
 /// The `postgres` section.
@@ -27,6 +29,7 @@ struct Section {
     database: Option<String>,
     client_auth: ClientAuth,
     classify: Classify,
+    preview: Preview,
 }
 
 /// By what statements are classified.
@@ -38,6 +41,17 @@ enum Classify {
     Catalog,
     /// By their text alone.
     Text,
+}
+
+/// What approvers see of what a statement would touch.
+#[derive(Debug, Default, Clone, Copy, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "lowercase")]
+enum Preview {
+    /// What `EXPLAIN` says, where nothing of the statement can run by that.
+    #[default]
+    Explain,
+    /// Nothing: the backend hears of a statement only once it is approved.
+    None,
 }
 
 /// What a client must prove.
@@ -66,7 +80,7 @@ impl Access {
         };
         let section = extra.get("postgres").map(Section::deserialize).transpose();
         let section = section.map_err(|error| ("postgres", error.to_string()))?.unwrap_or_default();
-        let Section { user, database, client_auth, classify } = section;
+        let Section { user, database, client_auth, classify, preview } = section;
         let verifier = match client_auth {
             ClientAuth::Kernel => None,
             ClientAuth::Scram(name) if crate::gate::is_credential_name(&name) => Some(name),
@@ -78,7 +92,10 @@ impl Access {
             let message = "`user`, `database` and `client_auth` are for a resource with a `credential`: without one clients log in themselves, as who they say";
             return Err(("postgres", message.to_owned()));
         }
-        Ok(Self { credential, user, database, verifier, looks_inside: classify == Classify::Catalog })
+        let looks_inside = classify == Classify::Catalog;
+        // By the text alone nobody knows what planning would run.
+        let previews = looks_inside && preview == Preview::Explain;
+        Ok(Self { credential, user, database, verifier, looks_inside, previews })
     }
 }
 
@@ -92,8 +109,11 @@ mod tests {
 
     #[test]
     fn what_is_not_said_is_nobodys_credential() {
-        assert_eq!(read("{}").expect("right"), Access { looks_inside: true, ..Access::default() });
-        assert!(!read("{postgres: {classify: text}}").expect("right").looks_inside);
+        assert_eq!(read("{}").expect("right"), Access { looks_inside: true, previews: true, ..Access::default() });
+        let by_text = read("{postgres: {classify: text}}").expect("right");
+        assert!(!by_text.looks_inside && !by_text.previews);
+        let unasked = read("{postgres: {preview: none}}").expect("right");
+        assert!(unasked.looks_inside && !unasked.previews);
         let access = read("{credential: a/b, postgres: {user: u, client_auth: {scram: c}}}").expect("right");
         assert_eq!((access.credential.as_deref(), access.verifier.as_deref()), (Some("a/b"), Some("c")));
         assert_eq!(read("{credential: a, postgres: {client_auth: kernel}}").expect("right").verifier, None);
@@ -109,6 +129,7 @@ mod tests {
             ("{credential: a, postgres: {client_auth: {scram: a b}}}", "postgres"),
             ("{postgres: {user: x}}", "postgres"),
             ("{postgres: {classify: guess}}", "postgres"),
+            ("{postgres: {preview: analyze}}", "postgres"),
         ] {
             assert_eq!(read(yaml).expect_err(yaml).0, section, "{yaml}");
         }

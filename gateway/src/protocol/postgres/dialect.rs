@@ -11,6 +11,7 @@ use super::{
     cancel::Registered,
     claim::Claim,
     classify::Lexical,
+    impact::Look,
     login::Login,
     lookup::{Backend, Inspection, Lookup},
     mask::{CopyOut, Masker, Plan},
@@ -26,7 +27,7 @@ use crate::{
     mask::{Masks, Salt},
     net::tls::{Client, Secured, Upstream},
     operation::{Frame, Operation, SessionId, Shape, State},
-    protocol::{Dialect, Malformed, Side, Step},
+    protocol::{Dialect, Malformed, Preview, Side, Step},
 };
 
 /// One connection's state.
@@ -117,6 +118,8 @@ pub(super) enum Phase {
     LookingUp(Box<Lookup>),
     /// Before a request is read, the catalog is asked what stands behind names.
     LookingInside(Box<Inspection>),
+    /// While a statement is held, the backend is asked what it would touch.
+    Previewing(Box<Look>),
     /// Queries may come.
     Ready,
     /// A cancel request was forwarded: nothing more may come.
@@ -340,7 +343,7 @@ impl Dialect for PostgresDialect {
             Phase::Startup { .. } => self.startup(input),
             Phase::Claiming(_) => self.claiming(input),
             Phase::Authentication => self.authentication(input),
-            Phase::LookingUp(_) | Phase::LookingInside(_) => Ok(Step::Wait),
+            Phase::LookingUp(_) | Phase::LookingInside(_) | Phase::Previewing(_) => Ok(Step::Wait),
             Phase::Ready => self.typed(input),
             Phase::Cancelling if input.is_empty() => Ok(Step::Wait),
             Phase::Cancelling => Err(Malformed("bytes follow a cancel request".into())),
@@ -431,6 +434,14 @@ impl Dialect for PostgresDialect {
             return;
         }
         wire::report(&mut self.answers, b'N', "NOTICE", wire::NOTICE, &format!("holdpoint: {notice}"), None);
+    }
+
+    fn preview(&mut self) -> Preview {
+        self.look()
+    }
+
+    fn is_previewing(&self) -> bool {
+        matches!(self.phase, Phase::Previewing(_))
     }
 
     fn farewell(&mut self, why: &str) {

@@ -7,11 +7,20 @@ use std::{
     time::{Duration, Instant},
 };
 
+use bytes::BytesMut;
+
 use super::{
     code::{Code, CodeReader},
+    dialect::{Phase, PostgresDialect},
     mask::{Catalog, CatalogReader, catalog::lookup_sql},
+    replies::Fate,
+    wire,
 };
-use crate::mask::Masks;
+use crate::{
+    gate::{Exchange, Unmaskable},
+    mask::Masks,
+    operation::Frame,
+};
 
 /// One database of one backend.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
@@ -196,6 +205,41 @@ impl Inspection {
 
     pub(super) fn fail(&mut self) {
         self.found = None;
+    }
+}
+
+impl PostgresDialect {
+    pub(super) fn wants_lookup(&self) -> bool {
+        // In another encoding names would come back in other bytes than the rules have, for every connection.
+        self.lexical.utf8
+            && self.masker.masks.has_columns()
+            && self.shared.catalogs.is_wanted(&self.backend, &self.masker.masks)
+    }
+
+    /// Asks on the bot's connection, at a point where that changes nothing: idle, outside a transaction, and before
+    /// the client hears that the backend is ready.
+    pub(super) fn look_up(&mut self, exchange: &mut Exchange) -> Fate {
+        let Some(lookup) = Lookup::new(&self.masker.masks) else { return Fate::Pass };
+        let mut out = BytesMut::new();
+        wire::ask_apart(&mut out, lookup.sql());
+        exchange.own = Some(("catalog lookup", Frame::new(out.freeze())));
+        self.phase = Phase::LookingUp(Box::new(lookup));
+        Fate::Swallow
+    }
+
+    pub(super) fn looked_up(&mut self, message: &[u8]) -> Result<Fate, Unmaskable> {
+        let Phase::LookingUp(lookup) = &mut self.phase else { unreachable!("only called while looking up") };
+        match message[0] {
+            b'D' => lookup.row(message),
+            b'1' | b'2' | b'3' | b'C' => {}
+            other => {
+                return Err(Unmaskable::Malformed(format!(
+                    "a message of type {:?} during a catalog lookup",
+                    char::from(other)
+                )));
+            }
+        }
+        Ok(Fate::Swallow)
     }
 }
 

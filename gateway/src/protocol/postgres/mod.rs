@@ -27,6 +27,7 @@ pub mod code;
 mod copying;
 mod dialect;
 pub mod fuzz;
+mod impact;
 mod login;
 mod lookup;
 pub mod mask;

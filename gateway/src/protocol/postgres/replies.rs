@@ -13,7 +13,6 @@ use super::{
     cancel::Cancellable,
     classify,
     dialect::{Phase, PostgresDialect, Rows},
-    lookup::Lookup,
     mask::{self, Field, Plan, References, texts::Context},
     pending::{Await, What, discard_to_sync},
     portal::Portal,
@@ -21,7 +20,7 @@ use super::{
 };
 use crate::{
     gate::{Exchange, Unmaskable},
-    operation::{Effect, Effects, Frame},
+    operation::{Effect, Effects},
     protocol::reader::{OutOfFrame, Reader},
 };
 
@@ -68,6 +67,11 @@ impl PostgresDialect {
         Ok(exchange)
     }
 
+    /// Whether what the backend says now answers the gateway.
+    fn is_own_answer(&self) -> bool {
+        matches!(self.phase, Phase::LookingUp(_) | Phase::LookingInside(_) | Phase::Previewing(_))
+    }
+
     fn one_reply(
         &mut self,
         reply: &[u8],
@@ -79,7 +83,7 @@ impl PostgresDialect {
         let message = &reply[run.at..run.at + length];
         // The client may have ended COPY data after the backend had given up on it.
         self.drop_marks();
-        if matches!(message[0], b'D' | b'd') && !matches!(self.phase, Phase::LookingUp(_) | Phase::LookingInside(_)) {
+        if matches!(message[0], b'D' | b'd') && !self.is_own_answer() {
             if self.masker.masks.is_empty() {
                 run.at += length;
                 return Ok(());
@@ -185,10 +189,12 @@ impl PostgresDialect {
             }
             b'K' if matches!(self.phase, Phase::Authentication) => self.backend_key(body),
             b'Z' => self.ready(body, exchange),
+            b'E' | b'N' if matches!(self.phase, Phase::Previewing(_)) => self.looked_at(message),
             b'E' => self.error(message, exchange),
             b'N' | b'A' => self.words(message, exchange),
             _ if matches!(self.phase, Phase::LookingUp(_)) => self.looked_up(message),
             _ if matches!(self.phase, Phase::LookingInside(_)) => self.inspected(message),
+            _ if matches!(self.phase, Phase::Previewing(_)) => self.looked_at(message),
             b'1' => self.answered("ParseComplete", |what| matches!(what, What::Parse), exchange),
             b'2' => self.answered("BindComplete", |what| matches!(what, What::Bind), exchange),
             b'3' => self.answered("CloseComplete", |what| matches!(what, What::Close), exchange),
@@ -293,6 +299,9 @@ impl PostgresDialect {
         let &[status @ (b'I' | b'T' | b'E')] = body else {
             return Err(Unmaskable::Malformed("a ReadyForQuery without a transaction status".into()));
         };
+        if let Phase::Previewing(_) = self.phase {
+            return self.looked(status, exchange);
+        }
         let before = std::mem::replace(&mut self.transaction, status);
         self.rows = Rows::Undescribed;
         match &mut self.phase {
@@ -487,41 +496,6 @@ impl PostgresDialect {
             return References::opaque();
         }
         references(&prepared.sense.reads)
-    }
-
-    // ---- the gateway's own look into the catalog ----
-
-    fn wants_lookup(&self) -> bool {
-        // In another encoding names would come back in other bytes than the rules have, for every connection.
-        self.lexical.utf8
-            && self.masker.masks.has_columns()
-            && self.shared.catalogs.is_wanted(&self.backend, &self.masker.masks)
-    }
-
-    /// Asks on the bot's connection, at a point where that changes nothing: idle, outside a transaction, and before
-    /// the client hears that the backend is ready.
-    fn look_up(&mut self, exchange: &mut Exchange) -> Fate {
-        let Some(lookup) = Lookup::new(&self.masker.masks) else { return Fate::Pass };
-        let mut out = BytesMut::new();
-        wire::ask_apart(&mut out, lookup.sql());
-        exchange.own = Some(("catalog lookup", Frame::new(out.freeze())));
-        self.phase = Phase::LookingUp(Box::new(lookup));
-        Fate::Swallow
-    }
-
-    fn looked_up(&mut self, message: &[u8]) -> Result<Fate, Unmaskable> {
-        let Phase::LookingUp(lookup) = &mut self.phase else { unreachable!("only called while looking up") };
-        match message[0] {
-            b'D' => lookup.row(message),
-            b'1' | b'2' | b'3' | b'C' => {}
-            other => {
-                return Err(Unmaskable::Malformed(format!(
-                    "a message of type {:?} during a catalog lookup",
-                    char::from(other)
-                )));
-            }
-        }
-        Ok(Fate::Swallow)
     }
 }
 

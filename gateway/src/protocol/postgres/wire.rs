@@ -3,7 +3,7 @@
 
 use bytes::{BufMut, Bytes, BytesMut};
 
-use crate::protocol::Malformed;
+use crate::{operation::Parameter, protocol::Malformed};
 
 /// The longest message taken from a client, header included, in bytes. PostgreSQL's own limit is 1 GiB; a message is
 /// judged whole, so this bounds what one connection can make the gateway hold.
@@ -57,23 +57,45 @@ pub(super) fn message(out: &mut BytesMut, kind: u8, body: impl FnOnce(&mut Bytes
 
 /// Asks `sql` by messages that leave the client's unnamed statement and portal alone, as a simple query would not.
 pub(super) fn ask_apart(out: &mut BytesMut, sql: &str) {
+    ask(out, sql.as_bytes(), &[], &[]);
+    message(out, b'S', |_| {});
+}
+
+/// The same with parameters, for several in one go: without the `Sync` that ends them.
+pub(super) fn ask(out: &mut BytesMut, sql: &[u8], types: &[u32], parameters: &[Parameter]) {
     let close = |out: &mut BytesMut, kind: u8| {
         message(out, b'C', |out| {
             out.put_u8(kind);
             out.put_slice(APART);
         });
     };
+    // As many as a client's own `Parse` and `Bind` can have.
+    let count = |many: usize| u16::try_from(many).expect("the client's own message had no more");
     // One that an earlier failure may have left.
     close(out, b'S');
     message(out, b'P', |out| {
         out.put_slice(APART);
-        out.put_slice(sql.as_bytes());
-        out.put_slice(&[0, 0, 0]);
+        out.put_slice(sql);
+        out.put_u8(0);
+        out.put_u16(count(types.len()));
+        types.iter().for_each(|kind| out.put_u32(*kind));
     });
     message(out, b'B', |out| {
         out.put_slice(APART);
         out.put_slice(APART);
-        out.put_slice(&[0; 6]);
+        out.put_u16(count(parameters.len()));
+        parameters.iter().for_each(|parameter| out.put_u16(u16::from(parameter.binary)));
+        out.put_u16(count(parameters.len()));
+        for parameter in parameters {
+            match &parameter.value {
+                None => out.put_i32(-1),
+                Some(value) => {
+                    out.put_u32(u32::try_from(value.len()).expect("the client's own message was no longer"));
+                    out.put_slice(value);
+                }
+            }
+        }
+        out.put_u16(0);
     });
     message(out, b'E', |out| {
         out.put_slice(APART);
@@ -81,7 +103,28 @@ pub(super) fn ask_apart(out: &mut BytesMut, sql: &str) {
     });
     close(out, b'P');
     close(out, b'S');
-    message(out, b'S', |_| {});
+}
+
+/// A parameter in text form whose type the backend finds out.
+pub(super) fn text_parameter(value: String) -> Parameter {
+    Parameter { kind: String::new(), binary: false, value: Some(value.into()) }
+}
+
+/// The SQLSTATE and the primary message of an `ErrorResponse`; empty where it has none.
+pub(super) fn said(message: &[u8]) -> (String, String) {
+    let (mut code, mut words) = (String::new(), String::new());
+    let mut fields = message.get(5..).unwrap_or_default();
+    while let Some((tag @ 1.., rest)) = fields.split_first() {
+        let Some(end) = rest.iter().position(|byte| *byte == 0) else { break };
+        let text = || String::from_utf8_lossy(&rest[..end]).into_owned();
+        match tag {
+            b'C' => code = text(),
+            b'M' => words = text(),
+            _ => {}
+        }
+        fields = &rest[end + 1..];
+    }
+    (code, words)
 }
 
 /// A name that no client gives.
