@@ -14,12 +14,68 @@ use crate::{
     policy::{Approval, Approver, Decide, Who},
     record::{
         entry::{Asked, Operated},
-        samples::{asked, connected},
+        samples::{asked, connected, impact},
         verify::verify,
     },
 };
 
 mod grants;
+
+#[tokio::test(start_paused = true)]
+async fn what_it_would_touch_is_part_of_what_is_approved_from_then_on() {
+    let (desk, recorder) = desk();
+    let opened = held(&dba(2));
+    let (id, bare) = (opened.0.request, opened.0.digest);
+    let mut waiting = desk.open(opened).await.expect("recorded");
+    let decide = |name: &str, seen: Digest| {
+        desk.decide(&id.short(), &person(name), true, None, Some(&seen.to_string())).map_err(|error| error.to_string())
+    };
+    decide("ada", bare).expect("nothing more is known yet");
+    waiting.previewed(impact());
+    let view = desk.show(&id.short()).expect("open");
+    assert_eq!((view.digest, &view.impact), (impact().bound_to(&bare), &Some(impact())));
+    assert!(view.impact_lines.iter().any(|line| line == "delete about 12 rows of public.orders"), "{view:?}");
+    assert!(decide("bob", bare).expect_err("it has changed").contains("look at it again"));
+    // A second one changes nothing that people saw.
+    waiting.previewed(Impact::unknown("too late"));
+    assert_eq!(desk.show(&id.short()).expect("open").digest, view.digest);
+    assert_eq!(decide("bob", view.digest), Ok(Decided::Approved));
+    assert!(matches!(end_of(&mut waiting).await, Some(Ended::Approved { digest }) if digest == bare));
+    waiting.previewed(impact());
+    let found = verify(&recorder.records().expect("readable"), None).expect("readable").findings;
+    assert_eq!(found, []);
+    let history = recorder.records().expect("readable").request(id).expect("readable").expect("it is there");
+    assert_eq!(history.impact, Some(impact()));
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_it_would_touch_is_not_shown_where_it_cannot_be_recorded() {
+    let (desk, recorder) = desk();
+    let opened = held(&dba(1));
+    let id = opened.0.request;
+    let waiting = desk.open(opened).await.expect("recorded");
+    recorder.fail_from_now_on();
+    waiting.previewed(impact());
+    assert_eq!(desk.show(&id.short()).expect("open").impact, None);
+}
+
+#[tokio::test(start_paused = true)]
+async fn verifying_finds_an_approval_of_another_impact() {
+    let (desk, recorder) = desk();
+    let opened = held(&dba(1));
+    let (request, digest) = (opened.0.request, opened.0.digest);
+    let _waiting = desk.open(opened).await.expect("recorded");
+    let session = Some(requester().session);
+    let append = |body| drop(recorder.append_written(Entry { at: Timestamp::now(), session, body }).expect("written"));
+    append(Body::Previewed { request, impact: impact() });
+    let (by, reason) = ("ada".to_owned(), None);
+    append(Body::Decided { request, by, uid: 1, approve: true, reason, digest });
+    append(Body::Previewed { request, impact: impact() });
+    let found = verify(&recorder.records().expect("readable"), None).expect("readable").findings;
+    let found: Vec<_> = found.iter().map(|finding| &*finding.what).collect();
+    assert_eq!(found.len(), 2, "{found:?}");
+    assert!(found[0].contains("for another digest") && found[1].contains("awaits none"), "{found:?}");
+}
 
 /// A group of approvers, and from when on in minutes.
 type Step = (&'static str, u64);

@@ -10,6 +10,7 @@ mod holding;
 mod masking;
 mod names;
 mod notation;
+mod previews;
 mod queries;
 mod stage;
 mod startup;

@@ -219,12 +219,15 @@ impl Ear {
     }
 }
 
-/// What the gateway asks for itself, in one word.
+/// What the gateway asks for itself, in one word: its first, where it asks what a statement would touch.
 pub(super) fn without_lookups(heard: Vec<String>) -> Vec<String> {
     let is_own = |message: &String| message.contains("holdpoint: catalog lookup");
     let short = |message: String| match (is_own(&message), message.starts_with("P ")) {
         (false, _) => Some(message),
-        (true, true) => Some("(the catalog lookup)".to_owned()),
+        (true, true) => Some(match message.split_once("/* holdpoint: impact */ ") {
+            Some((_, asked)) => format!("({})", asked.split(' ').next().unwrap_or_default()),
+            None => "(the catalog lookup)".to_owned(),
+        }),
         (true, false) => None,
     };
     heard.into_iter().filter_map(short).collect()
