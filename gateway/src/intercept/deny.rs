@@ -293,6 +293,10 @@ fn kinds(rules: &[Rule]) -> BTreeMap<Kind, BTreeSet<Destination>> {
         };
         kinds.entry(kind).or_default().insert((rule.to.first(), rule.port.unwrap_or(0)));
     }
+    // What lets pass with nothing behind it that drops decides nothing, and would be asked about each packet.
+    let last = |v6| kinds.keys().rfind(|kind| kind.v6 == v6 && !kind.passes).copied();
+    let (v4, v6) = (last(false), last(true));
+    kinds.retain(|kind, _| Some(*kind) <= if kind.v6 { v6 } else { v4 });
     kinds
 }
 
