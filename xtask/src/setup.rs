@@ -38,7 +38,7 @@ const NEEDS: [Need; 10] = [
     },
     Need {
         packages: &["openssl", "dpkg-dev", "systemd"],
-        reason: "tests make a Kubernetes API server's keys, build the Debian package, and have systemd read the unit",
+        reason: "tests and the bench make keys, tests build the Debian package, and have systemd read the unit",
         testing: true,
     },
     Need {

@@ -19,7 +19,7 @@ use std::{collections::BTreeMap, fmt, fs, path::Path, sync::Arc};
 use holdpoint::{
     operation::Effects,
     protocol::postgres::{
-        classify::{Classifier, Lexical, Sense, Statement},
+        classify::{Classified, Classifier, Lexical, Sense, Statement},
         code::Code,
     },
 };
@@ -66,6 +66,20 @@ pub(crate) struct Claim {
     pub(crate) unknown: Vec<String>,
 }
 
+/// The prepared statements and cursors of a session.
+#[derive(Debug, Default)]
+pub(crate) struct Known {
+    prepared: BTreeMap<String, Arc<Sense>>,
+    cursors: BTreeMap<String, Arc<Sense>>,
+}
+
+impl Known {
+    /// What a text means in this session.
+    pub(crate) fn resolve(&self, classified: &Classified) -> Arc<Sense> {
+        classified.resolve(|name| self.prepared.get(name).cloned(), |name| self.cursors.get(name).cloned())
+    }
+}
+
 impl Claim {
     /// The tables among the objects.
     pub(crate) fn tables(&self) -> Vec<&str> {
@@ -83,18 +97,9 @@ impl Entry {
     /// What the classifier makes of it, after what runs before it: by its text, or by the catalog as well.
     pub(crate) fn claim(&self, code: Option<&Code>) -> Claim {
         let classifier = Classifier::new(1 << 20);
-        let lexical = Lexical { standard_conforming_strings: !self.off, ..Lexical::default() };
-        let (mut prepared, mut cursors) = (BTreeMap::<String, Arc<Sense>>::new(), BTreeMap::new());
-        let before = self.after.iter().map(|after| classifier.classify(neutral(after).as_bytes(), &lexical));
-        for statement in before.flat_map(|before| before.statements.clone()) {
-            match statement {
-                Statement::Prepare { name, sense } => drop(prepared.insert(name, sense)),
-                Statement::DeclareCursor { name, sense, .. } => drop(cursors.insert(name, sense)),
-                _ => {}
-            }
-        }
-        let classified = classifier.classify(neutral(&self.text).as_bytes(), &lexical);
-        let sense = classified.resolve(|name| prepared.get(name).cloned(), |name| cursors.get(name).cloned());
+        let known = self.known(&classifier);
+        let classified = classifier.classify(self.neutral().as_bytes(), &self.lexical());
+        let sense = known.resolve(&classified);
         let meaning =
             code.map_or_else(|| sense.meaning.clone(), |code| code.see_through(&sense, &classified, true, &classifier));
         Claim {
@@ -102,6 +107,30 @@ impl Entry {
             objects: meaning.objects.iter().map(ToString::to_string).collect(),
             unknown: meaning.unknown.clone(),
         }
+    }
+
+    /// Its text as the classifier is given it.
+    pub(crate) fn neutral(&self) -> String {
+        neutral(&self.text)
+    }
+
+    /// The settings that its text is read under.
+    pub(crate) fn lexical(&self) -> Lexical {
+        Lexical { standard_conforming_strings: !self.off, ..Lexical::default() }
+    }
+
+    /// What the names in it stand for after what runs before it.
+    pub(crate) fn known(&self, classifier: &Classifier) -> Known {
+        let mut known = Known::default();
+        let before = self.after.iter().map(|after| classifier.classify(neutral(after).as_bytes(), &self.lexical()));
+        for statement in before.flat_map(|before| before.statements.clone()) {
+            match statement {
+                Statement::Prepare { name, sense } => drop(known.prepared.insert(name, sense)),
+                Statement::DeclareCursor { name, sense, .. } => drop(known.cursors.insert(name, sense)),
+                _ => {}
+            }
+        }
+        known
     }
 
     fn option(&mut self, line: &str) -> bool {

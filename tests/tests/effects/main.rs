@@ -9,6 +9,7 @@
 //! does more, so the list cannot grow stale.
 
 mod corpus;
+mod costs;
 mod facts;
 mod stage;
 mod subject;

@@ -30,6 +30,15 @@ pub(crate) struct Stage {
     count: Cell<usize>,
 }
 
+/// What the rows of a lookup say.
+pub(crate) fn read(rows: &[Vec<u8>]) -> Code {
+    let mut reader = CodeReader::default();
+    for row in rows {
+        reader.row(row).expect("the lookup's rows can be read");
+    }
+    reader.finish()
+}
+
 /// What one statement did.
 #[derive(Debug)]
 pub(crate) struct Seen {
@@ -64,13 +73,14 @@ impl Stage {
 
     /// What the catalog says of this world.
     pub(crate) fn code(&self) -> Code {
+        read(&self.lookup())
+    }
+
+    /// The rows that the catalog answers to the gateway's lookup.
+    pub(crate) fn lookup(&self) -> Vec<Vec<u8>> {
         let reply = self.shared.borrow_mut().query(&lookup_sql());
         assert_eq!(reply.error, None, "the lookup works");
-        let mut reader = CodeReader::default();
-        for row in &reply.messages {
-            reader.row(row).expect("the lookup's rows can be read");
-        }
-        reader.finish()
+        reply.messages
     }
 
     /// Runs the statement in its place and tells what it did.

@@ -54,6 +54,13 @@ pub(super) enum Task {
         #[arg(long)]
         port: u16,
     },
+    /// Ask once, read the answer; print its rows, its bytes and the seconds that it took
+    Read {
+        #[arg(long)]
+        port: u16,
+        #[arg(long)]
+        sql: String,
+    },
     /// The held statement's time without a gateway: print µs for each of `count` runs
     Direct {
         #[arg(long)]
@@ -66,6 +73,7 @@ pub(super) enum Task {
 pub(super) fn run(task: &Task) -> Result<()> {
     be_nobody()?;
     match *task {
+        Task::Read { port, ref sql } => read(port, sql),
         Task::Idle { port, count } => keep(port, count, |session| session.ask("SELECT 1")),
         Task::Held { port, count } => {
             keep(port, count, |session| session.send(HELD).and_then(|()| session.notice().map(drop)))
@@ -143,6 +151,63 @@ fn release(port: u16) -> Result<()> {
         session.until(b'Z')?;
     }
     Ok(())
+}
+
+fn read(port: u16, sql: &str) -> Result<()> {
+    let mut session = Session::open(port)?;
+    let mut piece = vec![0; 256 * 1024];
+    let (mut answer, mut bytes) = (Answer::default(), 0);
+    let began = Instant::now();
+    session.send(sql)?;
+    while !answer.is_whole {
+        let length = session.0.read(&mut piece)?;
+        if length == 0 {
+            bail!("the other side ended in the middle of the answer, after {bytes} bytes");
+        }
+        bytes += length;
+        answer.read(&piece[..length])?;
+    }
+    println!("{} {bytes} {:.4}", answer.rows, began.elapsed().as_secs_f64());
+    session.leave()
+}
+
+/// Counts an answer's rows on the way, without keeping any, so that the client costs next to nothing.
+#[derive(Default)]
+struct Answer {
+    rows: u64,
+    /// The backend is ready for the next request.
+    is_whole: bool,
+    head: [u8; 5],
+    /// How much of the head has come.
+    begun: usize,
+    /// What is still to come of the message.
+    left: usize,
+}
+
+impl Answer {
+    fn read(&mut self, mut bytes: &[u8]) -> Result<()> {
+        loop {
+            let passed = self.left.min(bytes.len());
+            self.left -= passed;
+            bytes = &bytes[passed..];
+            let more = (self.head.len() - self.begun).min(bytes.len());
+            self.head[self.begun..self.begun + more].copy_from_slice(&bytes[..more]);
+            self.begun += more;
+            bytes = &bytes[more..];
+            if self.begun < self.head.len() {
+                return Ok(());
+            }
+            self.begun = 0;
+            let length = u32::from_be_bytes([self.head[1], self.head[2], self.head[3], self.head[4]]);
+            self.left = usize::try_from(length)?.checked_sub(4).context("a message shorter than its own length")?;
+            match self.head[0] {
+                b'D' => self.rows += 1,
+                b'E' => bail!("refused: {}", String::from_utf8_lossy(bytes).replace('\0', " ")),
+                b'Z' => self.is_whole = true,
+                _ => {}
+            }
+        }
+    }
 }
 
 fn direct(port: u16, count: usize) -> Result<()> {
@@ -225,4 +290,28 @@ fn framed(kind: Option<u8>, body: &[u8]) -> Vec<u8> {
     message.extend_from_slice(&length.to_be_bytes());
     message.extend_from_slice(body);
     message
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{Answer, framed};
+
+    #[test]
+    fn an_answer_is_counted_however_it_is_cut() {
+        let kinds = [(b'T', 20), (b'D', 7), (b'D', 0), (b'N', 3), (b'D', 300), (b'C', 9), (b'Z', 1)];
+        let bytes: Vec<u8> =
+            kinds.iter().flat_map(|(kind, length)| framed(Some(*kind), &vec![b'D'; *length])).collect();
+        for size in 1..bytes.len() {
+            let mut answer = Answer::default();
+            for piece in bytes.chunks(size) {
+                answer.read(piece).expect("an answer");
+            }
+            assert!(answer.is_whole && answer.rows == 3, "in pieces of {size}: {} rows", answer.rows);
+            let mut cut = Answer::default();
+            cut.read(&bytes[..bytes.len() - 6]).expect("a part of it");
+            assert!(!cut.is_whole);
+        }
+        let mut refused = Answer::default();
+        assert!(refused.read(&framed(Some(b'E'), b"SERROR")).is_err());
+    }
 }

@@ -1,10 +1,14 @@
 //! `cargo xtask bench pg`: what Holdpoint costs, beside haproxy and pgbouncer, on a real PostgreSQL with pgbench;
-//! `bench hook`: what `connect` costs in the kernel; `bench connect`: what a connection costs, governed and not.
+//! `bench tls`: the same with TLS on both sides; `bench result`: a large answer, masked and not; `bench classify`: what
+//! it takes to tell what a statement does; `bench hook`: what `connect` costs in the kernel; `bench connect`: what a
+//! connection costs, governed and not; `bench all`: all of these, one after the other.
 //!
 //! All paths run in one go, in rounds that go forth and back (ABBA), so that a machine that warms up or slows down
 //! does so for all of them. What is compared are medians; the interval is a bootstrap over the rounds.
 //! Nothing is assumed: a figure that could not be taken is an error, and a target that is missed is printed as missed.
 
+mod certificates;
+mod classify;
 mod client;
 mod connect;
 mod hold;
@@ -13,6 +17,7 @@ mod latency;
 mod memory;
 mod paths;
 mod report;
+mod result;
 mod statistics;
 mod throughput;
 
@@ -20,7 +25,7 @@ use anyhow::{Context, Result};
 
 use self::{
     paths::Stand,
-    report::{Machine, Report},
+    report::{Machine, Pgbench, Report},
     throughput::Plan,
 };
 use crate::{command, interrupt};
@@ -36,6 +41,12 @@ pub(crate) struct Args {
 enum What {
     /// PostgreSQL with pgbench
     Pg(Pg),
+    /// PostgreSQL with pgbench, TLS on both sides of every path
+    Tls(Pg),
+    /// A large answer, masked and not: how fast it comes, and the gateway's memory meanwhile
+    Result(result::Args),
+    /// What it takes to tell what a statement does, by its text and by the catalog, new and known
+    Classify,
     /// The connect hook, by the kernel's clock, at 1, 100 and 10,000 rules
     Hook {
         /// Rounds, each forth and back
@@ -51,6 +62,8 @@ enum What {
         #[arg(long, default_value_t = 3)]
         seconds: u64,
     },
+    /// All of these, one after the other, as long as each takes by itself
+    All,
     /// The bench's own client, which runs in a guarded cgroup
     #[command(hide = true, subcommand)]
     Client(client::Task),
@@ -80,6 +93,18 @@ struct Pg {
 pub(crate) fn run(args: &Args) -> Result<()> {
     match &args.what {
         What::Pg(pg) => postgres(pg),
+        What::Tls(pg) => postgres_with_tls(pg),
+        What::Result(args) => {
+            command::need_root("bench result")?;
+            interrupt::watch()?;
+            result::measure(args)
+        }
+        What::Classify => {
+            command::need_root("bench classify")?;
+            interrupt::watch()?;
+            classify::measure()
+        }
+        What::All => all(),
         What::Hook { rounds } => {
             command::need_root("bench hook")?;
             interrupt::watch()?;
@@ -94,13 +119,29 @@ pub(crate) fn run(args: &Args) -> Result<()> {
     }
 }
 
+fn all() -> Result<()> {
+    command::need_root("bench all")?;
+    // Each as a command of its own, which starts with nothing in its memory.
+    for what in ["pg", "tls", "result", "classify", "hook", "connect"] {
+        println!("\n== bench {what}");
+        command::show(command::xtask("bench")?.arg(what))?;
+    }
+    Ok(())
+}
+
+impl Pg {
+    fn plan(&self) -> Plan {
+        Plan {
+            rounds: self.rounds.unwrap_or(if self.quick { 1 } else { 3 }),
+            seconds: self.seconds.unwrap_or(if self.quick { 2 } else { 5 }),
+        }
+    }
+}
+
 fn postgres(args: &Pg) -> Result<()> {
     command::need_root("bench pg")?;
     interrupt::watch()?;
-    let plan = Plan {
-        rounds: args.rounds.unwrap_or(if args.quick { 1 } else { 3 }),
-        seconds: args.seconds.unwrap_or(if args.quick { 2 } else { 5 }),
-    };
+    let plan = args.plan();
     // The JSON goes to stdout alone; what is going on is said on stderr.
     eprintln!("starting PostgreSQL, haproxy, pgbouncer and two gateways …");
     let mut stand = Stand::start().context("the bench could not be set up")?;
@@ -114,7 +155,25 @@ fn postgres(args: &Pg) -> Result<()> {
     eprintln!("hold and release …");
     let release = latency::measure(&stand, if args.quick { 200 } else { 1000 })?;
     stand.close()?;
-    let report = Report { plan, machine, throughput, connect, memory, release };
+    let report = Report { pgbench: Pgbench { plan, machine, throughput }, connect, memory, release };
+    if args.json {
+        println!("{:#}", report.json())
+    } else {
+        report.print()
+    }
+    Ok(())
+}
+
+fn postgres_with_tls(args: &Pg) -> Result<()> {
+    command::need_root("bench tls")?;
+    interrupt::watch()?;
+    let plan = args.plan();
+    eprintln!("starting PostgreSQL, haproxy, pgbouncer and two gateways …");
+    let mut stand = Stand::start_with_tls().context("the bench could not be set up")?;
+    let machine = Machine::read(&stand)?;
+    let throughput = throughput::measure(&stand, &plan)?;
+    stand.close()?;
+    let report = Pgbench { plan, machine, throughput };
     if args.json {
         println!("{:#}", report.json())
     } else {

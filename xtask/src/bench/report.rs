@@ -8,16 +8,21 @@ use serde_json::{Value, json};
 use super::{
     latency::Release,
     memory::Memory,
-    paths::{Path, Stand},
+    paths::{Path, Stand, TLS},
     statistics::{Ratio, median, percentile, ratio},
     throughput::{CLIENTS, Plan, Series, Setting, Throughput, version},
 };
 
-/// All that was measured in one run.
-pub(super) struct Report {
+/// What pgbench said.
+pub(super) struct Pgbench {
     pub(super) plan: Plan,
     pub(super) machine: Machine,
     pub(super) throughput: Throughput,
+}
+
+/// All that was measured in one run.
+pub(super) struct Report {
+    pub(super) pgbench: Pgbench,
     pub(super) connect: Vec<f64>,
     pub(super) memory: Memory,
     pub(super) release: Release,
@@ -31,6 +36,8 @@ impl Machine {
         let cpuinfo = fs::read_to_string("/proc/cpuinfo")?;
         let model = cpuinfo.lines().find_map(|line| line.strip_prefix("model name")?.split_once(": "));
         let processors = std::thread::available_parallelism().map_or(1, usize::from);
+        let tls =
+            if stand.has_tls() { format!("{}, both sides of every path", TLS.join(" ")) } else { "none".to_owned() };
         Ok(Self(vec![
             ("processor", model.map_or("unknown".to_owned(), |(_, model)| model.to_owned())),
             ("processors", processors.to_string()),
@@ -38,6 +45,7 @@ impl Machine {
             ("postgres", stand.postgres.version()),
             ("haproxy", version("haproxy", "-v")),
             ("pgbouncer", version("pgbouncer", "--version")),
+            ("tls", tls),
         ]))
     }
 }
@@ -67,8 +75,13 @@ pub(super) fn print_targets(targets: &[Target]) {
     }
 }
 
-impl Report {
+impl Pgbench {
     pub(super) fn print(&self) {
+        self.print_tables();
+        print_targets(&self.targets());
+    }
+
+    fn print_tables(&self) {
         self.machine.0.iter().for_each(|(name, value)| println!("{name:<10} {value}"));
         let runs = self.plan.rounds * 2;
         println!("pgbench -S, scale 10, {CLIENTS} clients, {runs} runs of {} s each, medians", self.plan.seconds);
@@ -83,6 +96,29 @@ impl Report {
                 println!("{:<18} {:>9.0} {value:>9.3}  {interval:<24} {cpu:>9}", path.as_str(), median(&own.tps));
             }
         }
+    }
+
+    fn targets(&self) -> Vec<Target> {
+        self.throughput.iter().flat_map(throughput_targets).collect()
+    }
+
+    pub(super) fn json(&self) -> Value {
+        let throughput: Vec<Value> = self.throughput.iter().flat_map(series_json).collect();
+        let targets: Vec<Value> = self.targets().iter().map(target_json).collect();
+        let machine: serde_json::Map<_, _> =
+            self.machine.0.iter().map(|(name, value)| ((*name).to_owned(), json!(value))).collect();
+        json!({
+            "machine": machine,
+            "plan": {"rounds": self.plan.rounds, "seconds": self.plan.seconds, "clients": CLIENTS, "scale": 10},
+            "throughput": throughput,
+            "targets": targets,
+        })
+    }
+}
+
+impl Report {
+    pub(super) fn print(&self) {
+        self.pgbench.print_tables();
         self.print_rest();
         print_targets(&self.targets());
     }
@@ -103,7 +139,7 @@ impl Report {
     }
 
     fn targets(&self) -> Vec<Target> {
-        let mut targets: Vec<Target> = self.throughput.iter().flat_map(throughput_targets).collect();
+        let mut targets = self.pgbench.targets();
         let [p50, p99] = [0.5, 0.99].map(|share| percentile(&self.release.released, share) / 1000.0);
         let idle = self.memory.idle.iter().find(|(path, _)| *path == Path::Written).map_or(f64::NAN, |(_, each)| *each);
         // A measured statement is short: less than the tenth of a KiB that the figure is printed with.
@@ -116,7 +152,6 @@ impl Report {
     }
 
     pub(super) fn json(&self) -> Value {
-        let throughput: Vec<Value> = self.throughput.iter().flat_map(series_json).collect();
         let connect: Vec<Value> = Path::ALL
             .iter()
             .zip(&self.connect)
@@ -127,19 +162,14 @@ impl Report {
         let times =
             |values: &[f64]| json!({"p50": median(values), "p99": percentile(values, 0.99), "samples": values.len()});
         let targets: Vec<Value> = self.targets().iter().map(target_json).collect();
-        let machine: serde_json::Map<_, _> =
-            self.machine.0.iter().map(|(name, value)| ((*name).to_owned(), json!(value))).collect();
-        json!({
-            "machine": machine,
-            "plan": {"rounds": self.plan.rounds, "seconds": self.plan.seconds, "clients": CLIENTS, "scale": 10},
-            "throughput": throughput,
-            "connect": connect,
-            "memory": {"connections": self.memory.count, "idle": idle, "held_kib": self.memory.held,
-                       "statement_bytes": self.memory.statement},
-            "release_us": times(&self.release.released),
-            "statement_direct_us": times(&self.release.direct),
-            "targets": targets,
-        })
+        let mut all = self.pgbench.json();
+        all["connect"] = json!(connect);
+        all["memory"] = json!({"connections": self.memory.count, "idle": idle, "held_kib": self.memory.held,
+                               "statement_bytes": self.memory.statement});
+        all["release_us"] = times(&self.release.released);
+        all["statement_direct_us"] = times(&self.release.direct);
+        all["targets"] = json!(targets);
+        all
     }
 }
 

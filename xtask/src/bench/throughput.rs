@@ -133,7 +133,7 @@ pub(super) fn connect_rate(stand: &Stand, seconds: u64) -> Result<Vec<f64>> {
 }
 
 /// `taskset`'s list of processors.
-fn processors(pinned: bool) -> String {
+pub(super) fn processors(pinned: bool) -> String {
     let count = std::thread::available_parallelism().map_or(1, usize::from);
     if pinned { "0".to_owned() } else { format!("0-{}", count - 1) }
 }

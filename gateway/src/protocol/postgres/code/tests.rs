@@ -199,37 +199,3 @@ fn the_lookup_is_read_alike_whatever_the_session_is_set_to() {
         classified.meaning.objects.iter().filter(bare).filter(|one| !own.contains(&one.name.as_str())).collect();
     assert!(strange.is_empty(), "{strange:?}");
 }
-
-#[test]
-#[ignore = "a measurement"]
-fn costs() {
-    let code = code(&[
-        ("app", "total", "sql", "SELECT sum(total) FROM orders", None),
-        ("app", "note", "plpgsql", "BEGIN INSERT INTO log VALUES ('x'); RETURN app.total(); END", None),
-    ]);
-    let classifier = Classifier::new(64 << 20);
-    let lexical = Lexical::default();
-    let rounds = 20_000_u32;
-    let measure = |name: &str, mut once: Box<dyn FnMut(u32) + '_>| {
-        let start = std::time::Instant::now();
-        (0..rounds).for_each(&mut once);
-        println!("{name}: {:.2} us", start.elapsed().as_secs_f64() * 1e6 / f64::from(rounds));
-    };
-    for text in [
-        "SELECT abalance FROM pgbench_accounts WHERE aid = 7",
-        "UPDATE orders SET total = total + 1, changed = now() WHERE id = 7 AND customer IN (SELECT id FROM customers WHERE lower(name) LIKE 'a%') RETURNING id, total",
-        "SELECT app.note()",
-    ] {
-        println!("{text}");
-        measure(
-            "  not seen before",
-            Box::new(|n| drop(classifier.classify(format!("{text} /* {n} */").as_bytes(), &lexical))),
-        );
-        measure("  seen before", Box::new(|_| drop(classifier.classify(text.as_bytes(), &lexical))));
-        let classified = classifier.classify(text.as_bytes(), &lexical);
-        measure(
-            "  what stands behind it",
-            Box::new(|_| drop(code.see_through(&classified.sense, &classified, true, &classifier))),
-        );
-    }
-}
