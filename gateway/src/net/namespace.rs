@@ -128,6 +128,8 @@ pub fn all() -> io::Result<BTreeMap<NamespaceId, Namespace>> {
         if let Ok(id) = std::fs::metadata(&path).map(|file| NamespaceId(file.ino()))
             && !found.contains_key(&id)
             && let Ok(namespace) = Namespace::open(&path)
+            // It may have gone to another one between the two.
+            && let Ok(id) = namespace.id()
         {
             found.insert(id, namespace);
         }
