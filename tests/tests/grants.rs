@@ -45,6 +45,17 @@ fn is_held(lab: &Lab, pg: &Postgres, script: &str) {
     lab.nothing_held();
 }
 
+/// Runs psql's `script` up to what is held in it, and gives that out as a grant.
+#[track_caller]
+fn granted_in(lab: &Lab, pg: &Postgres, url: &str, script: &str) {
+    let mut psql = lab.bot("ci").start_script(url);
+    psql.write(script);
+    psql.close_stdin();
+    grant(lab, &lab.held(), &[]).ok();
+    psql.finish(SOON).ok();
+    assert_eq!(targets(pg), "1,2,3", "the one that was asked for deletes nothing, so that the next is worth something");
+}
+
 fn targets(pg: &Postgres) -> String {
     pg.admin("SELECT coalesce(string_agg(id::text, ',' ORDER BY id), '') FROM target")
 }
@@ -478,4 +489,41 @@ fn only_those_who_may_approve_give_and_take_grants() {
     psql.finish(SOON).ok();
     assert!(grants(&lab).is_empty());
     lab.verify();
+}
+
+#[test]
+fn what_a_transaction_set_for_itself_counts_no_longer_than_it_lasts() {
+    let (lab, pg) = Lab::with_shop("grant-local", &deletes_held());
+    let delete = "DELETE FROM target WHERE id::text = current_setting('app.tenant', true);\n";
+    let set = "BEGIN;\nSET LOCAL app.tenant = '3';\n";
+    for end in ["COMMIT;\nBEGIN;\n", "COMMIT AND CHAIN;\n", "COMMIT\\; BEGIN;\n"] {
+        granted_in(&lab, &pg, &pg.url(), &format!("{set}{end}{delete}COMMIT;\n"));
+        is_held(&lab, &pg, &format!("{set}{delete}"));
+        assert_eq!(targets(&pg), "1,2,3", "{end}");
+    }
+}
+
+#[test]
+fn what_a_session_calls_itself_is_part_of_its_past() {
+    let (lab, pg) = Lab::with_shop("grant-name", &deletes_held());
+    let delete = "DELETE FROM target WHERE id::text = current_setting('application_name');\n";
+    granted_in(&lab, &pg, &format!("{}?application_name=none", pg.url()), delete);
+    let mut psql = lab.bot("ci").start_script(&format!("{}?application_name=3", pg.url()));
+    psql.write(delete);
+    psql.close_stdin();
+    lab.deny(&lab.held()).ok();
+    psql.finish(SOON).says(&["denied by root"]);
+    assert_eq!(targets(&pg), "1,2,3");
+}
+
+#[test]
+fn what_a_cursor_stands_on_is_in_no_grant() {
+    let (lab, pg) = Lab::with_shop("grant-cursor", &deletes_held());
+    let mut psql = lab.bot("ci").start_script(&pg.url());
+    psql.write("BEGIN;\nDECLARE c CURSOR FOR SELECT id FROM target FOR UPDATE;\nFETCH c;\nDELETE FROM target WHERE CURRENT OF c;\n");
+    psql.close_stdin();
+    let request = lab.held();
+    grant(&lab, &request, &[]).failed().says(&["cannot become a grant"]);
+    lab.deny(&request).ok();
+    psql.finish(SOON).says(&["denied by root"]);
 }

@@ -85,6 +85,26 @@ fn an_approver_sees_how_much_and_what_locks_and_the_statement_has_not_run() {
 }
 
 #[test]
+fn what_rules_add_is_counted_too() {
+    let (lab, pg) = Lab::with_shop("impact-rules", &changes_held());
+    counted(&pg);
+    pg.admin(
+        "CREATE TABLE small (id int); ALTER TABLE small OWNER TO app; INSERT INTO small VALUES (1);
+         CREATE RULE also AS ON DELETE TO small DO ALSO DELETE FROM big;
+         CREATE TABLE never (id int); ALTER TABLE never OWNER TO app; INSERT INTO never SELECT generate_series(1, 5000)",
+    );
+    let seen = looked_at(&lab, &pg, "DELETE FROM small WHERE id = 1");
+    let of = |name: &str| {
+        seen["estimates"].as_array().into_iter().flatten().find(|one| one["on"] == name).map(|one| one["rows"].as_u64())
+    };
+    assert!(of("public.small").is_some(), "{seen}");
+    assert_eq!(of("public.big"), Some(Some(5000)), "{seen}");
+    // Nobody has counted it: then its size is not known either, rather than nothing.
+    let seen = looked_at(&lab, &pg, "DROP TABLE never");
+    assert_eq!((&seen["touched"][0]["rows"], &seen["touched"][0]["bytes"]), (&Value::Null, &Value::Null), "{seen}");
+}
+
+#[test]
 fn what_planning_could_run_is_not_planned() {
     let (lab, pg) = Lab::with_shop("unplanned", &changes_held());
     counted(&pg);

@@ -26,6 +26,13 @@ const WORLD: &str = "
     CREATE VIEW innocent AS SELECT wiping();
     CREATE SCHEMA evil;
     CREATE FUNCTION evil.upper(text) RETURNS text LANGUAGE sql AS 'DELETE FROM public.doomed RETURNING $1';
+    CREATE TYPE pair AS (n int);
+    CREATE FUNCTION hungry(pair, pair) RETURNS bool LANGUAGE sql AS 'DELETE FROM public.doomed; SELECT true';
+    CREATE OPERATOR >= (LEFTARG = pair, RIGHTARG = pair, FUNCTION = hungry);
+    CREATE OPERATOR < (LEFTARG = pair, RIGHTARG = pair, FUNCTION = hungry);
+    CREATE FUNCTION hungry(int, int) RETURNS bool LANGUAGE sql AS 'DELETE FROM public.doomed; SELECT true';
+    CREATE OPERATOR evil.= (LEFTARG = int, RIGHTARG = int, FUNCTION = hungry);
+    CREATE TABLE pairs (p pair); INSERT INTO pairs VALUES (ROW(1));
     CREATE EXTENSION pg_trgm;
     GRANT ALL ON ALL TABLES IN SCHEMA public TO PUBLIC; GRANT ALL ON SCHEMA public, evil TO PUBLIC";
 
@@ -61,6 +68,13 @@ fn p3_a_call_is_judged_by_what_it_does() {
         "INSERT INTO ruled VALUES (1)",
         "WITH w AS (INSERT INTO watched VALUES (1) RETURNING id) SELECT * FROM w",
         "SET search_path = evil, pg_catalog; SELECT upper('x')",
+        "SELECT p BETWEEN p AND p FROM pairs",
+        "SELECT p NOT BETWEEN p AND p FROM pairs",
+        "SELECT p BETWEEN SYMMETRIC p AND p FROM pairs",
+        "SET search_path = evil, pg_catalog, public; SELECT CASE 2 WHEN 3 THEN 4 END",
+        "SET search_path = evil, pg_catalog, public; SELECT 2 IN (SELECT id FROM counted)",
+        "SET search_path = evil, pg_catalog, public; SELECT 1 FROM counted JOIN counted AS other USING (id)",
+        "SET search_path = evil, pg_catalog, public; SELECT 1 FROM counted NATURAL JOIN counted AS other",
     ] {
         let said = bot.psql(&pg.url(), sql).failed();
         assert!(said.all().contains("holdpoint"), "{sql}: {said}");

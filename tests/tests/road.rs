@@ -378,6 +378,27 @@ fn retry_refuses_at_once_and_releases_the_identical_operation_once() {
 }
 
 #[test]
+fn retry_is_for_a_session_with_the_same_past() {
+    let rules = Rules::allowing().policy(
+        "policy: deletes\nmatch: { resource: shop, effects: [delete] }\ndecide: hold\non_hold: retry\napproval: { from: [{ user: root }], timeout: 60s }\n",
+    );
+    let (lab, pg) = Lab::with_shop("retry-past", &rules);
+    let delete = |tenant: u32| {
+        let mut psql = lab.bot("ci").start_script(&pg.url());
+        psql.write(&format!("\\set ON_ERROR_STOP on\nSET app.tenant = '{tenant}';\nDELETE FROM target WHERE id::text = current_setting('app.tenant');\n"));
+        psql.close_stdin();
+        psql.finish(Duration::from_secs(10))
+    };
+    delete(1).failed().says(&["42501"]);
+    lab.approve(&lab.held()).ok();
+    // The same text, in a session that was treated otherwise.
+    delete(3).failed().says(&["42501"]);
+    assert_eq!(pg.admin("SELECT count(*) FROM target"), "3");
+    delete(1).ok();
+    assert_eq!(pg.admin("SELECT string_agg(id::text, ',' ORDER BY id) FROM target"), "2,3");
+}
+
+#[test]
 fn a7_restart_refuses_what_was_held() {
     let (lab, pg) = Lab::with_shop("restart", &schema_held());
     let psql = lab.bot("ci").start_psql(&pg.url(), "DROP TABLE orders");

@@ -14,10 +14,20 @@ pub(super) fn of_waiting(connection: &Connection, operation: &Operation, frame: 
     sum.finish()
 }
 
-/// For an operation that will be sent again: the same for the same workload, user, resource, bytes and session state.
-pub(super) fn of_retrying(connection: &Connection, operation: &Operation, frame: &Frame) -> Digest {
-    let mut sum = Sum::new(b"holdpoint retry 1");
+/// For an operation that will be sent again: the same for the same workload, user, executable, resource, bytes, session
+/// state and past. Where the executable or the past is not known, only on the same connection.
+pub(super) fn of_retrying(
+    connection: &Connection,
+    operation: &Operation,
+    frame: &Frame,
+    past: Option<Digest>,
+) -> Digest {
+    let mut sum = Sum::new(b"holdpoint retry 2");
     sum.about(connection, operation, frame);
+    sum.add(past.as_ref().map_or(b"".as_slice(), |past| &past.0));
+    if past.is_none() || connection.process.sha256.is_none() {
+        sum.add(connection.id.as_bytes());
+    }
     sum.finish()
 }
 

@@ -6,7 +6,7 @@ use bytes::BytesMut;
 
 use crate::{
     mask::Masks,
-    operation::{Frame, Impact, Operation, RequestId, Shape},
+    operation::{Digest, Frame, Impact, Operation, RequestId, Shape},
 };
 
 /// A protocol's side of the road back. Synchronous, no I/O.
@@ -26,6 +26,12 @@ pub trait Language {
     /// different things.
     fn shape(&self, _operation: &Operation) -> Option<Shape> {
         None
+    }
+
+    /// What the session has been through that could give the operation just submitted another meaning, beside
+    /// [`Operation::state`]: equal only where that is equal. For an approval that is used by another connection.
+    fn past(&self) -> Digest {
+        Digest::of(b"")
     }
 
     /// Appends what the gateway has to say to the client now, in order with the replies already given.

@@ -56,14 +56,17 @@ pub struct Judged {
     verdict: Verdict,
     /// For a grant, where it is held.
     shape: Option<Shape>,
+    /// For a retry, where it is held: what its session has been through.
+    past: Option<Digest>,
 }
 
 impl Judged {
-    /// With its shape, by which a grant may cover it. Without, none does.
+    /// With its shape, by which a grant may cover it, and its session's past. Without, neither a grant nor an approval on
+    /// another connection releases it.
     #[must_use]
     pub fn shaped_by<L: Language>(self, language: &L) -> Self {
         match self.verdict.decide {
-            Decide::Hold => Self { shape: language.shape(&self.operation), ..self },
+            Decide::Hold => Self { shape: language.shape(&self.operation), past: Some(language.past()), ..self },
             Decide::Allow | Decide::Refuse => self,
         }
     }
@@ -224,7 +227,7 @@ impl Gate {
     pub fn judge(&mut self, operation: Operation, frame: Frame) -> Judged {
         self.refresh();
         let verdict = self.scope.judge(&operation);
-        Judged { id: OperationId::now(), operation, frame, verdict, shape: None }
+        Judged { id: OperationId::now(), operation, frame, verdict, shape: None, past: None }
     }
 
     /// An operation that its protocol never lets through, whatever policy says; recorded as refused with `reason`.
@@ -237,7 +240,7 @@ impl Gate {
             on_hold: OnHold::Wait,
             observed: None,
         };
-        let judged = Judged { id: OperationId::now(), operation, frame, verdict, shape: None };
+        let judged = Judged { id: OperationId::now(), operation, frame, verdict, shape: None, past: None };
         Settled::no(judged, None, reason.to_owned())
     }
 
@@ -280,7 +283,7 @@ impl Gate {
 
     /// `on_hold: retry`: nobody waits; the identical operation, sent again after approval, is released once.
     async fn hold_retrying(&mut self, judged: Judged, approval: &Approval) -> Settling {
-        let digest = digest::of_retrying(&self.connection, &judged.operation, &judged.frame);
+        let digest = digest::of_retrying(&self.connection, &judged.operation, &judged.frame, judged.past);
         if let Some(request) = self.services.desk.spend(digest) {
             return Settling::settled(Settled::yes(judged, Some(request)));
         }
@@ -527,10 +530,13 @@ impl Gate {
             workload: self.connection.workload.name.clone(),
             resource: self.connection.resource.as_ref().map_or_else(String::new, |resource| resource.name.to_string()),
             waits,
-            shape: judged.shape.as_ref().map(|shape| entry::Shape {
-                fingerprint: shape.fingerprint.clone(),
-                covers: digest::of_grant(&self.connection, &judged.operation, shape),
-                values: shape.values.clone(),
+            // Whose executable is not known could be anybody.
+            shape: judged.shape.as_ref().filter(|_| self.connection.process.sha256.is_some()).map(|shape| {
+                entry::Shape {
+                    fingerprint: shape.fingerprint.clone(),
+                    covers: digest::of_grant(&self.connection, &judged.operation, shape),
+                    values: shape.values.clone(),
+                }
             }),
         };
         let requester = Requester {

@@ -44,7 +44,7 @@ const AHEAD: usize = 64 * 1024;
 const HIGH_WATER: usize = 512 * 1024;
 
 /// How long the backend may take to say what a held operation would touch. Its own limits are far below.
-const PREVIEW: Duration = Duration::from_secs(60);
+const PREVIEW: Duration = Duration::from_secs(10);
 
 /// How long a handshake may take: PostgreSQL's own `authentication_timeout`.
 const HANDSHAKE: Duration = Duration::from_secs(60);

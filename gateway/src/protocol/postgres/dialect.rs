@@ -26,7 +26,7 @@ use crate::{
     gate::{Exchange, Gate, Language, Opener, Refusal, Unmaskable},
     mask::{Masks, Salt},
     net::tls::{Client, Secured, Upstream},
-    operation::{Frame, Operation, SessionId, Shape, State},
+    operation::{Digest, Frame, Operation, SessionId, Shape, State},
     protocol::{Dialect, Malformed, Preview, Side, Step},
 };
 
@@ -330,6 +330,10 @@ impl Language for PostgresDialect {
 
     fn shape(&self, operation: &Operation) -> Option<Shape> {
         self.shape_of(operation)
+    }
+
+    fn past(&self) -> Digest {
+        self.history.here(self.session.as_bytes())
     }
 
     fn answers(&mut self, out: &mut BytesMut) {

@@ -13,12 +13,13 @@
 use std::sync::Arc;
 
 use bytes::BytesMut;
+use pg_query::protobuf::Token;
 use serde_json::Value;
 
 use super::{
     classify::Statement,
     dialect::{Phase, PostgresDialect, Submission},
-    portal::Portal,
+    portal::{Portal, Prepared},
     replies::Fate,
     wire,
 };
@@ -100,7 +101,9 @@ impl PostgresDialect {
             return if self.pending.is_empty() { never("it is in the middle of a pipeline") } else { Preview::Later };
         }
         let meaning = self.means(&prepared);
-        let (statement, missing) = match why_not(meaning.effects, &prepared.classified.statements) {
+        let why_not = why_not(meaning.effects, &prepared.classified.statements)
+            .or_else(|| runs_arguments(&prepared).then_some("explaining EXECUTE runs what its arguments compute"));
+        let (statement, missing) = match why_not {
             None => {
                 let sql = [EXPLAIN, &prepared.text].concat();
                 (Some(Explained { sql, types: prepared.parameter_types.clone(), portal }), String::new())
@@ -108,7 +111,9 @@ impl PostgresDialect {
             Some(why) => (None, why.to_owned()),
         };
         let tables: Vec<_> = meaning.objects.iter().filter(|object| object.kind == "table").take(MOST).collect();
-        if statement.is_none() && tables.is_empty() {
+        // In a transaction even the sizes would be its first look at the data, before the client has said how isolated
+        // it is to be.
+        if statement.is_none() && (tables.is_empty() || self.transaction == b'T') {
             return never(&missing);
         }
         let mut look = Look {
@@ -310,13 +315,25 @@ fn why_not(effects: Effects, statements: &[Statement]) -> Option<&'static str> {
     (!effects.within(DATA)).then_some(NOT_EXPLAINED)
 }
 
+/// Whether these are an `EXECUTE` with arguments that are more than literals: `EXPLAIN` evaluates them.
+fn runs_arguments(prepared: &Prepared) -> bool {
+    let is_execute = matches!(prepared.classified.statements[..], [Statement::Execute { .. }]);
+    is_execute
+        && str::from_utf8(&prepared.text).ok().and_then(|text| pg_query::scan_tokens(text).ok()).is_none_or(|tokens| {
+            let opens = tokens.iter().filter(|token| token.token() == Token::Ascii40).count();
+            opens > 1 || tokens.iter().any(|token| matches!(token.token(), Token::Typecast | Token::Op))
+        })
+}
+
 /// What a plan says that it would do.
 fn estimates(plan: &Value) -> Vec<Estimate> {
-    let top = &plan[0]["Plan"];
     let mut found = Vec::new();
-    changes(top, &mut found, 0);
+    // Rules make several plans of one statement.
+    for plan in plan.as_array().into_iter().flatten() {
+        changes(&plan["Plan"], &mut found, 0);
+    }
     if found.is_empty() {
-        found.push(Estimate { what: "return".to_owned(), on: String::new(), rows: rows(top) });
+        found.push(Estimate { what: "return".to_owned(), on: String::new(), rows: rows(&plan[0]["Plan"]) });
     }
     found
 }
@@ -364,7 +381,7 @@ const EXPLAIN: &[u8] = b"/* holdpoint: impact */ EXPLAIN (VERBOSE, FORMAT JSON) 
 /// Without a lock on any of them: the size is what the catalog remembers.
 const TABLES: &str = "SELECT n.nspname::pg_catalog.text OPERATOR(pg_catalog.||) '.' OPERATOR(pg_catalog.||) c.relname::pg_catalog.text, \
      CASE WHEN c.reltuples OPERATOR(pg_catalog.>=) 0::pg_catalog.float4 THEN c.reltuples::pg_catalog.int8 END, \
-     c.relpages::pg_catalog.int8 OPERATOR(pg_catalog.*) pg_catalog.current_setting('block_size')::pg_catalog.int8 \
+     CASE WHEN c.reltuples OPERATOR(pg_catalog.>=) 0::pg_catalog.float4 AND c.relkind OPERATOR(pg_catalog.<>) 'p'::pg_catalog.\"char\" THEN c.relpages::pg_catalog.int8 OPERATOR(pg_catalog.*) pg_catalog.current_setting('block_size')::pg_catalog.int8 END \
      FROM pg_catalog.unnest($1::pg_catalog.text[]) AS asked(name) \
      JOIN pg_catalog.pg_class c ON c.oid OPERATOR(pg_catalog.=) pg_catalog.to_regclass(asked.name) \
      JOIN pg_catalog.pg_namespace n ON n.oid OPERATOR(pg_catalog.=) c.relnamespace";
@@ -372,7 +389,7 @@ const TABLES: &str = "SELECT n.nspname::pg_catalog.text OPERATOR(pg_catalog.||) 
 /// The locks that planning took are those that the statement takes; in a transaction, with those it already has.
 const LOCKS: &str = "SELECT n.nspname::pg_catalog.text OPERATOR(pg_catalog.||) '.' OPERATOR(pg_catalog.||) c.relname::pg_catalog.text, l.mode, \
      CASE WHEN c.reltuples OPERATOR(pg_catalog.>=) 0::pg_catalog.float4 THEN c.reltuples::pg_catalog.int8 END, \
-     c.relpages::pg_catalog.int8 OPERATOR(pg_catalog.*) pg_catalog.current_setting('block_size')::pg_catalog.int8 \
+     CASE WHEN c.reltuples OPERATOR(pg_catalog.>=) 0::pg_catalog.float4 AND c.relkind OPERATOR(pg_catalog.<>) 'p'::pg_catalog.\"char\" THEN c.relpages::pg_catalog.int8 OPERATOR(pg_catalog.*) pg_catalog.current_setting('block_size')::pg_catalog.int8 END \
      FROM pg_catalog.pg_locks l \
      JOIN pg_catalog.pg_class c ON c.oid OPERATOR(pg_catalog.=) l.relation AND c.relkind OPERATOR(pg_catalog.=) ANY ('{r,p,v,m,f}'::pg_catalog.\"char\"[]) \
      JOIN pg_catalog.pg_namespace n ON n.oid OPERATOR(pg_catalog.=) c.relnamespace \

@@ -67,9 +67,18 @@ fn cut(text: &[u8]) -> Option<(Vec<u8>, Vec<Bytes>)> {
     while tokens.last().is_some_and(|token| token.token() == Token::Ascii59) {
         tokens.pop();
     }
+    let of_cursor =
+        |pair: &[pg_query::protobuf::ScanToken]| pair[0].token() == Token::CurrentP && pair[1].token() == Token::Of;
+    if tokens.windows(2).any(of_cursor) {
+        // Where the cursor stands is in no text.
+        return None;
+    }
     for token in tokens {
         let of_text = usize::try_from(token.start).ok()?..usize::try_from(token.end).ok()?;
         let word = text.get(of_text)?;
+        if HANDLES.contains(&word.trim_matches('"').to_ascii_lowercase().as_str()) {
+            return None;
+        }
         match token.token() {
             Token::Sconst | Token::Usconst | Token::Bconst | Token::Xconst | Token::Fconst | Token::Iconst => {
                 form.extend(token.token.to_be_bytes());
@@ -97,6 +106,24 @@ fn value(parameter: &Parameter) -> Bytes {
         Some(value) => [if parameter.binary { &b"binary:"[..] } else { b"text:" }, value].concat().into(),
     }
 }
+
+/// Functions whose answer, or whose descriptor, depends on what the session did before, by statements that change nothing
+/// else in it.
+const HANDLES: [&str; 13] = [
+    "currval",
+    "lastval",
+    "lo_close",
+    "lo_lseek",
+    "lo_lseek64",
+    "lo_tell",
+    "lo_tell64",
+    "lo_truncate",
+    "lo_truncate64",
+    "loread",
+    "lowrite",
+    "pg_get_serial_sequence",
+    "txid_current_if_assigned",
+];
 
 /// Texts above this have no shape. Bytes.
 const LARGEST: usize = 64 * 1024;
@@ -137,11 +164,8 @@ impl Sum {
 impl History {
     /// The client asked for this when it connected.
     pub(super) fn starts(&mut self, name: &str, value: &str) {
-        // A label: pools and drivers change it for every connection.
-        if name != "application_name" {
-            self.start.add(&[name.as_bytes(), value.as_bytes()]);
-            self.sum = self.start;
-        }
+        self.start.add(&[name.as_bytes(), value.as_bytes()]);
+        self.sum = self.start;
     }
 
     /// A portal that may have these effects goes to the backend.
@@ -154,6 +178,12 @@ impl History {
         let statements = &prepared.classified.statements;
         let takes_back = |one: &Statement| matches!(one, Statement::Rollback { .. } | Statement::RollbackTo { .. });
         self.is_lost |= self.is_fresh && statements.iter().any(takes_back);
+        let ends = |one: &Statement| matches!(one, Statement::Commit { .. } | Statement::PrepareTransaction);
+        if self.is_fresh && (statements.iter().any(ends) || statements.iter().any(takes_back)) {
+            // What was set for the transaction alone ends with it.
+            self.count += 1;
+            self.sum.add(&[b"end", &prepared.text]);
+        }
         if !effects.intersects(CHANGES) || statements.iter().all(only_moves_on) {
             return;
         }
@@ -189,6 +219,11 @@ impl History {
     /// How many changes there were: between two that differ the session was changed.
     pub(super) fn changes(&self) -> u64 {
         self.count
+    }
+
+    /// A sum that no other session has, and this one only for as long as nothing more changes it, where it is lost.
+    pub(super) fn here(&self, session: &[u8]) -> Digest {
+        self.now().unwrap_or_else(|| Digest::of(&[session, &self.count.to_be_bytes()].concat()))
     }
 
     fn now(&self) -> Option<Digest> {

@@ -95,11 +95,12 @@ pub(super) fn folded(text: &[u8]) -> Cow<'_, [u8]> {
         return Cow::Borrowed(text);
     }
     let mut folded = Vec::with_capacity(text.len());
+    let places = places_from(text);
     let mut rest = 0;
     while let Some(start) = text[rest..].iter().position(u8::is_ascii_digit).map(|found| rest + found) {
         let end = start + text[start..].iter().take_while(|byte| byte.is_ascii_digit()).count();
         folded.extend_from_slice(&text[rest..start]);
-        match is_integer(text, start, end) {
+        match is_integer(text, start, end) && (start < places || !may_be_place(&text[..start])) {
             true => folded.push(b'1'),
             false => folded.extend_from_slice(&text[start..end]),
         }
@@ -115,6 +116,27 @@ fn is_integer(text: &[u8], start: usize, end: usize) -> bool {
     let before = start > 0 && part(text[start - 1]);
     let after = text.get(end).is_some_and(|byte| part(*byte));
     end - start <= 9 && !before && !after
+}
+
+/// Where in the text the first `BY` or `ON` ends: integers behind it may be places in the select list.
+fn places_from(text: &[u8]) -> usize {
+    let is_part = |byte: &u8| byte.is_ascii_alphanumeric() || *byte == b'_';
+    let mut at = 0;
+    for word in text.split(|byte| !is_part(byte)) {
+        at += word.len();
+        if word.eq_ignore_ascii_case(b"by") || word.eq_ignore_ascii_case(b"on") {
+            return at;
+        }
+        at += 1;
+    }
+    text.len()
+}
+
+/// Whether an integer behind this may be a place, as in `ORDER BY 1, 2`: then it carries meaning.
+fn may_be_place(before: &[u8]) -> bool {
+    let before = before.trim_ascii_end();
+    let ends_with = |word: &[u8]| before.len() >= 2 && before[before.len() - 2..].eq_ignore_ascii_case(word);
+    matches!(before.last(), Some(b',' | b'(')) || ends_with(b"by") || ends_with(b"on")
 }
 
 /// Whether the text is one statement that begins as a data statement. Others carry integers in what the tracker is told

@@ -103,9 +103,17 @@ impl Walk {
 
     /// An operator with a schema other than `pg_catalog`, or with a spelling that PostgreSQL has not, is a function.
     pub(super) fn operator(&mut self, name: &[pb::Node]) {
-        let name = strings(name);
+        self.named_operator(&strings(name));
+    }
+
+    /// The operators that a construct of the grammar stands for: they are looked up by the search path like any other.
+    pub(super) fn implied_operators(&mut self, spellings: &[&str]) {
+        spellings.iter().for_each(|spelling| self.named_operator(&[spelling]));
+    }
+
+    fn named_operator(&mut self, name: &[&str]) {
         let Some((spelling, schema)) = name.split_last() else { return };
-        let called = Called::new(&name, true);
+        let called = Called::new(name, true);
         if !matches!(schema, [] | ["pg_catalog"]) || !functions::is_own_operator(spelling) {
             self.opaque.insert(called.clone());
         }

@@ -51,6 +51,25 @@ fn corpus() -> impl Iterator<Item = Line<'static>> {
 }
 
 #[test]
+fn constructs_stand_for_operators_that_are_looked_up() {
+    let operators =
+        |sql: &str| -> Vec<String> { look(sql).inside.operators.iter().map(|called| called.name.clone()).collect() };
+    for (sql, expected) in [
+        ("SELECT 2 BETWEEN 1 AND 3", &["<=", ">="][..]),
+        ("SELECT 2 NOT BETWEEN 1 AND 3", &["<", ">"]),
+        ("SELECT 2 BETWEEN SYMMETRIC 1 AND 3", &["<=", ">="]),
+        ("SELECT CASE a WHEN 1 THEN 2 END FROM t", &["="]),
+        ("SELECT 1 FROM t JOIN u USING (a)", &["="]),
+        ("SELECT 1 FROM t NATURAL JOIN u", &["="]),
+        ("SELECT a IN (SELECT b FROM u) FROM t", &["="]),
+        ("SELECT CASE WHEN a THEN 2 END FROM t", &[]),
+        ("SELECT EXISTS (SELECT b FROM u) FROM t", &[]),
+    ] {
+        assert_eq!(operators(sql), expected, "{sql}");
+    }
+}
+
+#[test]
 fn corpus_has_the_expected_effects() {
     let mut wrong = String::new();
     let mut count = 0;
@@ -521,6 +540,20 @@ fn p15_references_show_what_lineage_cannot() {
     assert!(reads("SELECT 1 FROM customers JOIN v USING (ssn)").computed.contains("ssn"));
     assert!(reads("SELECT (SELECT ssn FROM customers)").computed.contains("ssn"));
     assert!(reads("SELECT 1 FROM customers ORDER BY ssn").computed.contains("ssn"));
+    for sql in [
+        "SELECT id, ssn FROM customers ORDER BY 2",
+        "SELECT id, ssn AS z FROM customers ORDER BY z DESC",
+        "SELECT ssn FROM customers GROUP BY 1",
+        "SELECT ssn FROM customers GROUP BY GROUPING SETS ((1), ())",
+        "SELECT DISTINCT ON (1) ssn, id FROM customers",
+        "SELECT id FROM a UNION ALL SELECT ssn FROM customers ORDER BY 1",
+    ] {
+        assert!(reads(sql).computed.contains("ssn"), "{sql}");
+    }
+    for sql in ["SELECT id, ssn FROM customers ORDER BY 1", "SELECT id AS z, ssn FROM customers ORDER BY z"] {
+        assert!(!reads(sql).computed.contains("ssn"), "{sql}");
+    }
+    assert!(reads("SELECT * FROM customers ORDER BY 2").whole_row);
     assert!(reads("DELETE FROM customers RETURNING ssn").columns.contains("ssn"));
     assert!(reads("PREPARE p AS SELECT upper(ssn) FROM customers").computed.contains("ssn"));
 }
@@ -663,6 +696,15 @@ fn no_text_costs_more_than_its_size() {
 fn a10_only_integers_of_data_statements_are_folded() {
     let fold = |text: &str| String::from_utf8(cache::folded(text.as_bytes()).into_owned()).expect("ASCII stays ASCII");
     assert_eq!(fold("SELECT abalance FROM t WHERE aid = 4711;"), "SELECT abalance FROM t WHERE aid = 1;");
+    for places in [
+        "SELECT a, b FROM t ORDER BY 2",
+        "SELECT a, b FROM t order  by a,(2) , 22",
+        "SELECT DISTINCT ON (2) a, b FROM t",
+        "SELECT a, b FROM t GROUP BY ROLLUP (2, 3)",
+    ] {
+        assert_eq!(fold(places), places);
+    }
+    assert_eq!(fold("SELECT a FROM t ORDER BY 2 LIMIT 20"), "SELECT a FROM t ORDER BY 2 LIMIT 1");
     assert_eq!(fold("update t set a=a+-30 where b in (0,22,333)"), "update t set a=a+-1 where b in (1,1,1)");
     for text in [
         "SELECT a1, _2, t2.c3, 1.5, .5, 1e5, 0x1F, 1_000, 1234567890 FROM t",

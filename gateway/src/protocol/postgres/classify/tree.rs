@@ -148,7 +148,7 @@ macro_rules! plain {
 
 // Nodes that mean no more than what is below them.
 plain! {
-    GroupingFunc, MergeSupportFunc, NamedArgExpr, BoolExpr, CaseExpr, CaseWhen, RowExpr, CoalesceExpr, MinMaxExpr,
+    GroupingFunc, MergeSupportFunc, NamedArgExpr, BoolExpr, CaseWhen, RowExpr, CoalesceExpr, MinMaxExpr,
     SqlValueFunction, XmlExpr, JsonFormat, JsonReturning, JsonValueExpr, JsonIsPredicate, JsonBehavior, NullTest,
     BooleanTest, SetToDefault, CurrentOfExpr, TypeName, ParamRef, TypeCast, CollateClause, AIndices, AArrayExpr,
     MultiAssignRef, WindowDef, RangeTableFunc, RangeTableFuncCol, ColumnDef, TableLikeClause,

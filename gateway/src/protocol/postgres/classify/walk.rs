@@ -4,7 +4,7 @@
 //! where it happens: `EXPLAIN` without `ANALYZE` plans its statement and does not run it.
 
 use std::{
-    collections::{BTreeMap, BTreeSet},
+    collections::{BTreeMap, BTreeSet, HashMap},
     mem,
     sync::Arc,
 };
@@ -457,10 +457,65 @@ fn select_body(select: &pb::SelectStmt, outermost: bool, walk: &mut Walk) {
     sort_clause.visit(walk);
     limit_offset.visit(walk);
     limit_count.visit(walk);
+    meant_by_place_or_name(select, walk);
     locking_clause.visit(walk);
     walk.references.set_operation |= larg.is_some() || rarg.is_some();
     larg.visit(walk);
     rarg.visit(walk);
+}
+
+/// `ORDER BY 2` and `ORDER BY alias` compare what stands in the select list, of every branch of a `UNION`; `GROUP BY` and
+/// `DISTINCT ON` likewise. What is no bare column there counts as computed anyway.
+fn meant_by_place_or_name(select: &pb::SelectStmt, walk: &mut Walk) {
+    let pb::SelectStmt { distinct_clause, group_clause, sort_clause, .. } = select;
+    let mut meant: Vec<&NodeEnum> = [distinct_clause, group_clause, sort_clause]
+        .into_iter()
+        .flatten()
+        .filter_map(|node| node.node.as_ref())
+        .collect();
+    if meant.is_empty() {
+        return;
+    }
+    let (mut by_place, mut by_name) = (HashMap::<usize, Vec<&pb::ColumnRef>>::new(), HashMap::<_, Vec<_>>::new());
+    let mut branches = vec![select];
+    while let Some(branch) = branches.pop() {
+        branches.extend([&branch.larg, &branch.rarg].into_iter().filter_map(Option::as_deref));
+        for (place, item) in branch.target_list.iter().enumerate() {
+            let (Some(column), Some(NodeEnum::ResTarget(named))) = (bare_column(item), &item.node) else { continue };
+            by_place.entry(place).or_default().push(column);
+            by_name.entry(named.name.as_str()).or_default().push(column);
+        }
+    }
+    let has_star = by_place.values().flatten().any(|column| is_star(column));
+    while let Some(node) = meant.pop() {
+        let columns = match node {
+            NodeEnum::SortBy(sort) => {
+                meant.extend(sort.node.iter().filter_map(|node| node.node.as_ref()));
+                continue;
+            }
+            NodeEnum::GroupingSet(set) => {
+                meant.extend(set.content.iter().filter_map(|node| node.node.as_ref()));
+                continue;
+            }
+            NodeEnum::RowExpr(row) => {
+                meant.extend(row.args.iter().filter_map(|node| node.node.as_ref()));
+                continue;
+            }
+            NodeEnum::AConst(pb::AConst { val: Some(pb::a_const::Val::Ival(place)), .. }) => {
+                // Which column that is behind a star only the catalog knows.
+                walk.references.whole_row |= has_star;
+                usize::try_from(place.ival).ok().and_then(|place| by_place.get(&place.checked_sub(1)?))
+            }
+            NodeEnum::ColumnRef(column) => match &strings(&column.fields)[..] {
+                [name] if column.fields.len() == 1 => by_name.get(name),
+                _ => None,
+            },
+            _ => None,
+        };
+        for name in columns.into_iter().flatten().filter_map(|column| last_name(column)) {
+            walk.column(name, true);
+        }
+    }
 }
 
 impl Visit for pb::InsertStmt {
@@ -685,6 +740,9 @@ impl Visit for pb::JoinExpr {
         for column in strings(&self.using_clause) {
             walk.column(column, true);
         }
+        if self.is_natural || !self.using_clause.is_empty() {
+            walk.implied_operators(&["="]);
+        }
         // A natural join compares every column that both sides have, without naming it.
         walk.references.whole_row |= self.is_natural;
         walk.references.whole_row |= self.alias.as_ref().is_some_and(|alias| !alias.colnames.is_empty());
@@ -773,7 +831,21 @@ impl Visit for pb::AIndirection {
 
 impl Visit for pb::AExpr {
     fn visit(&self, walk: &mut Walk) {
-        walk.operator(&self.name);
+        use pb::AExprKind;
+        match self.kind() {
+            AExprKind::AexprBetween | AExprKind::AexprBetweenSym => walk.implied_operators(&[">=", "<="]),
+            AExprKind::AexprNotBetween | AExprKind::AexprNotBetweenSym => walk.implied_operators(&["<", ">"]),
+            _ => walk.operator(&self.name),
+        }
+        self.children(walk);
+    }
+}
+
+impl Visit for pb::CaseExpr {
+    fn visit(&self, walk: &mut Walk) {
+        if self.arg.is_some() {
+            walk.implied_operators(&["="]);
+        }
         self.children(walk);
     }
 }
@@ -787,7 +859,11 @@ impl Visit for pb::SortBy {
 
 impl Visit for pb::SubLink {
     fn visit(&self, walk: &mut Walk) {
-        walk.operator(&self.oper_name);
+        match self.sub_link_type() {
+            // `IN (SELECT …)`
+            pb::SubLinkType::AnySublink if self.oper_name.is_empty() => walk.implied_operators(&["="]),
+            _ => walk.operator(&self.oper_name),
+        }
         self.children(walk);
     }
 }

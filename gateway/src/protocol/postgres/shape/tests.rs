@@ -54,3 +54,16 @@ fn a_literal_never_swallows_what_follows_it() {
     let (_, values) = cut(b"DELETE FROM t WHERE a = 'x' AND b = $1 AND c < 4.5").expect("it is read");
     assert_eq!(values, ["'x'", "4.5"]);
 }
+
+#[test]
+fn what_a_handle_of_the_session_stands_for_is_in_no_text() {
+    for text in [
+        "DELETE FROM t WHERE CURRENT OF c",
+        "DELETE FROM t WHERE id = currval('s')",
+        "SELECT pg_catalog.\"lastval\"()",
+        "SELECT LOWRITE(0, 'x')",
+    ] {
+        assert!(cut(text.as_bytes()).is_none(), "{text}");
+    }
+    assert!(cut(b"DELETE FROM t WHERE id = 1").is_some());
+}
