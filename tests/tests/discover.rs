@@ -218,6 +218,14 @@ COMMENT ON TABLE open_table IS E'confidential\n...\n';
 GRANT SELECT ON open_table, trapped, chosen, locked, "we""ird
 - { name: ""*"", with: redact }" TO looker;
 GRANT SELECT (phone) ON partly TO looker;
+CREATE TABLE split (at int, email text) PARTITION BY RANGE (at);
+CREATE TABLE split_here PARTITION OF split FOR VALUES FROM (0) TO (10);
+RESET ROLE;
+CREATE EXTENSION file_fdw;
+CREATE SERVER files FOREIGN DATA WRAPPER file_fdw;
+CREATE FOREIGN TABLE outside (email text) SERVER files OPTIONS (program 'echo >> sprung');
+CREATE FOREIGN TABLE split_there PARTITION OF split FOR VALUES FROM (10) TO (20) SERVER files OPTIONS (program 'echo >> sprung');
+GRANT SELECT ON outside, split, split_there TO looker;
 "#;
 
 #[test]
@@ -235,7 +243,11 @@ fn looking_runs_nobodys_code_changes_nothing_and_says_what_it_did_not_see() {
     let done = discover(&lab, "looker", "", &["--output", &path]).ok();
     drop(locker);
     assert!(!pg.saw("a trap was sprung"), "{}", pg.log());
-    // The control: whoever reads the view springs it.
+    let sprung = pg.dir().join("sprung");
+    assert!(!sprung.exists(), "a foreign table's program was run");
+    // The controls: whoever reads the view or the foreign table springs them.
+    pg.admin("SELECT * FROM outside");
+    assert!(sprung.exists());
     lab.run(&["psql", "-X", "-c", "SELECT * FROM trapped", &pg.url()]).ok();
     assert!(pg.saw("a trap was sprung"));
     let statements: Vec<_> =
@@ -259,6 +271,7 @@ fn looking_runs_nobodys_code_changes_nothing_and_says_what_it_did_not_see() {
         unseen.contains("public.forbidden") && unseen.contains("public.partly.email") && !unseen.contains("open_table"),
         "{unseen}"
     );
+    line(&proposed, "foreign, all or in part: public.outside, public.split");
     // Names speak for what was not seen.
     line(&proposed, "- { column: \"public.forbidden.email\", with: partial }  # e-mail addresses: name");
     line(&proposed, "# the table's comment says \"confidential\": look at each of its columns");

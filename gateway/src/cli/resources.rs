@@ -148,7 +148,7 @@ async fn ask(args: &Discover, resource: &Resource, login: &Login) -> anyhow::Res
     eprintln!("{} tables to look at", tables.len());
     let mut said = Instant::now();
     for (done, relation) in tables.iter().enumerate() {
-        looked.insert(relation.id, server.look(relation, args.rows).await?);
+        looked.insert(relation.id, server.look(&catalog, relation, args.rows).await?);
         if said.elapsed() >= PROGRESS {
             eprintln!("looked at {} of {} tables", done + 1, tables.len());
             said = Instant::now();

@@ -104,6 +104,14 @@ pub enum Looked {
     Not(String),
 }
 
+impl Catalog {
+    /// Whether a part of it, or of its parts, is elsewhere.
+    pub fn has_foreign_part(&self, id: Id) -> bool {
+        let parts = self.relations.iter().filter(|relation| relation.parent == Some(id));
+        parts.into_iter().any(|part| part.what == What::Foreign || self.has_foreign_part(part.id))
+    }
+}
+
 impl Relation {
     /// The columns whose values are worth a look and may be seen.
     pub fn worth_sampling(&self) -> impl Iterator<Item = &Column> {

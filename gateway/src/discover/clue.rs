@@ -2,6 +2,8 @@
 //!
 //! Names are in single words and in lower case; a plural and words written together count too.
 
+use std::{collections::HashMap, sync::LazyLock};
+
 use super::{catalog::Holds, shape};
 use crate::mask::{Detector, Method};
 
@@ -345,10 +347,10 @@ impl Words {
         words.push(' ');
     }
 
-    /// Where a phrase stands, its words apart or together; the phrase's own plurals are cut like everything else.
+    /// Where a phrase of the tables here stands, its words apart or together.
     fn find(&self, phrase: &str) -> Option<usize> {
-        let apart = Self::of(phrase).0;
-        self.0.find(&apart).or_else(|| self.0.find(&format!(" {} ", apart.replace(' ', ""))))
+        let (apart, together) = FORMS.get(phrase)?;
+        self.0.find(apart).or_else(|| self.0.find(together))
     }
 
     /// The first of `phrases` that is in it.
@@ -366,18 +368,25 @@ impl Words {
     }
 }
 
+/// Every phrase of the tables as [`Words`] has it: apart, and together. Documents have very many keys to compare.
+static FORMS: LazyLock<HashMap<&'static str, (String, String)>> = LazyLock::new(|| {
+    let of_clues = CLUES.iter().flat_map(|clue| clue.sure.iter().chain(clue.maybe));
+    let all = of_clues.chain(&MARKS).chain(&PEOPLE).chain(&ABOUT);
+    all.map(|phrase| {
+        let apart = Words::of(phrase).0;
+        let together = format!(" {} ", apart.replace(' ', ""));
+        (*phrase, (apart, together))
+    })
+    .collect()
+});
+
 impl Clue {
     /// What a column's name says, in a relation of that name.
     pub(super) fn named(&self, column: &Words, relation: &Words) -> Says {
         let of_people = || self.many == PERSON && column.0 == " name " && relation.any(&PEOPLE).is_some();
         if self.any_sure(column) {
-            return if ABOUT.contains(&column.last())
-                && !self.sure.iter().any(|phrase| Words::of(phrase).last() == column.last())
-            {
-                Says::Maybe
-            } else {
-                Says::Sure
-            };
+            let is_last = |phrases: &[&str]| phrases.iter().any(|phrase| Words::of(phrase).last() == column.last());
+            return if is_last(&ABOUT) && !is_last(self.sure) { Says::Maybe } else { Says::Sure };
         }
         if column.any(self.maybe).is_some() || of_people() { Says::Maybe } else { Says::Nothing }
     }

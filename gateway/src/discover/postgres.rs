@@ -89,6 +89,8 @@ pub enum AskError {
 /// A server that can be asked.
 pub struct Server(Client);
 
+/// Reading a foreign table asks another server, or runs a program.
+const ELSEWHERE: &str = "foreign, all or in part";
 /// One address's patience, and the login's.
 const CONNECT: Duration = Duration::from_secs(10);
 /// For one table's values; its statements end long before.
@@ -158,10 +160,11 @@ impl Server {
     ///
     /// # Errors
     /// The connection has ended; any other failure is told of the relation.
-    pub async fn look(&self, relation: &Relation, rows: u32) -> Result<Looked, AskError> {
+    pub async fn look(&self, catalog: &Catalog, relation: &Relation, rows: u32) -> Result<Looked, AskError> {
         match relation.what {
             What::View => return Ok(Looked::At(BTreeMap::new())),
-            What::Foreign => return Ok(Looked::Not("foreign, which other servers would be asked about".into())),
+            What::Foreign => return Ok(Looked::Not(ELSEWHERE.into())),
+            What::Partitioned if catalog.has_foreign_part(relation.id) => return Ok(Looked::Not(ELSEWHERE.into())),
             What::Table | What::Partitioned | What::Kept => {}
         }
         let columns: Vec<&Column> = relation.worth_sampling().collect();

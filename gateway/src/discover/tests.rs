@@ -71,6 +71,8 @@ fn names_say_what_they_say_however_they_are_written() {
         ("shipment", "nothing"),
         ("zip", "postal addresses?"),
         ("email_template", "e-mail addresses?"),
+        ("phone_status", "telephone numbers?"),
+        ("tax_id", "social security and other identity numbers"),
         ("token_type", "tokens and keys?"),
         ("api_key", "tokens and keys"),
         ("mobile", "telephone numbers"),
