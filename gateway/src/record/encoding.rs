@@ -111,15 +111,46 @@ pub(super) mod digest {
     }
 }
 
+/// A byte string; one that is long and that it makes shorter as an LZ4 block, tagged, with its length: `28500([length, block])`.
+/// Large answers cost the record a hash, two checksums, and two files: of what is left of them.
 pub(super) mod bytes {
+    use minicbor::data::Tag;
+
     use super::*;
 
+    /// Not one that is registered with IANA: it says nothing outside the record.
+    const LZ4: Tag = Tag::new(28_500);
+    /// Shorter ones are left to the store, which compresses many together.
+    const LONG: usize = 4 << 10;
+    /// No block is longer, as a part of itself, than what LZ4 makes of zeros.
+    const DENSEST: usize = 255;
+
     pub(crate) fn encode<C, W: Write>(value: &Bytes, e: &mut Encoder<W>, _: &mut C) -> Done<W> {
+        if value.len() >= LONG {
+            let block = lz4_flex::block::compress(value);
+            if block.len() < value.len() / 8 * 7 {
+                return e.tag(LZ4)?.array(2)?.u64(value.len() as u64)?.bytes(&block)?.ok();
+            }
+        }
         e.bytes(value)?.ok()
     }
 
     pub(crate) fn decode<C>(d: &mut Decoder<'_>, _: &mut C) -> Result<Bytes, Bad> {
-        d.bytes().map(Bytes::copy_from_slice)
+        if d.datatype()? != Type::Tag {
+            return d.bytes().map(Bytes::copy_from_slice);
+        }
+        if d.tag()? != LZ4 {
+            return Err(Bad::message("bytes in a form that this version does not know"));
+        }
+        array(d, 2)?;
+        let length = usize::try_from(d.u64()?).map_err(Bad::message)?;
+        let block = d.bytes()?;
+        // Asked before room is made for them.
+        if length > block.len().saturating_mul(DENSEST) {
+            return Err(Bad::message("compressed bytes that say they are longer than they can be"));
+        }
+        let whole = lz4_flex::block::decompress(block, length).map_err(Bad::message)?;
+        if whole.len() == length { Ok(whole.into()) } else { Err(Bad::message("compressed bytes of another length")) }
     }
 }
 

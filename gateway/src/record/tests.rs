@@ -82,6 +82,37 @@ fn a_text_inside_the_wire_bytes_is_stored_once() {
     assert_eq!(encoding::decode(&inside).expect("decodes"), encoding::decode(&apart).expect("decodes"));
 }
 
+fn response(wire: impl Into<bytes::Bytes>) -> Entry {
+    entry(Body::Response { of: None, wire: wire.into(), masked: 0 })
+}
+
+#[test]
+fn a_long_answer_is_stored_shorter_where_that_can_be() {
+    let length = 64 << 10;
+    let mut random = vec![0; length];
+    getrandom::fill(&mut random).expect("there are random numbers");
+    for (wire, most) in [(b"one row and ".repeat(length / 12), length / 50), (random, length + 100)] {
+        let entry = response(wire);
+        let bytes = bytes_of(&entry);
+        assert!(bytes.len() < most, "{} bytes of at most {most}", bytes.len());
+        assert_eq!(encoding::decode(&bytes).expect("what was encoded decodes"), entry);
+    }
+}
+
+#[test]
+fn a_compressed_answer_whose_length_is_wrong_is_refused() {
+    let right = bytes_of(&response(vec![7; 64 << 10]));
+    // The tag, an array of two, and a length of four bytes.
+    let before = [0xd9, 0x6f, 0x54, 0x82, 0x1a];
+    let at = right.windows(before.len()).position(|some| some == before).expect("it is compressed") + before.len();
+    assert_eq!(right[at..at + 4], (64_u32 << 10).to_be_bytes());
+    for wrong in [0_u32, (64 << 10) - 1, (64 << 10) + 1, u32::MAX] {
+        let mut bytes = right.clone();
+        bytes[at..at + 4].copy_from_slice(&wrong.to_be_bytes());
+        assert!(encoding::decode(&bytes).is_err(), "{wrong}");
+    }
+}
+
 #[test]
 fn positions_count_from_one_and_the_head_follows() {
     let recorder = Recorder::in_memory();

@@ -91,6 +91,7 @@ const MODULES: &[(&str, &[&str])] = &[
 const HOMES: &[(&str, &[&str])] = &[
     ("rocksdb", &["record::store"]),
     ("minicbor", &["record"]),
+    ("lz4_flex", &["record"]),
     ("aya", &["intercept"]),
     ("aya_log", &["intercept"]),
     ("aya_obj", &["intercept"]),
