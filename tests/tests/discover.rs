@@ -7,7 +7,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use tests::{Certificates, Lab, Method, Outcome, Postgres, Running, eventually};
+use tests::{Certificates, Lab, Method, Outcome, Postgres, Running, Version, eventually, node};
 
 /// A resource without masks but one, written by somebody who comments.
 fn resource(pg: &Postgres, more: &str) -> String {
@@ -371,4 +371,22 @@ fn two_thousand_tables_take_seconds() {
     let done = discover(&lab, "app", "", &[]).ok();
     assert!(line(&done.stdout, "public.large.who").contains("e-mail addresses"), "{}", done.stdout);
     assert!(pg.saw("TABLESAMPLE SYSTEM"));
+}
+
+#[test]
+fn the_newest_server_is_read_too() {
+    node();
+    let lab = Lab::new("discover-newest");
+    let certificates = Certificates::make(&lab);
+    let pg = Postgres::start_version_with_tls(&lab, Version::Newest, &certificates);
+    lab.policies(&resource(&pg, &format!("tls: {{ ca: {} }}\n", certificates.path("ca.crt"))), "");
+    // Computed whenever it is read, which 18 can.
+    pg.admin("SET ROLE app; CREATE TABLE computed (a text, shown text GENERATED ALWAYS AS (a || '@newest.example') VIRTUAL); INSERT INTO computed VALUES ('x'), ('y'), ('z')");
+    let done = discover(&lab, "app", "", &[]).ok().hides("newest.example");
+    line(
+        &done.stdout,
+        "\"public.computed.shown\", with: partial }  # e-mail addresses: 3 of 3 sampled values look like it",
+    );
+    line(&done.stdout, "\"public.customers.email\", with: partial }  # e-mail addresses: name; 2 of 2 sampled values");
+    assert!(pg.admin("SHOW server_version").starts_with("18"));
 }
