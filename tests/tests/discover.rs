@@ -301,6 +301,9 @@ fn names_alone_when_no_value_may_be_read() {
     assert!(pg.ran("\"people\"") > 0);
     pg.admin("CREATE SCHEMA other; CREATE TABLE other.t (email text)");
     discover(&lab, "app", "", &["--schema", "other"]).ok().says(&["other.t.email"]).hides("public.customers.email");
+    // A part whose whole is elsewhere is looked at by itself.
+    pg.admin("CREATE TABLE other.part PARTITION OF events FOR VALUES FROM ('1990-01-01') TO ('2000-01-01'); INSERT INTO events SELECT '1995-01-01', n || '@part.example' FROM generate_series(1, 9) n; GRANT USAGE ON SCHEMA other TO app; GRANT SELECT ON other.part TO app");
+    discover(&lab, "app", "", &["--schema", "other"]).ok().says(&["other.part.who", "9 of 9 sampled values"]);
     discover(&lab, "app", "", &["--schema", "o'ther\\"]).ok().says(&["0 rules", "there is no table"]);
 }
 

@@ -5,7 +5,7 @@
 //! gateway logs in with leaves it for bots' logins alone.
 
 use std::{
-    collections::BTreeMap,
+    collections::{BTreeMap, BTreeSet},
     fs,
     io::{IsTerminal as _, Read as _, Write as _},
     os::unix::fs::OpenOptionsExt as _,
@@ -22,7 +22,7 @@ use crate::{
     credentials::Secret,
     discover::{
         Proposal,
-        catalog::{Catalog, Id, Looked, What},
+        catalog::{Catalog, Id, Looked, Relation, What},
         postgres::{Login, Server},
         propose,
     },
@@ -132,8 +132,10 @@ fn password(user: &str) -> anyhow::Result<Option<Secret>> {
 async fn ask(args: &Discover, resource: &Resource, login: &Login) -> anyhow::Result<(Catalog, BTreeMap<Id, Looked>)> {
     let server = Server::connect(resource, login).await?;
     let catalog = server.catalog(&args.schemas).await?;
-    let tables: Vec<_> =
-        catalog.relations.iter().filter(|relation| relation.what != What::View && relation.parent.is_none()).collect();
+    // A part is looked at with its whole, where that is among the chosen schemas.
+    let chosen: BTreeSet<Id> = catalog.relations.iter().map(|relation| relation.id).collect();
+    let is_part = |relation: &&Relation| relation.parent.is_some_and(|parent| chosen.contains(&parent));
+    let tables: Vec<_> = catalog.relations.iter().filter(|one| one.what != What::View && !is_part(one)).collect();
     if catalog.relations.is_empty() {
         eprintln!(
             "note: there is no table in database {}{}",

@@ -107,14 +107,11 @@ fn marked(comment: &Words) -> Option<(i32, Opinion)> {
     Some((ENOUGH, Opinion { with: Method::Redact, sure: true, why, covered: None }))
 }
 
-/// Documents with something in them that no detector finds: only the whole can be masked.
+/// Documents with something in them that detectors may not find: only the whole can be masked.
 fn documents(tally: &Tally) -> Option<Opinion> {
-    let found: Vec<_> = tally
-        .kinds
-        .iter()
-        .zip(&CLUES)
-        .filter(|(seen, clue)| seen.under_name > 0 && clue.looks.is_none_or(|looks| looks.detectors.is_empty()))
-        .collect();
+    let is_found = |clue: &Clue| clue.looks.is_some_and(|looks| !looks.detectors.is_empty() && looks.every);
+    let found: Vec<_> =
+        tally.kinds.iter().zip(&CLUES).filter(|(seen, clue)| seen.under_name > 0 && !is_found(clue)).collect();
     let most = found.iter().map(|(seen, _)| seen.under_name).max()?;
     let each: Vec<_> = found.iter().map(|(seen, clue)| format!("{} in {}", clue.many, seen.under_name)).collect();
     let sure = most >= 3 && f64::from(most) >= HALF * f64::from(tally.values);

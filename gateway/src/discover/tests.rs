@@ -181,6 +181,11 @@ fn documents_are_looked_into_and_their_keys_are_not_told() {
         "redact? of 4 sampled documents, by the names inside: social security and other identity numbers in 1"
     );
     assert_eq!(judged("data", Holds::Json, "", &[r#"{"ssn": null, "email": {"sent": true}}"#; 3]), "nothing");
+    // A key whose maker nobody knows is found by its name alone.
+    assert_eq!(
+        judged("data", Holds::Json, "", &[r#"{"apiKey": "opaque"}"#; 3]),
+        "redact of 3 sampled documents, by the names inside: tokens and keys in 3"
+    );
     let deep = format!("{}1{}", "[".repeat(100), "]".repeat(100));
     assert_eq!(judged("data", Holds::Json, "", &[&deep, "{broken"]), "nothing");
 }
