@@ -33,6 +33,7 @@ pub mod intercept;
 pub mod protocol;
 pub mod resources;
 
+pub mod discover;
 pub mod dns;
 
 pub mod accept;

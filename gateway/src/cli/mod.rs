@@ -18,6 +18,7 @@ mod idle;
 pub mod policy;
 mod ready;
 pub mod replay;
+pub mod resources;
 pub mod run;
 pub mod sessions;
 pub mod status;
@@ -52,6 +53,8 @@ enum Command {
     Verify(verify::Args),
     /// Check, test and explain policies
     Policy(policy::Args),
+    /// Find what a resource should mask
+    Resources(resources::Args),
     /// Say how the gateway is, as the kernel has it
     Status(status::Args),
     /// Check the machine, and probe a workload's guard from inside
@@ -123,6 +126,7 @@ pub fn main() -> ExitCode {
         Command::Policy(args) => policy::run(args, &|resource, statement| {
             protocol::named(&resource.protocol).map(|protocol| protocol.operation(statement, &resource.masks))
         }),
+        Command::Resources(args) => resources::run(&args),
         Command::Status(args) => status::run(&args),
         Command::Doctor(args) => doctor::run(&args),
         Command::Credentials(args) => credentials::run(&args),

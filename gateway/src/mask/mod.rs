@@ -14,5 +14,5 @@ pub mod salt;
 
 pub use detect::{Detector, Detectors, Found};
 pub use method::{Kind, MASKED, Method, Replacement, apply};
-pub use rules::{MaskRule, Masks, RuleError, Select};
+pub use rules::{MaskRule, Masks, RuleError, Select, written};
 pub use salt::Salt;

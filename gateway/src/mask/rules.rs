@@ -86,6 +86,23 @@ impl Select {
     }
 }
 
+/// A column as a rule names it so that [`Select::column`] reads this column and no other: each part quoted where it has to
+/// be, and what a glob would take for more than itself in brackets.
+pub fn written(schema: &str, table: &str, column: &str) -> String {
+    let parts = [schema, table, column].map(|name| {
+        let mut part = String::with_capacity(name.len());
+        for char in name.chars() {
+            match char {
+                '*' | '?' | '[' | ']' | '{' | '}' | '\\' => part.extend(['[', char, ']']),
+                '"' => part.push_str("\"\""),
+                char => part.push(char),
+            }
+        }
+        if part.contains(['.', '"']) { format!("\"{part}\"") } else { part }
+    });
+    parts.join(".")
+}
+
 /// A pattern with what it was written as.
 #[derive(Debug, Clone)]
 struct Pattern {

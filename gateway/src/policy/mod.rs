@@ -26,6 +26,7 @@
 //!
 //! Nothing here can answer "allow" because of an error.
 
+pub mod amend;
 mod condition;
 mod error;
 mod fields;

@@ -52,6 +52,8 @@ const MODULES: &[(&str, &[&str])] = &[
     ("intercept", &["workload", "net", "damage"]),
     // From policy's resources to addresses for the kernel.
     ("resources", &["config", "net", "policy", "intercept"]),
+    // Asks a backend outside of any bot's connection, so the gate has no part in it.
+    ("discover", &["credentials", "net", "policy", "mask"]),
     ("rulebook", &["intercept", "net", "resources"]),
     ("dns", &["crowd", "drain", "intercept", "net", "resources", "rulebook", "workload"]),
     ("accept", &["crowd", "dns", "intercept", "workload", "protocol", "gate", "net", "drain", "resources"]),
@@ -113,6 +115,7 @@ const HOMES: &[(&str, &[&str])] = &[
     ("tokio_rustls", &["net"]),
     ("rustls_native_certs", &["net"]),
     ("aws_lc_rs", &["net", "credentials", "protocol::postgres"]),
+    ("tokio_postgres", &["discover::postgres"]),
     ("rpassword", &["cli"]),
     ("clap", &["cli", "main"]),
     ("comfy_table", &["cli"]),

@@ -124,6 +124,17 @@ impl Detectors {
         !self.hits(value).is_empty()
     }
 
+    /// Whether this one is among them.
+    pub fn looks_for(&self, detector: Detector) -> bool {
+        self.methods[detector as usize].is_some()
+    }
+
+    /// Whether `value`, but for blanks around it, is one such thing and nothing else.
+    pub fn is_all_of(&self, value: &[u8]) -> bool {
+        let value = value.trim_ascii();
+        matches!(&self.hits(value)[..], [only] if only.at == (0..value.len()))
+    }
+
     /// `value` with everything found in it replaced. Allocates only when something is.
     pub fn scan(&self, value: &[u8], salt: &Salt) -> Found {
         let hits = self.hits(value);

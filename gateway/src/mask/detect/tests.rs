@@ -134,6 +134,16 @@ fn finds_tokens() {
 }
 
 #[test]
+fn tells_a_value_that_is_one_from_a_value_that_has_one() {
+    let email = Detectors::new(&[Detector::Email], Method::Redact);
+    assert!(email.is_all_of(b" jane@example.com\n"));
+    for value in ["to jane@example.com", "jane@example.com, joe@example.com", "jane", ""] {
+        assert!(!email.is_all_of(value.as_bytes()), "{value}");
+    }
+    assert!(email.looks_for(Detector::Email) && !email.looks_for(Detector::Card));
+}
+
+#[test]
 fn hashes_alike_whatever_the_separators() {
     let scan = |text: &str| all(Method::Hash).scan(text.as_bytes(), &salt());
     assert_eq!(scan("4111111111111111"), scan("4111 1111 1111 1111"));

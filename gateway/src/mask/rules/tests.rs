@@ -55,3 +55,33 @@ fn nothing_masks_nothing() {
     let masks = Masks::default();
     assert!(masks.is_empty() && !masks.has_columns() && !masks.mentions("ssn"));
 }
+
+#[test]
+fn what_is_written_of_a_column_names_it_and_nothing_else() {
+    let odd = [
+        "plain",
+        "a.b",
+        "\"quoted\"",
+        "*",
+        "a?b",
+        "[x]",
+        "{a,b}",
+        "back\\slash",
+        "]",
+        "[!a]",
+        "two words",
+        "ümläut",
+        "\n#:",
+    ];
+    for name in odd {
+        for (schema, table, column) in [(name, "t", "c"), ("s", name, "c"), ("s", "t", name), (name, name, name)] {
+            let rule = super::written(schema, table, column);
+            let masks = Masks::compile([&self::column(&rule, Method::Redact)]).expect(&rule);
+            assert_eq!(masks.for_column(schema, table, column), Some(Method::Redact), "{rule}");
+            assert_eq!(masks.for_column(schema, table, "other"), None, "{rule}");
+            assert_eq!(masks.for_column(schema, "other", column), None, "{rule}");
+        }
+    }
+    let star = Masks::compile([&column(&super::written("s", "t", "a*"), Method::Hash)]).expect("it compiles");
+    assert_eq!(star.for_column("s", "t", "ab"), None);
+}

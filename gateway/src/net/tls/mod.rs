@@ -19,7 +19,7 @@ use std::{
 use bytes::BytesMut;
 use rustls::{AlertDescription, CommonState, Error, crypto::CryptoProvider, pki_types::ServerName};
 use tokio::io::{AsyncRead, AsyncWrite, AsyncWriteExt as _};
-use tokio_rustls::{LazyConfigAcceptor, TlsConnector};
+use tokio_rustls::{LazyConfigAcceptor, TlsConnector, client::TlsStream};
 
 use super::{ReadHalf, WriteHalf};
 
@@ -136,11 +136,27 @@ impl Tls {
         alpn: &'static [u8],
         name: &str,
     ) -> Result<(ReadHalf, WriteHalf, Secured), HandshakeError> {
+        let joined = Joined::new(read, write, BytesMut::new());
+        let (stream, secured) = self.connect_stream(joined, settings, alpn, name).await?;
+        let (read, write) = split(stream);
+        Ok((read, write, secured))
+    }
+
+    /// The same over a whole stream: for whoever asks a backend something outside of any bot's connection.
+    ///
+    /// # Errors
+    /// As [`Tls::connect`].
+    pub async fn connect_stream<S: AsyncRead + AsyncWrite + Send + Unpin + 'static>(
+        &self,
+        stream: S,
+        settings: &Settings,
+        alpn: &'static [u8],
+        name: &str,
+    ) -> Result<(TlsStream<S>, Secured), HandshakeError> {
         let config = self.0.clients.of(settings, alpn)?;
         let name = settings.name.as_deref().unwrap_or(name);
         let server = ServerName::try_from(name.to_owned()).map_err(|_| HandshakeError::BadName(name.to_owned()))?;
-        let joined = Joined::new(read, write, BytesMut::new());
-        let connected = TlsConnector::from(config).connect(server, joined).await;
+        let connected = TlsConnector::from(config).connect(server, stream).await;
         let stream = connected.map_err(|error| HandshakeError::of_backend(error, name))?;
         let state = stream.get_ref().1;
         let certificate = state.peer_certificates().and_then(<[_]>::first);
@@ -150,8 +166,7 @@ impl Tls {
             end_point: certificate.and_then(|certificate| der::end_point(certificate)),
             verified: settings.upstream() == Upstream::VerifyFull,
         };
-        let (read, write) = split(stream);
-        Ok((read, write, secured))
+        Ok((stream, secured))
     }
 }
 
