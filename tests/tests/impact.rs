@@ -89,7 +89,7 @@ fn what_rules_add_is_counted_too() {
     let (lab, pg) = Lab::with_shop("impact-rules", &changes_held());
     counted(&pg);
     pg.admin(
-        "CREATE TABLE small (id int); ALTER TABLE small OWNER TO app; INSERT INTO small VALUES (1);
+        "CREATE TABLE small (id int); ALTER TABLE small OWNER TO app; INSERT INTO small VALUES (1); ANALYZE small;
          CREATE RULE also AS ON DELETE TO small DO ALSO DELETE FROM big;
          CREATE TABLE never (id int); ALTER TABLE never OWNER TO app; INSERT INTO never SELECT generate_series(1, 5000)",
     );
