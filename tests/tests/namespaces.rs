@@ -329,6 +329,61 @@ fn n6_whatever_is_done_to_the_deny_is_noticed_and_ten_thousand_rules_fit() {
     assert!(deny.is_intact().expect("nftables answers"));
 }
 
+/// Other gateways, a CNI and firewalls change theirs all the time: that is no reason to doubt a deny.
+#[test]
+fn what_others_change_meanwhile_disturbs_no_question() {
+    let net = Net::make();
+    let lab = Lab::new("busy");
+    let whose = all_but_nobody(&lab);
+    let rule = |number: u16| Rule {
+        to: std::net::IpAddr::from([10, 0, 0, 1]).into(),
+        port: Some(1000 + number),
+        action: Action::Intercept,
+    };
+    let name = |name: &str| TableName::of(std::path::Path::new(name));
+    let mut deny = Deny::install(&namespace(&net), &name("/test/calm"), &whose, &[rule(0)]).expect("nftables takes it");
+    let over = std::sync::atomic::AtomicBool::new(false);
+    std::thread::scope(|scope| {
+        let meddler = scope.spawn(|| {
+            let mut changes = 0;
+            while !over.load(std::sync::atomic::Ordering::Relaxed) {
+                let mut other = Deny::install(&namespace(&net), &name("/test/busy"), &whose, &[rule(changes)])?;
+                other.dropped()?;
+                changes += 1;
+            }
+            Ok::<_, std::io::Error>(changes)
+        });
+        for _ in 0..300 {
+            let asked = deny.is_intact().and_then(|intact| Ok((intact, deny.dropped()?)));
+            if !matches!(asked, Ok((true, 0))) {
+                over.store(true, std::sync::atomic::Ordering::Relaxed);
+                panic!("{asked:?}");
+            }
+        }
+        over.store(true, std::sync::atomic::Ordering::Relaxed);
+        let changes = meddler.join().expect("it does not panic").expect("nftables takes its changes");
+        assert!(changes > 0, "nobody changed anything meanwhile");
+    });
+}
+
+/// A process that goes into another namespace while it is looked at must not stand for the one it left.
+#[test]
+fn every_namespace_is_found_by_itself_while_processes_move() {
+    let moves = "for _ in $(seq 60); do unshare --net true & unshare --net true; wait; done";
+    let mut mover = std::process::Command::new("sh").args(["-c", moves]).spawn().expect("there is a shell");
+    let own = Namespace::Own.id().expect("it has a number");
+    let mut looks = 0;
+    while mover.try_wait().expect("it can be asked").is_none() {
+        let all = holdpoint::net::namespace::all().expect("processes can be listed");
+        assert!(all.contains_key(&own));
+        for (id, namespace) in all {
+            assert_eq!(namespace.id().expect("it has a number"), id);
+        }
+        looks += 1;
+    }
+    assert!(looks > 3, "{looks} looks");
+}
+
 #[test]
 fn namespaces_come_and_go_and_each_bot_reaches_its_own_database() {
     let lab = Lab::new("many");

@@ -81,18 +81,27 @@ impl Talk {
 
     /// The tables of the `inet` family that are at work, not dormant.
     pub(super) fn tables(&mut self) -> io::Result<Vec<CString>> {
-        let request = self.request(libc::NFT_MSG_GETTABLE, ProtoFamily::Inet, libc::NLM_F_DUMP, |_| {});
-        let mut found = Vec::new();
-        self.ask(&request, table, &mut found)?;
-        Ok(found)
+        self.list(libc::NFT_MSG_GETTABLE, table, Vec::new)
     }
 
     /// The rules of the `inet` table `name`; none where there is no such table.
     pub(super) fn rules(&mut self, name: &CStr) -> io::Result<Rules> {
-        let request = self.request(libc::NFT_MSG_GETRULE, ProtoFamily::Inet, libc::NLM_F_DUMP, |_| {});
-        let mut found = (name.to_owned(), Rules::default());
-        self.ask(&request, rule, &mut found)?;
-        Ok(found.1)
+        Ok(self.list(libc::NFT_MSG_GETRULE, rule, || (name.to_owned(), Rules::default()))?.1)
+    }
+
+    /// Everything of a kind, as it was at one moment: the kernel says so when somebody changed anything meanwhile, and is
+    /// asked again.
+    fn list<T>(&mut self, kind: libc::c_int, each: mnl::Callback<T>, empty: impl Fn() -> T) -> io::Result<T> {
+        let mut tries = 0;
+        loop {
+            let request = self.request(kind, ProtoFamily::Inet, libc::NLM_F_DUMP, |_| {});
+            let mut found = empty();
+            match self.ask(&request, each, &mut found) {
+                Ok(()) => return Ok(found),
+                Err(error) if error.kind() == io::ErrorKind::Interrupted && tries < TRIES => tries += 1,
+                Err(error) => return Err(error),
+            }
+        }
     }
 
     fn request(
@@ -116,7 +125,17 @@ impl Talk {
         buffer
     }
 
+    /// After an error the rest of the answer is read away, so that the next one is not taken for it.
     fn ask<T>(&mut self, request: &[u8], each: mnl::Callback<T>, found: &mut T) -> io::Result<()> {
+        let answered = self.answered(request, each, found);
+        if answered.is_err() {
+            let mut buffer = buffer();
+            while recv(self.socket.as_raw_fd(), &mut buffer, MsgFlags::MSG_DONTWAIT).is_ok_and(|read| read > 0) {}
+        }
+        answered
+    }
+
+    fn answered<T>(&mut self, request: &[u8], each: mnl::Callback<T>, found: &mut T) -> io::Result<()> {
         self.send(request)?;
         let mut buffer = buffer();
         loop {
@@ -214,5 +233,7 @@ const ANY_PORT: u32 = 0;
 const SLACK: usize = 256 * 1024;
 /// More than one element of a set takes, and the kernel's accounting for it.
 const ELEMENT: usize = 96;
+/// How often a list that was changed while it was read is read again: others change theirs a few times a second at most.
+const TRIES: u32 = 100;
 /// How long an answer of the kernel may take.
 const PATIENCE: Duration = Duration::from_secs(10);
