@@ -342,6 +342,11 @@ fn what_others_change_meanwhile_disturbs_no_question() {
     };
     let name = |name: &str| TableName::of(std::path::Path::new(name));
     let mut deny = Deny::install(&namespace(&net), &name("/test/calm"), &whose, &[rule(0)]).expect("nftables takes it");
+    // More than one answer of the kernel's holds, so that a change can come between two.
+    let many: String = (0..2000).map(|port| format!("add rule inet crowd c tcp dport {port} drop;")).collect();
+    let mut nft = std::process::Command::new("nft");
+    let crowd = nft.arg(format!("add table inet crowd; add chain inet crowd c; {many}")).nsenter(Some(&net)).status();
+    assert!(crowd.expect("nftables is installed").success());
     let over = std::sync::atomic::AtomicBool::new(false);
     std::thread::scope(|scope| {
         let meddler = scope.spawn(|| {
@@ -364,24 +369,6 @@ fn what_others_change_meanwhile_disturbs_no_question() {
         let changes = meddler.join().expect("it does not panic").expect("nftables takes its changes");
         assert!(changes > 0, "nobody changed anything meanwhile");
     });
-}
-
-/// A process that goes into another namespace while it is looked at must not stand for the one it left.
-#[test]
-fn every_namespace_is_found_by_itself_while_processes_move() {
-    let moves = "for _ in $(seq 60); do unshare --net true & unshare --net true; wait; done";
-    let mut mover = std::process::Command::new("sh").args(["-c", moves]).spawn().expect("there is a shell");
-    let own = Namespace::Own.id().expect("it has a number");
-    let mut looks = 0;
-    while mover.try_wait().expect("it can be asked").is_none() {
-        let all = holdpoint::net::namespace::all().expect("processes can be listed");
-        assert!(all.contains_key(&own));
-        for (id, namespace) in all {
-            assert_eq!(namespace.id().expect("it has a number"), id);
-        }
-        looks += 1;
-    }
-    assert!(looks > 3, "{looks} looks");
 }
 
 #[test]

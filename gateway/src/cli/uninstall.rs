@@ -25,7 +25,12 @@ pub struct Args {
 pub fn run(args: &Args) -> anyhow::Result<ExitCode> {
     let config = args.settings.load()?;
     match uninstall(&config.bpffs) {
-        Ok(removed) => print!("{}", report(&removed, &config)),
+        Ok(removed) => {
+            print!("{}", report(&removed, &config));
+            if !removed.unseen.is_empty() {
+                bail!("nftables did not answer in {}: run this again", removed.unseen.join(", in "));
+            }
+        }
         Err(InterceptError::InUse { path }) => {
             bail!("a gateway is running with {}: stop it first; nothing was removed", path.display())
         }
@@ -64,6 +69,7 @@ mod tests {
         let removed = Uninstalled {
             guards: vec![(CgroupId(7), Some("/holdpoint".to_owned())), (CgroupId(9), None)],
             namespaces: 2,
+            unseen: Vec::new(),
             was_there: true,
         };
         assert_eq!(

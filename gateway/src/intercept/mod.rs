@@ -363,6 +363,8 @@ pub struct Uninstalled {
     pub guards: Vec<(CgroupId, Option<String>)>,
     /// From how many network namespaces the deny was taken.
     pub namespaces: usize,
+    /// Where nftables did not say whether there is one, and why not.
+    pub unseen: Vec<String>,
     /// Whether there were programs and maps at all.
     pub was_there: bool,
 }
@@ -383,17 +385,18 @@ pub fn uninstall(bpffs: &Path) -> Result<Uninstalled, InterceptError> {
     pins::remove_all(bpffs)?;
     let name = TableName::of(bpffs);
     let namespaces = net::namespace::all().map_err(InterceptError::io("list the processes in", Path::new("/proc")))?;
-    let mut denied = 0;
-    for namespace in namespaces.values() {
+    let (mut denied, mut unseen) = (0, Vec::new());
+    for (id, namespace) in &namespaces {
         match deny::remove(namespace, &name) {
             Ok(was_there) => denied += usize::from(was_there),
             // A kernel without nftables has no table to remove.
-            Err(error) => tracing::warn!(%error, "cannot look for a deny in a network namespace"),
+            Err(error) if matches!(error.raw_os_error(), Some(libc::EOPNOTSUPP | libc::EPROTONOSUPPORT)) => {}
+            Err(error) => unseen.push(format!("network namespace {}: {error}", id.0)),
         }
     }
     let path = |cgroup| hierarchy.as_ref().and_then(|hierarchy| hierarchy.path(cgroup));
     let guards = cgroups.into_iter().map(|cgroup| (cgroup, path(cgroup))).collect();
-    Ok(Uninstalled { guards, namespaces: denied, was_there: true })
+    Ok(Uninstalled { guards, namespaces: denied, unseen, was_there: true })
 }
 
 /// Whether `directory`, a cgroup, is guarded right now, itself or by one above it, with or without a running gateway.
