@@ -143,7 +143,7 @@ async fn serve(config: Config) -> Result<Option<UnixStream>> {
     let (guards, _keeper) =
         Guards::start(interceptor.clone(), hierarchy.clone(), &config.guard, node_pods, damages.clone())?;
 
-    let vault = trust::vault(&config)?;
+    let vault = trust::vault(&config).await?;
     let (stop, drain) = drain::channel();
     let services = Services {
         recorder: recorder.clone(),
@@ -430,6 +430,8 @@ async fn serve_health(admin: Arc<Admin>, listener: std::net::TcpListener) {
 fn port(listener: &TcpListener) -> Result<u16> {
     Ok(listener.local_addr().context("a listener without an address")?.port())
 }
+
+pub use trust::keys;
 
 /// Lets protocols look at each resource while policies are loaded.
 pub fn inspector() -> Box<Inspector> {

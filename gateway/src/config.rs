@@ -14,6 +14,10 @@ use serde::{
     de::{MapAccess, Visitor, value::MapAccessDeserializer},
 };
 
+mod key;
+
+pub use key::{AppRole, KeptKey, KubernetesRole, Kv, SealingKey, Transit, VaultAuth, VaultKey};
+
 /// Everything that can be set. Every field has a default, so an empty file is a valid one.
 #[derive(Debug, Clone, Deserialize)]
 #[serde(deny_unknown_fields, default)]
@@ -56,9 +60,11 @@ pub struct Config {
     pub unix_refused: Vec<String>,
     /// The authority that signs what clients of TLS are shown. Default: one of this node's own, made at the first start.
     pub authority: Option<BroughtAuthority>,
-    /// 32 bytes that seal the credentials' keys. Default: systemd's credential `credentials.key`, else one of this node's own
-    /// in the state directory.
-    pub credentials_key: Option<PathBuf>,
+    /// What seals the credentials' keys: a file of 32 bytes, or a key of a Vault's. Default: systemd's credential
+    /// `credentials.key`, else one of this node's own in the state directory.
+    pub credentials_key: Option<SealingKey>,
+    /// What sealed them before: it opens those that `holdpoint credentials reseal` has not sealed anew yet.
+    pub credentials_key_before: Option<SealingKey>,
     /// Extra groups of approvers: name → users of this machine. Beside the machine's own groups.
     pub groups: BTreeMap<String, Vec<String>>,
 }
@@ -83,6 +89,7 @@ impl Default for Config {
             unix_refused: Vec::new(),
             authority: None,
             credentials_key: None,
+            credentials_key_before: None,
             groups: BTreeMap::new(),
         }
     }

@@ -185,6 +185,17 @@ impl Lab {
         self.run(&[&become_user[..], &[self.tool("holdpoint").as_str()], arguments].concat())
     }
 
+    /// `holdpoint credentials set` or `rotate`, with `value` on its standard input.
+    #[track_caller]
+    pub fn credential(&self, verb: &str, name: &str, more: &[&str], value: &str) -> Outcome {
+        let holdpoint = self.tool("holdpoint");
+        let script = format!("printf '%s\\n' \"$SECRET\" | '{holdpoint}' credentials {verb} {name} \"$@\"");
+        let mut command = self.command(&[&["sh", "-c", &script, "sh"], more].concat());
+        let outcome = Running::start(command.env("SECRET", value)).finish(COMMAND_LIMIT);
+        assert!(!outcome.all().contains(value), "it prints what it was given: {outcome}");
+        outcome
+    }
+
     /// Runs a command inside the lab's mounts, unguarded, and waits for it.
     pub fn run(&self, argv: &[&str]) -> Outcome {
         Running::start(&mut self.command(argv)).finish(COMMAND_LIMIT)

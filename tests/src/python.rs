@@ -9,23 +9,21 @@ use nix::fcntl::{Flock, FlockArg};
 /// # Panics
 /// When Python or its packages cannot be had; the message has the command that failed.
 pub fn venv() -> PathBuf {
-    let _one_at_a_time = lock("venv");
-    if let Some(venv) = made() {
+    environment("venv", &["psycopg[binary]", "asyncpg", "sqlalchemy"])
+}
+
+/// An environment of that name with these packages; each list of packages needs a name of its own.
+pub(crate) fn environment(name: &str, packages: &[&str]) -> PathBuf {
+    let _one_at_a_time = lock(name);
+    let venv = cache().join(name);
+    if venv.join(COMPLETE).exists() {
         return venv;
     }
-    let venv = cache().join("venv");
     let path = venv.display().to_string();
     // The system's own Python: one in somebody's home directory is out of reach for the bots' user.
     must_run(&["/usr/bin/python3", "-m", "venv", "--clear", &path]);
-    must_run(&[
-        &format!("{path}/bin/pip"),
-        "install",
-        "--quiet",
-        "--disable-pip-version-check",
-        "psycopg[binary]",
-        "asyncpg",
-        "sqlalchemy",
-    ]);
+    let pip = format!("{path}/bin/pip");
+    must_run(&[&[pip.as_str(), "install", "--quiet", "--disable-pip-version-check"], packages].concat());
     fs::write(venv.join(COMPLETE), "").expect("the environment was just made");
     venv
 }

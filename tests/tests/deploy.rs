@@ -86,6 +86,7 @@ fn the_chart_refuses_wrong_values() {
         ("settings.gaurd[0]=x", "gaurd"),
         ("settings.guard[0].namespce=ci", "guard"),
         ("settings.durability=sometimes", "durability"),
+        ("settings.credentials_key.vault=https://v,settings.credentials_key.auth.token=/t", "credentials_key"),
         ("settings.health=127.0.0.1:80", "health"),
         ("image.digest=latest", "digest"),
         ("image.pullPolicy=Sometimes", "pullPolicy"),
@@ -98,7 +99,8 @@ fn the_chart_refuses_wrong_values() {
             .failed()
             .says(&["specifications of the schema", word]);
     }
-    let right = ["settings.guard[0].namespace=ci", "settings.guard[1]=/bots.slice", "maxSurge=10%"];
+    let key = "settings.credentials_key.vault=https://v,settings.credentials_key.transit.key=hp,settings.credentials_key.auth.kubernetes.role=hp";
+    let right = ["settings.guard[0].namespace=ci", "settings.guard[1]=/bots.slice", "maxSurge=10%", key];
     let right = right.map(|value| ["--set", value]).concat();
     helm(&[&["template", "holdpoint", &chart()][..], &right].concat()).ok();
 }

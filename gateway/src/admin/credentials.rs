@@ -13,7 +13,7 @@ use serde::Deserialize;
 
 use super::{Admin, Peer, Problem, only_root};
 use crate::{
-    credentials::{About, Put, Secret, VaultError},
+    credentials::{About, Put, Resealed, Secret, VaultError},
     record::entry::{Body, Entry, Timestamp},
 };
 
@@ -53,9 +53,9 @@ pub(super) async fn put(
     only_root(&admin, &peer, "only root keeps credentials")?;
     let Keep { name, user, value, rotate } = keep;
     let value = Secret::new(value.into_bytes());
-    let done = blocking(move || {
+    let done = apart(async move {
         let put = if rotate { Put::Rotate } else { Put::Set };
-        let about = admin.vault.put(&name, user, &value, put)?;
+        let about = admin.vault.put(&name, user, &value, put).await?;
         note(&admin, &format!("credential {} was set, version {}", about.name, about.version));
         Ok(about)
     });
@@ -68,17 +68,38 @@ pub(super) async fn delete(
     Json(Forget { name }): Json<Forget>,
 ) -> Result<Json<About>, Response> {
     only_root(&admin, &peer, "only root deletes credentials")?;
-    let done = blocking(move || {
-        let about = admin.vault.delete(&name)?;
+    let done = apart(async move {
+        let about = admin.vault.delete(&name).await?;
         note(&admin, &format!("credential {} was deleted", about.name));
         Ok(about)
     });
     done.await
 }
 
-/// Writes to disk, and a key may be far away: not on the thread that people need.
-async fn blocking(work: impl FnOnce() -> Result<About, VaultError> + Send + 'static) -> Result<Json<About>, Response> {
-    match tokio::task::spawn_blocking(work).await {
+pub(super) async fn reseal(
+    State(admin): State<Arc<Admin>>,
+    ConnectInfo(peer): ConnectInfo<Peer>,
+) -> Result<Json<Resealed>, Response> {
+    only_root(&admin, &peer, "only root seals credentials anew")?;
+    let done = apart(async move {
+        let resealed = admin.vault.reseal().await;
+        match &resealed {
+            Ok(done) => {
+                note(&admin, &format!("{} credentials were sealed anew, with {}", done.credentials, done.sealed_with))
+            }
+            Err(error) => note(&admin, &format!("credentials were to be sealed anew: {error}")),
+        }
+        resealed
+    });
+    done.await
+}
+
+/// Writes to disk, and is done to its end whether or not somebody waits for it: not on the thread that people need.
+async fn apart<T: Send + 'static>(
+    work: impl Future<Output = Result<T, VaultError>> + Send + 'static,
+) -> Result<Json<T>, Response> {
+    let here = tokio::runtime::Handle::current();
+    match tokio::task::spawn_blocking(move || here.block_on(work)).await {
         Ok(done) => done.map(Json).map_err(IntoResponse::into_response),
         Err(error) => Err(Problem::response(StatusCode::INTERNAL_SERVER_ERROR, "not done", error)),
     }
@@ -98,9 +119,10 @@ impl IntoResponse for VaultError {
         let (status, title) = match &self {
             VaultError::Unknown(_) => (StatusCode::NOT_FOUND, "no such credential"),
             VaultError::BadName(_) | VaultError::BadValue => (StatusCode::UNPROCESSABLE_ENTITY, "not a credential"),
-            VaultError::File { .. } | VaultError::NotSealed { .. } | VaultError::Key { .. } => {
-                (StatusCode::INTERNAL_SERVER_ERROR, "cannot keep credentials")
-            }
+            VaultError::File { .. }
+            | VaultError::NotSealed { .. }
+            | VaultError::Key { .. }
+            | VaultError::Stopped { .. } => (StatusCode::INTERNAL_SERVER_ERROR, "cannot keep credentials"),
         };
         Problem::response(status, title, self)
     }

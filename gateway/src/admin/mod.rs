@@ -26,7 +26,7 @@ use tokio::net::{TcpListener, UnixListener, unix::UCred};
 
 use crate::{
     assess::{self, Assessed},
-    credentials::Vault,
+    credentials::{self as vault, Vault},
     damage::{Damages, Last},
     guards::{self, Guards},
     hold::{DecideError, Decided, Desk, Directory, Person, Terms, View},
@@ -101,6 +101,7 @@ fn routes() -> Routes {
         ("/api/v1/probe/{port}", May::Root, delete(end_probe)),
         ("/api/v1/credentials", May::Root, get(credentials::list).post(credentials::put)),
         ("/api/v1/credentials/delete", May::Root, post(credentials::delete)),
+        ("/api/v1/credentials/reseal", May::Root, post(credentials::reseal)),
         ("/api/v1/approvals", May::Concerned, get(approvals)),
         ("/api/v1/approvals/{request}", May::Concerned, get(approval)),
         ("/api/v1/approvals/{request}/decision", May::Concerned, post(decision)),
@@ -349,6 +350,8 @@ struct Status {
     policy_generation: u64,
     open_requests: usize,
     record: Result<String, String>,
+    /// What seals credentials, and whether it answers.
+    credentials: vault::Standing,
     /// Each workload that has processes, and whether it is really guarded.
     workloads: Vec<Assessed>,
     /// What is wrong now.
@@ -359,7 +362,7 @@ struct Status {
 }
 
 impl Status {
-    fn of(admin: &Admin) -> Self {
+    fn of(admin: &Admin, credentials: vault::Standing) -> Self {
         let seen = health::Seen::now(admin);
         let problems = health::problems(admin, &seen);
         let health::Seen { kernel, guards: standing, namespaces } = seen;
@@ -383,6 +386,7 @@ impl Status {
             policy_generation: admin.policies.generation(),
             open_requests: admin.desk.list().len(),
             record,
+            credentials,
             workloads,
             problems,
             repairs: admin.damages.repairs(),
@@ -392,8 +396,9 @@ impl Status {
 }
 
 async fn status(State(admin): State<Arc<Admin>>) -> Response {
+    let credentials = admin.vault.standing().await;
     // Reads of every guarded process: not on the thread that people need.
-    match tokio::task::spawn_blocking(move || Status::of(&admin)).await {
+    match tokio::task::spawn_blocking(move || Status::of(&admin, credentials)).await {
         Ok(status) => Json(status).into_response(),
         Err(error) => Problem::response(StatusCode::INTERNAL_SERVER_ERROR, "no status", error),
     }

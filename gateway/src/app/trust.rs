@@ -5,8 +5,8 @@ use std::path::Path;
 use anyhow::{Context as _, Result};
 
 use crate::{
-    config::Config,
-    credentials::{FileKey, Vault},
+    config::{Config, SealingKey},
+    credentials::{FileKey, KeySource, Keys, RemoteKey, Vault},
     net::tls::{Authority, AuthorityFiles, Tls},
 };
 
@@ -27,14 +27,33 @@ pub(super) fn open(config: &Config, node: &str) -> Result<Tls> {
     Ok(Tls::new(Some(authority)))
 }
 
-/// Opens what the gateway logs in with. The key that seals it: the one in the settings, else systemd's, else its own.
-pub(super) fn vault(config: &Config) -> Result<Vault> {
+/// Opens what the gateway logs in with.
+pub(super) async fn vault(config: &Config) -> Result<Vault> {
+    let vault = Vault::open_at(&config.state.join("credentials"), keys(config)?)?;
+    vault.check().await?;
+    Ok(vault)
+}
+
+/// The key that seals credentials: the one in the settings, else systemd's, else the gateway's own; and the one before.
+///
+/// # Errors
+/// The settings name a Vault whose address can be none.
+pub fn keys(config: &Config) -> Result<Keys> {
     let of_systemd = std::env::var_os("CREDENTIALS_DIRECTORY").map(|directory| Path::new(&directory).join(OF_SYSTEMD));
-    let key = match config.credentials_key.clone().or(of_systemd.filter(|path| path.exists())) {
-        Some(path) => FileKey::brought(&path),
-        None => FileKey::own(&config.state.join("credentials.key")),
+    let now = match (&config.credentials_key, of_systemd.filter(|path| path.exists())) {
+        (Some(key), _) => source(key).context("`credentials_key:` cannot be used")?,
+        (None, Some(path)) => Box::new(FileKey::brought(&path)),
+        (None, None) => Box::new(FileKey::own(&config.state.join("credentials.key"))),
     };
-    Ok(Vault::open_at(&config.state.join("credentials"), Box::new(key))?)
+    let before = config.credentials_key_before.as_ref().map(source).transpose();
+    Ok(Keys { now, before: before.context("`credentials_key_before:` cannot be used")? })
+}
+
+fn source(key: &SealingKey) -> Result<Box<dyn KeySource>> {
+    Ok(match key {
+        SealingKey::File(path) => Box::new(FileKey::brought(path)),
+        SealingKey::Vault(settings) => Box::new(RemoteKey::new(settings).map_err(anyhow::Error::msg)?),
+    })
 }
 
 /// The name of `LoadCredentialEncrypted=`.

@@ -16,7 +16,7 @@ use serde_json::json;
 use zeroize::Zeroizing;
 
 use super::{Output, client::Socket};
-use crate::credentials::About;
+use crate::credentials::{About, Resealed};
 
 /// Its arguments.
 #[derive(Debug, clap::Args)]
@@ -51,6 +51,8 @@ enum What {
         #[arg(short, long, value_enum, default_value = "table")]
         output: Output,
     },
+    /// Seal all anew with `credentials_key:`, after it was changed or rotated; values stay as they are
+    Reseal,
     /// Forget a credential; what needs it is refused from then on
     Delete {
         /// Its name
@@ -67,6 +69,10 @@ pub fn run(args: &Args) -> anyhow::Result<ExitCode> {
         What::Set { name, user } => put(args, name, user.as_deref(), false)?,
         What::Rotate { name, user } => put(args, name, user.as_deref(), true)?,
         What::List { output } => list(args, *output)?,
+        What::Reseal => {
+            let done: Resealed = args.socket.ask(&Method::POST, "/api/v1/credentials/reseal", None)?;
+            println!("{} credentials are sealed with {}", done.credentials, done.sealed_with);
+        }
         What::Delete { name } => {
             let body = json!({ "name": name });
             let about: About = args.socket.ask(&Method::POST, "/api/v1/credentials/delete", Some(&body))?;

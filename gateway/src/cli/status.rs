@@ -39,6 +39,7 @@ fn lines(status: &Value) -> String {
         Value::Null => lines.push(format!("record: {}", text(&status["record"]["Ok"]))),
         error => lines.push(format!("record: FAILS: {}", text(error))),
     }
+    credentials(&mut lines, &status["credentials"]);
     if let Some(error) = status["kernel"]["Err"].as_str() {
         lines.push(format!("kernel: FAILS: {error}"));
     }
@@ -93,6 +94,19 @@ fn lines(status: &Value) -> String {
     let unseen: Vec<_> = list(&status["unseen"]).iter().map(text).collect();
     lines.push(format!("not seen by any hook: {}: take CAP_NET_RAW from guarded workloads", unseen.join(", ")));
     lines.join("\n") + "\n"
+}
+
+/// What seals credentials, and whether it answers.
+fn credentials(lines: &mut Vec<String>, credentials: &Value) {
+    let Some(with) = credentials["sealed_with"].as_str() else { return };
+    let state = match credentials["away"].as_str() {
+        None => "it answers".to_owned(),
+        Some(why) => format!("CANNOT BE USED: {why}"),
+    };
+    lines.push(format!("credentials: {}, sealed with {with}: {state}", credentials["credentials"]));
+    if let Some(before) = credentials["before"].as_str() {
+        lines.push(format!("credentials: opened with {before} as well, until `holdpoint credentials reseal` has run"));
+    }
 }
 
 /// Who is behind a guard, and what the programs' being attached does not tell.
@@ -174,6 +188,7 @@ mod tests {
             "healthy": false,
             "open_requests": 2,
             "record": { "Ok": "a1b2" },
+            "credentials": { "sealed_with": "the key in /k", "before": "the key in /old", "away": "it is gone", "credentials": 3 },
             "kernel": { "Ok": [
                 guard("/holdpoint", &[], json!({ "not_tcp": 3, "gateway_port": 1 })),
                 guard("/ci", &["bind4", "bind6"], json!({})),
@@ -201,6 +216,8 @@ mod tests {
             "node db-7, version 0.1.0: NOT HEALTHY\n\
              open requests: 2\n\
              record: a1b2\n\
+             credentials: 3, sealed with the key in /k: CANNOT BE USED: it is gone\n\
+             credentials: opened with the key in /old as well, until `holdpoint credentials reseal` has run\n\
              guarded: /holdpoint: every program\n\
              refused in /holdpoint: 1 uses of the gateway's own port\n\
              refused in /holdpoint: 3 of UDP or the like towards an intercepted destination\n\

@@ -5,7 +5,10 @@ use base64::{Engine as _, prelude::BASE64_STANDARD};
 use serde::{Deserialize, Serialize};
 use zeroize::Zeroizing;
 
-use super::{About, KeySource, Secret, key};
+use super::{
+    About, Secret,
+    key::{self, Keys},
+};
 
 /// A credential, sealed. Its format is part of what is sealed.
 #[derive(Clone, Serialize, Deserialize)]
@@ -13,7 +16,7 @@ pub(super) struct Sealed {
     format: u32,
     #[serde(flatten)]
     pub(super) about: About,
-    /// The key that opens `sealed`, itself sealed by the [`KeySource`].
+    /// The key that opens `sealed`, itself sealed by a [`KeySource`](super::KeySource).
     key: String,
     sealed: String,
 }
@@ -22,24 +25,41 @@ pub(super) struct Sealed {
 const FORMAT: u32 = 1;
 
 impl Sealed {
-    pub(super) fn seal(source: &dyn KeySource, about: About, value: &Secret) -> Result<Self, String> {
-        let mut own = Zeroizing::new([0; 32]);
-        getrandom::fill(&mut *own).map_err(|error| format!("there are no random numbers: {error}"))?;
+    pub(super) async fn seal(keys: &Keys, about: About, value: &Secret) -> Result<Self, String> {
+        let own = key::random()?;
         let bound = bound(FORMAT, &about);
-        let sealed = key::seal(&key_of(&own)?, value.expose(), &bound)?;
-        let wrapped = source.wrap(&own, &bound)?;
-        Ok(Self { format: FORMAT, about, key: BASE64_STANDARD.encode(wrapped), sealed: BASE64_STANDARD.encode(sealed) })
+        let sealed = BASE64_STANDARD.encode(key::seal(&key_of(&own)?, value.expose(), &bound)?);
+        let key = BASE64_STANDARD.encode(keys.now.wrap(&own, &bound).await?);
+        Ok(Self { format: FORMAT, about, key, sealed })
     }
 
-    pub(super) fn open(&self, source: &dyn KeySource) -> Result<Secret, String> {
+    pub(super) async fn open(&self, keys: &Keys) -> Result<Secret, String> {
+        let own = self.own_key(keys).await?;
+        key::open(&key_of(&own)?, &decoded(&self.sealed)?, &bound(self.format, &self.about)).map(Secret)
+    }
+
+    /// The same value under the same key of its own, which the newest key now seals. What was sealed so has been opened
+    /// again before it is given out: a key that may seal and not open would lose everything.
+    pub(super) async fn reseal(&self, keys: &Keys) -> Result<Self, String> {
+        let own = self.own_key(keys).await?;
+        let bound = bound(self.format, &self.about);
+        let wrapped = keys.now.wrap(&own, &bound).await?;
+        if *keys.now.unwrap(&wrapped, &bound).await? != *own {
+            return Err("it opens something else than it has sealed".to_owned());
+        }
+        Ok(Self { key: BASE64_STANDARD.encode(wrapped), ..self.clone() })
+    }
+
+    async fn own_key(&self, keys: &Keys) -> Result<Zeroizing<[u8; 32]>, String> {
         if self.format != FORMAT {
             return Err(format!("{} was sealed by another version of this gateway", self.about.name));
         }
-        let decoded = |text: &str| BASE64_STANDARD.decode(text).map_err(|_| "a file was changed".to_owned());
-        let bound = bound(self.format, &self.about);
-        let own = source.unwrap(&decoded(&self.key)?, &bound)?;
-        key::open(&key_of(&own)?, &decoded(&self.sealed)?, &bound).map(Secret)
+        keys.unwrap(&decoded(&self.key)?, &bound(self.format, &self.about)).await
     }
+}
+
+fn decoded(text: &str) -> Result<Vec<u8>, String> {
+    BASE64_STANDARD.decode(text).map_err(|_| "a file was changed".to_owned())
 }
 
 fn key_of(bytes: &[u8; 32]) -> Result<RandomizedNonceKey, String> {

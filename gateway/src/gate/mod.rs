@@ -39,7 +39,7 @@ pub(crate) mod samples;
 mod tests;
 
 pub use crate::{
-    credentials::{Credential, Opener, is_name as is_credential_name},
+    credentials::{Credential, VaultError, is_name as is_credential_name},
     hold::Ended,
     record::RecordError,
 };
@@ -197,9 +197,12 @@ impl Gate {
         &self.connection
     }
 
-    /// Opens what the gateway logs in with, for a protocol that does.
-    pub fn credentials(&self) -> Opener {
-        self.services.vault.opener()
+    /// Opens what the gateway logs in with, for a protocol that asks for it by name.
+    ///
+    /// # Errors
+    /// As [`Vault::open`](crate::credentials::Vault::open).
+    pub async fn open_credential(&mut self, name: &str) -> Result<Credential, VaultError> {
+        self.services.vault.open(name).await
     }
 
     /// The resource's masks, for a protocol that must plan ahead for them.

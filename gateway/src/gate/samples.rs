@@ -16,7 +16,7 @@ use tokio::io::{AsyncRead, AsyncWrite, DuplexStream, ReadBuf, duplex};
 use super::{Connection, Gate, Services};
 use crate::{
     config::ReadDurability,
-    credentials::{FileKey, Vault},
+    credentials::{FileKey, Keys, Vault},
     hold::{Desk, Person},
     mask::Salt,
     net::{ClientAddr, Dialer, OriginalDst, ReadHalf, split, tls::Tls},
@@ -73,8 +73,11 @@ impl Ground {
             policies: Arc::new(policies),
             salt: Salt::new(&[7; 32]),
             tls: Tls::new(None),
-            vault: Vault::open_at(&files.path().join("vault"), Box::new(FileKey::own(&files.path().join("vault.key"))))
-                .expect("an empty one"),
+            vault: Vault::open_at(
+                &files.path().join("vault"),
+                Keys::one(FileKey::own(&files.path().join("vault.key"))),
+            )
+            .expect("an empty one"),
             durability: ReadDurability::Written,
         };
         Self { services, files, violations: Arc::default() }

@@ -241,6 +241,7 @@ impl<D: Dialect> Driver<D> {
                     self.forward(cleared).await?;
                 }
                 Step::Answer => self.answer().await?,
+                Step::Open => self.open().await,
                 Step::StartTls(start) => self.secure_client(start).await?,
                 Step::End(why) => {
                     self.answer().await?;
@@ -330,7 +331,17 @@ impl<D: Dialect> Driver<D> {
         self.forward(cleared).await
     }
 
+    /// Hands the dialect the credential that it needs. Its key may be far away: the vault bounds how long that takes, and
+    /// only this connection waits.
+    async fn open(&mut self) {
+        if let Some(name) = self.dialect.needs() {
+            let opened = self.gate.open_credential(name).await.map_err(|error| error.to_string());
+            self.dialect.opened(opened);
+        }
+    }
+
     async fn replied(&mut self) -> Result<(), End> {
+        self.open().await;
         let (masked, exchange) = self.gate.mask(&mut self.reply, &mut self.dialect)?;
         let deliverable = self.gate.record_reply(masked).await?;
         self.gate.deliver(deliverable).map_err(Broken::Client)?;

@@ -13,7 +13,7 @@ use tokio::sync::Notify;
 
 use crate::{
     drain::Drain,
-    gate::{Gate, Language, Refusal, Unmaskable},
+    gate::{Credential, Gate, Language, Refusal, Unmaskable},
     mask::Masks,
     net::{ReadHalf, tls::Secured},
     operation::{Frame, Operation, ProtocolName},
@@ -97,6 +97,14 @@ pub trait Dialect: Language + Send {
     /// The bytes are not the protocol: the connection ends with what [`Language::answers`] then has to say.
     fn request(&mut self, input: &mut BytesMut) -> Result<Step, Malformed>;
 
+    /// The credential that it must be handed before it reads on, on either side.
+    fn needs(&self) -> Option<&str> {
+        None
+    }
+
+    /// What [`Dialect::needs`] named, or why it cannot be had.
+    fn opened(&mut self, _opened: Result<Credential, String>) {}
+
     /// TLS is up with one side.
     fn secured(&mut self, _side: Side, _with: &Secured) {}
 
@@ -172,6 +180,8 @@ pub enum Step {
     Continue(Frame),
     /// The dialect has an answer of its own for the client.
     Answer,
+    /// It needs a credential, and is asked again once it has been handed it.
+    Open,
     /// A handshake with the client begins.
     StartTls(Start),
     /// The client ends the connection; why, for the record.

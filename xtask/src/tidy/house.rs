@@ -21,8 +21,8 @@ const MODULES: &[(&str, &[&str])] = &[
     ("metrics", &[]),
     ("config", &["operation"]),
     ("net", &["clock"]),
-    // Writes its files as `net` writes its key.
-    ("credentials", &["net"]),
+    // Writes its files as `net` writes its key, and asks a Vault that the settings name.
+    ("credentials", &["config", "net"]),
     ("workload", &["operation"]),
     ("mask", &["operation"]),
     ("policy", &["operation", "workload", "mask"]),
@@ -108,8 +108,8 @@ const HOMES: &[(&str, &[&str])] = &[
     ("globset", &["policy", "mask", "cli"]),
     ("aho_corasick", &["mask"]),
     ("axum", &["admin"]),
-    ("hyper", &["admin", "cli"]),
-    ("hyper_util", &["admin", "cli"]),
+    ("hyper", &["admin", "cli", "credentials"]),
+    ("hyper_util", &["admin", "cli", "credentials"]),
     ("sd_notify", &["app", "net"]),
     ("rustls", &["net"]),
     ("tokio_rustls", &["net"]),

@@ -4,6 +4,7 @@ use std::path::PathBuf;
 
 use hyper::Method;
 use nix::unistd::{Group, User};
+use serde::Deserialize as _;
 use serde_json::Value;
 
 use super::{Check, machine};
@@ -11,6 +12,7 @@ use crate::{
     app,
     cli::client::Socket,
     config::Config,
+    credentials::{Standing, Vault},
     intercept::trial,
     policy::{PolicySet, Who},
     workload::Hierarchy,
@@ -18,7 +20,8 @@ use crate::{
 
 /// All of them. None depends on a running gateway, and none disturbs one.
 pub(super) fn all(config: &Config, socket: &Socket) -> Vec<Check> {
-    let gateway = gateway(socket);
+    let status: anyhow::Result<Value> = socket.ask(&Method::GET, "/api/v1/status", None);
+    let gateway = gateway(&status);
     let mut checks = vec![machine::kernel(), machine::types(), cgroups(), bpffs(config)];
     checks.extend(programs(config));
     checks.extend([
@@ -31,6 +34,7 @@ pub(super) fn all(config: &Config, socket: &Socket) -> Vec<Check> {
     checks.extend(machine::disk(&config.state));
     checks.extend(others(config));
     checks.extend(policies(config));
+    checks.extend(credentials(config, status.as_ref().ok()));
     checks.push(gateway);
     checks
 }
@@ -189,9 +193,42 @@ fn absent(config: &Config, who: &Who) -> Option<String> {
     }
 }
 
-fn gateway(socket: &Socket) -> Check {
+/// What seals credentials, as the gateway says; where none runs, the key in the settings is asked from here.
+fn credentials(config: &Config, status: Option<&Value>) -> Option<Check> {
+    const NAME: &str = "credentials";
+    let standing: Result<Standing, String> = match status {
+        Some(status) => Standing::deserialize(&status["credentials"]).map_err(|error| error.to_string()),
+        None if config.credentials_key.is_none() => return None,
+        None => standing(config).map_err(|error| format!("{error:#}")),
+    };
+    let Standing { sealed_with, before, away, .. } = match standing {
+        Ok(standing) => standing,
+        Err(error) => return Some(Check::fail(NAME, error, "correct `credentials_key:` in the settings")),
+    };
+    Some(match (away, before) {
+        (Some(why), _) => Check::fail(
+            NAME,
+            format!("sealed with {sealed_with}: {why}"),
+            "mend it; logins that need a credential are refused until then",
+        ),
+        (None, Some(before)) => Check::warn(
+            NAME,
+            format!("sealed with {sealed_with}, which answers; {before} opens them as well"),
+            "run `holdpoint credentials reseal`, then take `credentials_key_before:` out of the settings",
+        ),
+        (None, None) => Check::ok(NAME, format!("sealed with {sealed_with}, which answers")),
+    })
+}
+
+fn standing(config: &Config) -> anyhow::Result<Standing> {
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+    let vault = Vault::open_at(&config.state.join("credentials"), app::keys(config)?)?;
+    Ok(runtime.block_on(vault.standing()))
+}
+
+fn gateway(status: &anyhow::Result<Value>) -> Check {
     const NAME: &str = "gateway";
-    let status: Value = match socket.ask(&Method::GET, "/api/v1/status", None) {
+    let status = match status {
         Ok(status) => status,
         Err(error) => {
             return Check::warn(NAME, format!("{error:#}"), "start it; guarded workloads are refused until then");

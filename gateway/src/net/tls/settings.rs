@@ -88,6 +88,11 @@ impl Settings {
         Ok(settings)
     }
 
+    /// Nothing but a server that proves who it is: for whatever the gateway itself speaks to.
+    pub fn verified(ca: Option<PathBuf>, name: Option<String>) -> Self {
+        Self { ca, name, ..Self::strictest() }
+    }
+
     /// What holds where the section cannot be read: nothing weaker than anybody could have meant.
     pub fn strictest() -> Self {
         Self { client: Client::Required, upstream: Some(Upstream::VerifyFull), ..Self::default() }

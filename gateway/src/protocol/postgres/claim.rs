@@ -18,11 +18,17 @@ use crate::{
     protocol::{Malformed, Step, reader::Reader},
 };
 
+/// A startup message.
+#[derive(Debug)]
+pub(super) struct Entering {
+    pub(super) packet: Bytes,
+    pub(super) version: u32,
+    pub(super) parameters: BTreeMap<String, String>,
+}
+
 /// A client that has said who it is and must prove it.
 pub(super) struct Claim {
-    packet: Bytes,
-    version: u32,
-    parameters: BTreeMap<String, String>,
+    entering: Entering,
     server: Server,
     stage: Stage,
     /// Whether the client says that it is whom the credential is for.
@@ -44,15 +50,19 @@ impl std::fmt::Debug for Claim {
 
 impl PostgresDialect {
     /// A startup message whose sender must prove something first.
-    pub(super) fn enter(&mut self, packet: Bytes, version: u32, parameters: BTreeMap<String, String>) -> Step {
-        let Some(name) = &self.access.verifier else { return self.connect(packet, version, parameters, None) };
+    pub(super) fn enter(&mut self, entering: Entering) -> Step {
+        let Some(name) = &self.access.verifier else { return self.connect(entering, None) };
         let is_private = self.privacy.client.is_some();
         if self.privacy.required && !is_private {
-            return self.connect(packet, version, parameters, None);
+            return self.connect(entering, None);
         }
-        match self.server(name) {
+        let Some(opened) = self.handed.take(name) else {
+            self.phase = Phase::Entering(Box::new(entering));
+            return Step::Open;
+        };
+        match opened.and_then(|credential| self.server(credential)) {
             Ok((server, user)) => {
-                let is_user = user.is_none_or(|user| parameters.get("user") == Some(&user));
+                let is_user = user.is_none_or(|user| entering.parameters.get("user") == Some(&user));
                 wire::message(&mut self.answers, b'R', |out| {
                     out.put_u32(code::SASL);
                     for mechanism in server.mechanisms() {
@@ -61,16 +71,24 @@ impl PostgresDialect {
                     }
                     out.put_u8(0);
                 });
-                let claim = Claim { packet, version, parameters, server, stage: Stage::Offered, is_user };
+                let claim = Claim { entering, server, stage: Stage::Offered, is_user };
                 self.phase = Phase::Claiming(Box::new(claim));
                 Step::Answer
             }
-            Err(why) => self.connect(packet, version, parameters, Some(why)),
+            Err(why) => self.connect(entering, Some(why)),
         }
     }
 
-    fn server(&self, name: &str) -> Result<(Server, Option<String>), String> {
-        let Credential { user, value, .. } = self.credentials.open(name).map_err(|error| error.to_string())?;
+    /// Goes on with a startup message that has waited for a credential.
+    pub(super) fn resume(&mut self) -> Step {
+        match std::mem::replace(&mut self.phase, Phase::Startup { ssl: true, gss: true }) {
+            Phase::Entering(entering) => self.enter(*entering),
+            Phase::Connecting(entering) => self.connect(*entering, None),
+            _ => unreachable!("only called while a startup message waits"),
+        }
+    }
+
+    fn server(&self, Credential { user, value, .. }: Credential) -> Result<(Server, Option<String>), String> {
         let written = std::str::from_utf8(value.expose()).ok().and_then(Verifier::read);
         let no_random = |error: getrandom::Error| format!("there are no random numbers: {error}");
         let verifier = written.map_or_else(|| Verifier::of(value.expose()), Ok).map_err(no_random)?;
@@ -82,9 +100,9 @@ impl PostgresDialect {
     pub(super) fn claiming(&mut self, input: &mut BytesMut) -> Result<Step, Malformed> {
         let Phase::Claiming(claim) = &mut self.phase else { unreachable!("only called while claiming") };
         if let Stage::Proven = claim.stage {
-            let (packet, parameters) = (claim.packet.clone(), std::mem::take(&mut claim.parameters));
-            let version = claim.version;
-            return Ok(self.connect(packet, version, parameters, None));
+            let Entering { packet, version, parameters } = &mut claim.entering;
+            let (packet, version, parameters) = (packet.clone(), *version, std::mem::take(parameters));
+            return Ok(self.connect(Entering { packet, version, parameters }, None));
         }
         let Some(message) = wire::client_proof(input)? else { return Ok(Step::More) };
         let mut reader = Reader::new(&message[5..]);

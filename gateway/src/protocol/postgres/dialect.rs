@@ -9,7 +9,7 @@ use super::{
     Shared,
     access::Access,
     cancel::Registered,
-    claim::Claim,
+    claim::{Claim, Entering},
     classify::Lexical,
     impact::Look,
     login::Login,
@@ -23,7 +23,7 @@ use super::{
     startup, wire,
 };
 use crate::{
-    gate::{Exchange, Gate, Language, Opener, Refusal, Unmaskable},
+    gate::{Credential, Exchange, Gate, Language, Refusal, Unmaskable},
     mask::{Masks, Salt},
     net::tls::{Client, Secured, Upstream},
     operation::{Digest, Frame, Operation, SessionId, Shape, State},
@@ -36,7 +36,7 @@ pub(super) struct PostgresDialect {
     pub(super) privacy: Privacy,
     pub(super) login: Login,
     pub(super) access: Access,
-    pub(super) credentials: Opener,
+    pub(super) handed: Handed,
     pub(super) owner: String,
     pub(super) session: SessionId,
     pub(super) masker: Masker,
@@ -110,8 +110,12 @@ impl Privacy {
 pub(super) enum Phase {
     /// Before the startup message; which encryption requests were answered.
     Startup { ssl: bool, gss: bool },
+    /// The startup message waits for a credential: the one that the client must prove to know.
+    Entering(Box<Entering>),
     /// The gateway authenticates the client.
     Claiming(Box<Claim>),
+    /// The startup message waits for a credential: the one to log in with.
+    Connecting(Box<Entering>),
     /// The backend authenticates the client.
     Authentication,
     /// The backend said that it is ready; before the client hears it, the catalog is looked into.
@@ -126,6 +130,31 @@ pub(super) enum Phase {
     Cancelling,
     /// Nothing more may come.
     Over,
+}
+
+/// A credential on its way from the vault.
+#[derive(Debug, Default)]
+pub(super) enum Handed {
+    /// None is.
+    #[default]
+    Nothing,
+    /// The one of this name is.
+    Needed(String),
+    /// It is here, or it is known why not.
+    Opened(Result<Credential, String>),
+}
+
+impl Handed {
+    /// Takes what was handed; where nothing was, `name` is needed from now on.
+    pub(super) fn take(&mut self, name: &str) -> Option<Result<Credential, String>> {
+        match std::mem::take(self) {
+            Self::Opened(opened) => Some(opened),
+            Self::Nothing | Self::Needed(_) => {
+                *self = Self::Needed(name.to_owned());
+                None
+            }
+        }
+    }
 }
 
 /// Extended-protocol messages read but not yet submitted: they go together with the `Execute` or `Sync` they lead to.
@@ -190,7 +219,6 @@ impl PostgresDialect {
             privacy: Privacy::new(gate),
             // They were read when the policy was loaded; what cannot be read logs nobody in.
             access: access.unwrap_or_else(|_| Access { credential: Some(String::new()), ..Access::default() }),
-            credentials: gate.credentials(),
             owner: format!("{} {}", connection.workload.path, connection.process.uid),
             session: connection.id,
             backend: Backend::new(connection.destination.0),
@@ -205,7 +233,7 @@ impl PostgresDialect {
             privacy: Privacy::default(),
             login: Login::default(),
             access: Access::default(),
-            credentials: Opener::default(),
+            handed: Handed::default(),
             owner: String::new(),
             session: SessionId::now(),
             masker: Masker { masks, salt },
@@ -345,6 +373,7 @@ impl Dialect for PostgresDialect {
     fn request(&mut self, input: &mut BytesMut) -> Result<Step, Malformed> {
         match self.phase {
             Phase::Startup { .. } => self.startup(input),
+            Phase::Entering(_) | Phase::Connecting(_) => Ok(self.resume()),
             Phase::Claiming(_) => self.claiming(input),
             Phase::Authentication => self.authentication(input),
             Phase::LookingUp(_) | Phase::LookingInside(_) | Phase::Previewing(_) => Ok(Step::Wait),
@@ -353,6 +382,20 @@ impl Dialect for PostgresDialect {
             Phase::Cancelling => Err(Malformed("bytes follow a cancel request".into())),
             Phase::Over => Ok(Step::End("the session ended")),
         }
+    }
+
+    fn needs(&self) -> Option<&str> {
+        match (&self.handed, &self.login) {
+            (Handed::Needed(name), _) => Some(name),
+            (Handed::Nothing, Login::Stored { credential, .. }) if matches!(self.phase, Phase::Authentication) => {
+                Some(credential)
+            }
+            _ => None,
+        }
+    }
+
+    fn opened(&mut self, opened: Result<Credential, String>) {
+        self.handed = Handed::Opened(opened);
     }
 
     fn secured(&mut self, side: Side, with: &Secured) {

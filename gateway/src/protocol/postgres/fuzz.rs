@@ -61,6 +61,7 @@ fn requests(dialect: &mut PostgresDialect, input: &mut BytesMut, choose: u8) -> 
             Ok(Step::Submit(..)) if (turn & 1 == 0) == (choose & 4 == 0) => dialect.forwarded(),
             Ok(Step::Submit(..) | Step::Forbid(..)) => drop(dialect.refused(&refusal)),
             Ok(Step::Control(..) | Step::Continue(_) | Step::Answer | Step::StartTls(Start::Agreed)) => {}
+            Ok(Step::Open) => dialect.opened(Err("there is none".into())),
             Ok(Step::End(_) | Step::StartTls(Start::AtOnce)) | Err(_) => return false,
         }
         dialect.answers(&mut BytesMut::new());

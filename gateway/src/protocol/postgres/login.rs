@@ -15,7 +15,7 @@ use bytes::{BufMut as _, Bytes, BytesMut};
 use zeroize::Zeroizing;
 
 use super::{
-    dialect::PostgresDialect,
+    dialect::{Handed, PostgresDialect},
     replies::Fate,
     scram::{self, Client},
     wire,
@@ -107,9 +107,18 @@ impl PostgresDialect {
         if let Login::Stored { credential, user } = &login
             && asked != code::OK
         {
-            let opened = self.credentials.open(credential);
-            let opened = opened.map_err(|error| Unmaskable::Withheld(error.to_string()))?;
+            let Some(opened) = self.handed.take(credential) else {
+                return Err(Unmaskable::Withheld("the credential to log in with was not opened".into()));
+            };
+            let opened = opened.map_err(Unmaskable::Withheld)?;
             login = Login::Gateway(Box::new(Proof::new(user, Zeroizing::new(opened.value.expose().to_vec()))));
+        }
+        if asked == code::OK {
+            // Wiped, where the backend let the gateway in without it.
+            self.handed = Handed::Nothing;
+            if let Login::Stored { .. } = login {
+                login = Login::Client;
+            }
         }
         let fate = match &mut login {
             Login::Gateway(proof) => self.prove(proof, asked, rest, exchange),

@@ -10,6 +10,7 @@ use bytes::{Buf as _, Bytes, BytesMut};
 use serde_json::json;
 
 use super::{
+    claim::Entering,
     classify,
     dialect::{Bundle, Phase, PostgresDialect, Submission, Submitted},
     login::Login,
@@ -19,6 +20,7 @@ use super::{
     wire,
 };
 use crate::{
+    gate::Credential,
     operation::{Effect, Effects, Frame, Meaning, Operation, Parameter, State},
     protocol::{Malformed, Start, Step, reader::Reader},
 };
@@ -44,7 +46,7 @@ impl PostgresDialect {
             Startup::Ssl => self.encryption(input, true),
             Startup::GssEnc => self.encryption(input, false),
             Startup::Cancel(key) => Ok(self.cancel_request(&packet, &key)),
-            Startup::Session { version, parameters } => Ok(self.enter(packet, version, parameters)),
+            Startup::Session { version, parameters } => Ok(self.enter(Entering { packet, version, parameters })),
         }
     }
 
@@ -72,15 +74,20 @@ impl PostgresDialect {
     }
 
     /// The connection itself, to be judged; `forbidden` says why it must not be.
-    pub(super) fn connect(
-        &mut self,
-        packet: Bytes,
-        version: u32,
-        parameters: BTreeMap<String, String>,
-        mut forbidden: Option<String>,
-    ) -> Step {
+    pub(super) fn connect(&mut self, entering: Entering, mut forbidden: Option<String>) -> Step {
+        let opened = match &self.access.credential {
+            Some(name) if forbidden.is_none() && !self.privacy.unproven => {
+                let Some(opened) = self.handed.take(name) else {
+                    self.phase = Phase::Connecting(Box::new(entering));
+                    return Step::Open;
+                };
+                Some(opened)
+            }
+            _ => None,
+        };
+        let Entering { packet, version, parameters } = entering;
         let client_user = parameters.get("user").cloned().unwrap_or_default();
-        let (packet, parameters) = match self.in_its_place(&parameters) {
+        let (packet, parameters) = match self.in_its_place(&parameters, opened) {
             Ok(None) => (packet, parameters),
             // What is judged is what is forwarded, so it is what the gateway says in the client's place.
             Ok(Some(mapped)) => (startup::packet(version, &mapped), mapped),
@@ -144,12 +151,16 @@ impl PostgresDialect {
 
     /// The startup message's parameters as the gateway sends them in the client's place. `None`: the client logs in
     /// itself.
-    fn in_its_place(&mut self, asked: &BTreeMap<String, String>) -> Result<Option<BTreeMap<String, String>>, String> {
+    fn in_its_place(
+        &mut self,
+        asked: &BTreeMap<String, String>,
+        opened: Option<Result<Credential, String>>,
+    ) -> Result<Option<BTreeMap<String, String>>, String> {
         let Some(credential) = self.access.credential.clone() else { return Ok(None) };
         if self.privacy.unproven {
             return Err("only what the client was answered says that the resource is there, so the gateway logs in only where the backend proves who it is: `tls: { upstream: verify-full }`".to_owned());
         }
-        let opened = self.credentials.open(&credential).map_err(|error| error.to_string())?;
+        let Some(opened) = opened.transpose()? else { return Ok(None) };
         let client_user = asked.get("user").cloned().unwrap_or_default();
         let user = self.access.user.clone().or(opened.user).unwrap_or_else(|| client_user.clone());
         let mut mapped = asked.clone();
