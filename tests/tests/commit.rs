@@ -201,9 +201,16 @@ fn what_a_rollback_does_not_take_back_waits_itself() {
     pg.admin(
         "CREATE SEQUENCE ticks; ALTER SEQUENCE ticks OWNER TO app;
          CREATE FUNCTION out_of_it(int) RETURNS bool LANGUAGE plpgsql AS
-             'BEGIN EXECUTE ''SELECT 1''; RETURN true; END'; ALTER FUNCTION out_of_it OWNER TO app",
+             'BEGIN EXECUTE ''SELECT 1''; RETURN true; END'; ALTER FUNCTION out_of_it OWNER TO app;
+         CREATE FUNCTION reset(int) RETURNS bigint LANGUAGE sql AS 'SELECT setval(''ticks'', $1)';
+         ALTER FUNCTION reset OWNER TO app",
     );
-    for statement in ["DELETE FROM target WHERE out_of_it(id)", "DO 'BEGIN DELETE FROM target; END'"] {
+    for statement in [
+        "DELETE FROM target WHERE setval('ticks', 7) > 0",
+        "DELETE FROM target WHERE reset(7) > 0",
+        "DELETE FROM target WHERE out_of_it(id)",
+        "DO 'BEGIN DELETE FROM target; END'",
+    ] {
         let mut psql = lab.bot("ci").start_script(&pg.url());
         psql.write(&format!("BEGIN;\n{statement};\nROLLBACK;\n"));
         psql.close_stdin();

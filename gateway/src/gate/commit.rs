@@ -168,4 +168,4 @@ fn shown(operation: &Operation) -> String {
 const MOST: usize = 50;
 
 /// So many characters of one.
-const LONGEST: usize = 500;
+const LONGEST: usize = 2000;

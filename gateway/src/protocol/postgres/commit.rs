@@ -16,7 +16,7 @@ use super::{
 };
 use crate::{
     gate::Place,
-    operation::{Effect, Effects, Frame, Operation},
+    operation::{Effect, Effects, Frame, Object, Operation},
 };
 
 /// Whether what is executed next is executed inside a transaction, for certain.
@@ -80,6 +80,9 @@ impl PostgresDialect {
         let commits = |statement: &Statement| {
             matches!(statement, Statement::Commit { .. } | Statement::PrepareTransaction | Statement::Unread)
         };
+        // A sequence's place is in no transaction. (`nextval` moves it too, by one, as every insert may.)
+        let stays = |object: &Object| object.kind == "function" && object.name == "setval";
+        taken_back &= !operation.meaning.objects.iter().any(stays);
         // A transaction that has failed is rolled back whatever ends it.
         let is_lost = self.transaction == b'E' && self.pending.is_empty() && statements.len() == 1;
         Place {

@@ -306,7 +306,11 @@ fn inside_its_own_texts_transaction_it_runs() {
 #[test]
 fn what_no_rollback_takes_back_waits_itself() {
     let itself = "< N 00000 holdpoint: held for approval: request #1, rule \"kept\"; 15m left; approve with: holdpoint approvals approve #1";
-    for text in ["DELETE FROM orders WHERE seen(id)", "DELETE FROM orders RETURNING dblink_exec('x')"] {
+    for text in [
+        "DELETE FROM orders WHERE setval('ids', 1) > 0",
+        "DELETE FROM orders WHERE seen(id)",
+        "DELETE FROM orders RETURNING dblink_exec('x')",
+    ] {
         check(
             POLICY,
             &format!(
