@@ -11,7 +11,7 @@ use sha2::{Digest as _, Sha256};
 
 mod impact;
 
-pub use impact::{Estimate, Impact, Touched};
+pub use impact::{Estimate, Impact, Ran, Touched};
 
 /// A protocol's name as people write it in a resource file (`postgres`). Not an enum: adding a protocol changes no other layer.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]

@@ -47,7 +47,7 @@ impl Twins {
     fn compare(&self, how: &str, seed: u64, count: usize, file: Option<&str>) -> Outcome {
         let python = self.lab.path("venv/bin/python").display().to_string();
         let guarded = format!("host=127.0.0.1 port={} user=app dbname=twin_right", self.pg.port());
-        let limit = Duration::from_secs(120 + count as u64 / 200);
+        let limit = Duration::from_secs(120 + count as u64 / 50);
         let (seed, count, direct) = (seed.to_string(), count.to_string(), self.direct());
         let words = [&*python, "-u", "-c", TWINS, how, &direct, &guarded, &seed, &count];
         let words: Vec<&str> = words.into_iter().chain(file).collect();

@@ -216,13 +216,18 @@ fn operation(operated: &Operated) -> Vec<String> {
     let request = operated.request.map_or_else(String::new, |request| format!(", request {}", request.short()));
     let verdict = match (operated.forwarded, asked.decide) {
         (true, Decide::Allow) => format!("allowed by {rule}"),
+        (true, Decide::HoldCommit) => format!("ran, its commit held by {rule}"),
         (true, _) => format!("released, held by {rule}{request}"),
         (false, _) => format!("REFUSED by {rule}{request}: {}", visible(operated.refusal.as_bytes())),
     };
     lines.push(format!("-- {verdict} [{}]", asked.effects));
     if let Some((decide, rule)) = &asked.observed {
-        let word = if *decide == Decide::Refuse { "refused" } else { "held" };
-        lines.push(format!("-- {} (observe mode) would have {word} it", visible(rule.as_bytes())));
+        let word = match decide {
+            Decide::Refuse => "refused it",
+            Decide::HoldCommit => "held its commit",
+            Decide::Hold | Decide::Allow => "held it",
+        };
+        lines.push(format!("-- {} (observe mode) would have {word}", visible(rule.as_bytes())));
     }
     lines
 }

@@ -171,6 +171,7 @@ fn verdict(records: &Records, operated: &Operated) -> anyhow::Result<String> {
     Ok(match (operated.forwarded, operated.asked.decide, history) {
         (_, _, Some(history)) => format!("held by {rule}: {}", decided(&history)),
         (true, Decide::Allow, None) => format!("allowed by {rule}"),
+        (true, Decide::HoldCommit, None) => format!("ran, its commit held by {rule}"),
         (true, _, None) => format!("forwarded ({rule})"),
         (false, _, None) => format!("refused by {rule}"),
     })

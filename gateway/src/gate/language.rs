@@ -4,6 +4,7 @@ use std::sync::Arc;
 
 use bytes::BytesMut;
 
+use super::commit::Place;
 use crate::{
     mask::Masks,
     operation::{Digest, Frame, Impact, Operation, RequestId, Shape},
@@ -34,6 +35,11 @@ pub trait Language {
         Digest::of(b"")
     }
 
+    /// Where the operation just submitted stands to the transaction that is open.
+    fn place(&self, _operation: &Operation) -> Place {
+        Place::UNKNOWN
+    }
+
     /// Appends what the gateway has to say to the client now, in order with the replies already given.
     fn answers(&mut self, out: &mut BytesMut);
 }
@@ -49,6 +55,10 @@ pub struct Exchange {
     pub own: Option<(&'static str, Frame)>,
     /// What the held operation would touch, as the backend now said.
     pub impact: Option<Impact>,
+    /// How many rows it changed or gave, for those of the finished, counted from 0, of which the backend said so.
+    pub rows: Vec<(usize, u64)>,
+    /// No transaction is open, and nothing is under way that could have begun one: what was not committed never will be.
+    pub rests: bool,
 }
 
 /// An operation is refused: what the client is told.
@@ -62,6 +72,8 @@ pub struct Refusal {
     pub request: Option<RequestId>,
     /// The client itself cancelled it: protocols say this in other words than a refusal.
     pub cancelled: bool,
+    /// It would have committed what must not be: the transaction is to be rolled back.
+    pub rolls_back: bool,
 }
 
 /// A reply that cannot be delivered.

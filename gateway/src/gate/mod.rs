@@ -12,7 +12,7 @@
 //! *Invariant:* [`Cleared`] and [`Deliverable`] are made in this module only, each from a [`Receipt`], and the write
 //! halves are private to it. A protocol can neither skip a stage nor send bytes of its own past one.
 
-use std::{collections::VecDeque, io, sync::Arc};
+use std::{collections::VecDeque, io, sync::Arc, time::Duration};
 
 use bytes::{Bytes, BytesMut};
 
@@ -29,6 +29,7 @@ use crate::{
     },
 };
 
+mod commit;
 mod connection;
 mod digest;
 mod language;
@@ -43,6 +44,8 @@ pub use crate::{
     hold::Ended,
     record::RecordError,
 };
+pub use commit::Place;
+use commit::{Part, Uncommitted};
 pub use connection::{Broken, Connection, Services};
 pub use language::{Exchange, Language, Refusal, Unmaskable};
 pub use privacy::Insecure;
@@ -58,18 +61,7 @@ pub struct Judged {
     shape: Option<Shape>,
     /// For a retry, where it is held: what its session has been through.
     past: Option<Digest>,
-}
-
-impl Judged {
-    /// With its shape, by which a grant may cover it, and its session's past. Without, neither a grant nor an approval on
-    /// another connection releases it.
-    #[must_use]
-    pub fn shaped_by<L: Language>(self, language: &L) -> Self {
-        match self.verdict.decide {
-            Decide::Hold => Self { shape: language.shape(&self.operation), past: Some(language.past()), ..self },
-            Decide::Allow | Decide::Refuse => self,
-        }
-    }
+    part: Part,
 }
 
 /// An operation that nobody needs to wait for any more: allowed, released or refused. Made by [`Gate::settle`] or [`Held::released`].
@@ -153,6 +145,8 @@ pub struct Gate {
     upstream: Option<WriteHalf>,
     /// Operations forwarded and not yet answered, oldest first: says whose answer a reply is.
     outstanding: VecDeque<OperationId>,
+    /// What ran, and waits for an approval before it is committed.
+    uncommitted: Uncommitted,
     /// The state that the last recorded operation had.
     recorded_state: Option<Arc<State>>,
     closed: bool,
@@ -185,6 +179,7 @@ impl Gate {
             client,
             upstream: None,
             outstanding: VecDeque::new(),
+            uncommitted: Uncommitted::default(),
             recorded_state: None,
             closed: false,
         };
@@ -226,11 +221,20 @@ impl Gate {
         }
     }
 
-    /// Asks policy. Pure but for noticing that policies were reloaded.
-    pub fn judge(&mut self, operation: Operation, frame: Frame) -> Judged {
+    /// Asks policy about what was just submitted to `language`. Pure but for noticing that policies were reloaded.
+    pub fn judge<L: Language>(&mut self, operation: Operation, frame: Frame, language: &L) -> Judged {
         self.refresh();
         let verdict = self.scope.judge(&operation);
-        Judged { id: OperationId::now(), operation, frame, verdict, shape: None, past: None }
+        let (verdict, part) = if verdict.decide == Decide::HoldCommit || !self.uncommitted.is_empty() {
+            self.uncommitted.place(verdict, language.place(&operation))
+        } else {
+            (verdict, Part::None)
+        };
+        let is_held = verdict.decide == Decide::Hold;
+        // A grant would release any commit, whatever it commits.
+        let shape = if is_held && part == Part::None { language.shape(&operation) } else { None };
+        let past = is_held.then(|| language.past());
+        Judged { id: OperationId::now(), operation, frame, verdict, shape, past, part }
     }
 
     /// An operation that its protocol never lets through, whatever policy says; recorded as refused with `reason`.
@@ -240,17 +244,19 @@ impl Gate {
             rule: format!("{} protocol", self.connection.protocol).into(),
             reason: reason.into(),
             approval: None,
+            lock_time: Duration::ZERO,
             on_hold: OnHold::Wait,
             observed: None,
         };
-        let judged = Judged { id: OperationId::now(), operation, frame, verdict, shape: None, past: None };
+        let (shape, past, part) = (None, None, Part::None);
+        let judged = Judged { id: OperationId::now(), operation, frame, verdict, shape, past, part };
         Settled::no(judged, None, reason.to_owned())
     }
 
     /// Carries out the verdict as far as possible without waiting; a hold opens a durable request.
     pub async fn settle(&mut self, judged: Judged) -> Settling {
         match judged.verdict.decide {
-            Decide::Allow => Settling::settled(Settled::yes(judged, None)),
+            Decide::Allow | Decide::HoldCommit => Settling::settled(Settled::yes(judged, None)),
             Decide::Refuse => {
                 let reason = judged.verdict.reason.to_string();
                 Settling::settled(Settled::no(judged, None, reason))
@@ -332,10 +338,12 @@ impl Gate {
         match (self.services.recorder.append(entry, durability).await, refusal) {
             (Ok(receipt), None) => {
                 self.outstanding.push_back(judged.id);
+                self.uncommitted.runs(judged.id, &judged.operation, &judged.verdict, judged.part);
                 Recorded::Cleared(Cleared { wire: judged.frame.wire().clone(), _receipt: receipt })
             }
             (Ok(_), Some(reason)) => {
-                Recorded::Refused(Refusal { reason, rule: judged.verdict.rule, request, cancelled })
+                let rolls_back = judged.part == Part::Commits;
+                Recorded::Refused(Refusal { reason, rule: judged.verdict.rule, request, cancelled, rolls_back })
             }
             (Err(error), _) => {
                 tracing::error!(%error, session = %self.connection.id, "cannot record: the operation is refused");
@@ -344,6 +352,7 @@ impl Gate {
                     rule: "record".into(),
                     request,
                     cancelled: false,
+                    rolls_back: judged.part == Part::Commits,
                 })
             }
         }
@@ -395,6 +404,18 @@ impl Gate {
         upstream.flush_now()
     }
 
+    /// What a held operation would touch is known: people see it from now on, with what it would commit, and approve it
+    /// with the rest.
+    pub fn previewed(&self, held: &Held, impact: Impact) {
+        let impact = match held.judged.part {
+            Part::Commits => self.uncommitted.shown_with(impact),
+            Part::None | Part::Runs => impact,
+        };
+        if impact != Impact::default() {
+            held.waiting.previewed(impact);
+        }
+    }
+
     // ---- towards the client ----
 
     /// Puts what is whole in `reply` through the masks; what is not whole yet stays in `reply`.
@@ -405,8 +426,15 @@ impl Gate {
         let of = self.outstanding.front().copied();
         let mut wire = BytesMut::new();
         let exchange = language.mask(&mut reply.0, &self.masks, &mut wire)?;
-        for _ in 0..exchange.finished {
-            self.outstanding.pop_front();
+        for number in 0..exchange.finished {
+            let Some(id) = self.outstanding.pop_front() else { break };
+            if !self.uncommitted.is_empty() {
+                let rows = exchange.rows.iter().find(|(of, _)| *of == number).map(|(_, rows)| *rows);
+                self.uncommitted.answered(id, rows);
+            }
+        }
+        if exchange.rests {
+            self.uncommitted.is_over();
         }
         Ok((Masked { wire: wire.freeze(), of, values: exchange.masked }, exchange))
     }
@@ -603,11 +631,6 @@ impl Held {
         self.waiting.request()
     }
 
-    /// What it would touch is known: people see it from now on, and approve it with the rest.
-    pub fn previewed(&self, impact: Impact) {
-        self.waiting.previewed(impact);
-    }
-
     /// What the client is told while it waits.
     pub fn notice(&self) -> String {
         let needs_reason = self.judged.verdict.approval.as_ref().is_some_and(|approval| approval.reason_required);
@@ -688,7 +711,10 @@ fn asked(judged: &Judged) -> Asked {
 }
 
 /// What counts as a read for durability: it changes nothing beyond the connection itself.
-const READS: Effects = Effects::of(Effect::Read).with(Effect::Session);
+const READS: Effects = ONLY_READS.with(Effect::Session);
+
+/// Reads, and nothing else.
+const ONLY_READS: Effects = Effects::of(Effect::Read);
 
 /// How long the last bytes may take at the end of a connection.
 const LAST_WORDS: std::time::Duration = std::time::Duration::from_secs(2);

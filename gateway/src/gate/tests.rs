@@ -55,6 +55,23 @@ endpoints: ['10.0.3.7:5432']
 default: refuse
 ";
 
+/// A language of which nothing but its text is known.
+struct Plain;
+
+impl Language for Plain {
+    fn masks(&mut self, _masks: &Arc<Masks>) {}
+
+    fn mask(&mut self, _: &mut BytesMut, _: &Arc<Masks>, _: &mut BytesMut) -> Result<Exchange, Unmaskable> {
+        Ok(Exchange::default())
+    }
+
+    fn past(&self) -> Digest {
+        Digest::of(b"")
+    }
+
+    fn answers(&mut self, _out: &mut BytesMut) {}
+}
+
 /// What a client would send; the frame is the text alone, since no backend reads it here.
 fn statement(text: &str) -> (Operation, Frame) {
     (Postgres::new().operation(text, &Masks::default()), Frame::new(Bytes::copy_from_slice(text.as_bytes())))
@@ -93,7 +110,7 @@ impl Hand {
     }
 
     async fn pass(&mut self, operation: Operation, frame: Frame) -> String {
-        let judged = Judged { past: Some(Digest::of(b"")), ..self.road.gate.judge(operation, frame) };
+        let judged = self.road.gate.judge(operation, frame, &Plain);
         match self.road.gate.settle(judged).await {
             Settling::Settled(settled) => self.record(*settled).await,
             Settling::Held(held) => {
@@ -312,7 +329,7 @@ async fn durability_follows_from_what_an_operation_does() {
     let mut level = |durability: ReadDurability, text: &str, refused: bool| {
         hand.road.gate.services.durability = durability;
         let (operation, frame) = statement(text);
-        let judged = hand.road.gate.judge(operation, frame);
+        let judged = hand.road.gate.judge(operation, frame, &Plain);
         hand.road.gate.durability(&judged, refused)
     };
     for (text, refused, expected) in [

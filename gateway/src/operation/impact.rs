@@ -4,7 +4,8 @@ use serde::Serialize;
 
 use super::Digest;
 
-/// What an operation would touch. Estimates, for people: they see it beside the operation, and approve it with that.
+/// What an operation would touch, for people: they see it beside the operation, and approve it with that. Estimates, but
+/// for what ran already.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize)]
 pub struct Impact {
     /// What it would change, or give where it changes nothing.
@@ -13,6 +14,18 @@ pub struct Impact {
     pub touched: Vec<Touched>,
     /// What is not known, and why; empty where nothing is missing.
     pub missing: String,
+    /// What ran in its transaction already, in order, and would be committed.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub ran: Vec<Ran>,
+}
+
+/// One operation that ran and is not committed yet.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize)]
+pub struct Ran {
+    /// It, made visible.
+    pub statement: String,
+    /// How many rows it changed or gave, where the backend has said so.
+    pub rows: Option<u64>,
 }
 
 /// How much of what.
@@ -47,6 +60,10 @@ impl Impact {
 
     /// For people, a line each.
     pub fn lines(&self) -> Vec<String> {
+        let ran = self.ran.iter().map(|Ran { statement, rows }| {
+            let rows = rows.map_or_else(String::new, |rows| format!("{rows} rows: "));
+            format!("commit {rows}{statement}")
+        });
         let estimates = self.estimates.iter().map(|Estimate { what, on, rows }| match on.as_str() {
             "" => format!("{what} about {rows} rows"),
             on => format!("{what} about {rows} rows of {on}"),
@@ -58,7 +75,7 @@ impl Impact {
             format!("{name} has {rows}{bytes}{locks}")
         });
         let missing = (!self.missing.is_empty()).then(|| format!("not known: {}", self.missing));
-        estimates.chain(touched).chain(missing).collect()
+        ran.chain(estimates).chain(touched).chain(missing).collect()
     }
 
     /// The digest of `approved` together with this: what people approve once they see both.
@@ -85,6 +102,10 @@ impl Impact {
             locks.iter().for_each(|lock| put(lock.as_bytes()));
         }
         put(self.missing.as_bytes());
+        for Ran { statement, rows } in &self.ran {
+            put(statement.as_bytes());
+            put(&number(*rows));
+        }
         Digest::of(&bytes)
     }
 }

@@ -7,7 +7,7 @@
 //! becomes a [`Scope`], which lives beside a connection and judges its operations. [`Policies`] is the set in force.
 //!
 //! # Correctness
-//! - The strictest matching rule decides: refuse over hold over allow. Of several that hold, the one that asks more of
+//! - The strictest matching rule decides: refuse over hold over hold at commit over allow. Of several that hold, the one that asks more of
 //!   people (quorum, then a reason, then the shorter time), then the one written first.
 //! - A rule that **holds or refuses** matches on *any* effect or object that it shares with the operation. A rule that
 //!   **allows** must cover *all* of the operation's effects, and all of its objects of the kinds that it names:
@@ -51,7 +51,7 @@ pub use set::PolicySet;
 pub use subject::Caller;
 pub use trial::{Classify, Failure, TrialFailure, TrialReport};
 
-use std::{fmt, sync::Arc, time::Duration};
+use std::{cmp::Reverse, fmt, sync::Arc, time::Duration};
 
 use serde::{Deserialize, Serialize};
 
@@ -61,6 +61,9 @@ use serde::{Deserialize, Serialize};
 pub enum Decide {
     /// Forward it.
     Allow,
+    /// Let it run inside its transaction, and ask a person before that is committed; where that cannot be, as [`Decide::Hold`].
+    #[serde(rename = "hold_commit")]
+    HoldCommit,
     /// Ask a person first.
     Hold,
     /// Refuse it.
@@ -122,6 +125,13 @@ pub struct Approval {
     pub reason_required: bool,
 }
 
+impl Approval {
+    /// Orders approvals by how much they ask of people.
+    pub fn strictness(&self) -> impl Ord + use<> {
+        (self.quorum, self.reason_required, Reverse(self.timeout))
+    }
+}
+
 /// What policy says about one operation.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Verdict {
@@ -131,8 +141,10 @@ pub struct Verdict {
     pub rule: Arc<str>,
     /// Why, in words for the approver and for the bot's error.
     pub reason: Arc<str>,
-    /// Present exactly when `decide` is [`Decide::Hold`].
+    /// Present exactly when `decide` asks people.
     pub approval: Option<Arc<Approval>>,
+    /// For how long what ran may keep its locks while its commit waits.
+    pub lock_time: Duration,
     /// What the client of a held operation sees.
     pub on_hold: OnHold,
     /// What a policy in observe mode would have decided, with its name, when that is stricter than `decide`.
@@ -140,10 +152,16 @@ pub struct Verdict {
 }
 
 impl Decide {
+    /// Whether people are asked, now or before the commit.
+    pub const fn asks_people(self) -> bool {
+        matches!(self, Decide::Hold | Decide::HoldCommit)
+    }
+
     /// The word in policies and on pages.
     pub const fn as_str(self) -> &'static str {
         match self {
             Decide::Allow => "allow",
+            Decide::HoldCommit => "hold_commit",
             Decide::Hold => "hold",
             Decide::Refuse => "refuse",
         }

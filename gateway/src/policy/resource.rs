@@ -143,17 +143,21 @@ pub(super) fn read(node: &Node, notes: &mut Notes) -> Option<Resource> {
     let extra = read_extra(&fields, protocol, notes);
     let endpoints = read_endpoints(&fields, notes);
     let default = fields
-        .need("default", "`default: hold`, `allow` or `refuse`: what happens when no policy matches", notes)
+        .need(
+            "default",
+            "`default: hold`, `hold_commit`, `allow` or `refuse`: what happens when no policy matches",
+            notes,
+        )
         .and_then(|node| fields::word(node, "default", &DECIDE, notes));
     let terms = match fields.find("approval") {
         Some(node) => rule::read_approval(node, notes).unwrap_or_default(),
         None => ApprovalTerms::default(),
     };
     let approval = terms.clone().settle(&ApprovalTerms::default());
-    if default == Some(Decide::Hold) && approval.is_none() && terms.is_sound() {
+    if default.is_some_and(Decide::asks_people) && approval.is_none() && terms.is_sound() {
         notes.note(
             fields.find("default").map_or(node.at, |node| node.at),
-            "`default: hold` needs somebody to ask; expected `approval: { from: [{ group: NAME }] }` in the resource",
+            "`default: hold` or `hold_commit` needs somebody to ask; expected `approval: { from: [{ group: NAME }] }` in the resource",
         );
     }
     let masks = read_masks(&fields, notes);

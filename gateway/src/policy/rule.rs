@@ -13,8 +13,8 @@ use super::{
 use crate::operation::{Effect, Effects};
 
 /// The words of `decide` and `default`.
-pub(super) const DECIDE: [(&str, Decide); 3] =
-    [("allow", Decide::Allow), ("hold", Decide::Hold), ("refuse", Decide::Refuse)];
+pub(super) const DECIDE: [(&str, Decide); 4] =
+    [("allow", Decide::Allow), ("hold", Decide::Hold), ("hold_commit", Decide::HoldCommit), ("refuse", Decide::Refuse)];
 
 /// The words of `on_hold`.
 pub(super) const ON_HOLD: [(&str, OnHold); 2] = [("wait", OnHold::Wait), ("retry", OnHold::Retry)];
@@ -23,6 +23,9 @@ const MODES: [(&str, Mode); 2] = [("enforce", Mode::Enforce), ("observe", Mode::
 
 /// How long people have where nothing says otherwise.
 const TIMEOUT: Duration = Duration::from_secs(15 * 60);
+
+/// For how long what ran may keep its locks while its commit waits, where nothing says otherwise.
+const LOCK_TIME: Duration = Duration::from_secs(60);
 
 /// One policy.
 #[derive(Debug)]
@@ -65,13 +68,13 @@ pub(super) fn read(node: &Node, notes: &mut Notes) -> Option<Rule> {
     let when = fields.find("when").map(|node| condition::read_when(node, notes));
     let exceptions = fields.find("unless").map(|node| Condition::read_exceptions(node, notes)).unwrap_or_default();
     let decide = fields
-        .need("decide", "`decide: allow`, `hold` or `refuse`", notes)
+        .need("decide", "`decide: allow`, `hold`, `hold_commit` or `refuse`", notes)
         .and_then(|node| fields::word(node, "decide", &DECIDE, notes));
     let terms = fields.find("approval").map(|node| read_approval(node, notes));
     let reason = fields.text("reason", notes);
     let mode = fields.word("mode", &MODES, notes).unwrap_or_default();
     let on_hold = fields.word("on_hold", &ON_HOLD, notes);
-    if let Some(decide) = decide.filter(|decide| *decide != Decide::Hold) {
+    if let Some(decide) = decide.filter(|decide| !decide.asks_people()) {
         only_for_hold(&fields, decide, notes);
     }
     let trials = trial::read_all(&fields, notes);
@@ -103,7 +106,10 @@ fn only_for_hold(fields: &Fields<'_>, decide: Decide, notes: &mut Notes) {
     for key in ["approval", "on_hold"] {
         if let Some(node) = fields.find(key) {
             let word = DECIDE.iter().find(|(_, d)| *d == decide).map_or("", |(word, _)| *word);
-            notes.note(node.at, format!("`{key}` has no meaning with `decide: {word}`; expected `decide: hold`"));
+            notes.note(
+                node.at,
+                format!("`{key}` has no meaning with `decide: {word}`; expected `decide: hold` or `hold_commit`"),
+            );
         }
     }
 }
@@ -114,6 +120,7 @@ fn said_of(name: &str, decide: Decide, effects: Option<Effects>) -> String {
     match decide {
         Decide::Allow => format!("policy {name} allows this{what}"),
         Decide::Hold => format!("policy {name} asks for a person's approval{what}"),
+        Decide::HoldCommit => format!("policy {name} asks for a person's approval before this is committed{what}"),
         Decide::Refuse => format!("policy {name} refuses this{what}"),
     }
 }
@@ -124,6 +131,7 @@ pub(super) struct ApprovalTerms {
     from: Vec<Approver>,
     quorum: Option<u32>,
     timeout: Option<Duration>,
+    lock_time: Option<Duration>,
     reason_required: Option<bool>,
     /// `from` was written and could not be read: an error that is noted already.
     unsound: bool,
@@ -138,6 +146,11 @@ impl ApprovalTerms {
     /// Those who are named here.
     pub(super) fn approvers(&self) -> impl Iterator<Item = &Who> {
         self.from.iter().map(|approver| &approver.who)
+    }
+
+    /// For how long what ran may keep its locks while its commit waits.
+    pub(super) fn lock_time(&self, inherited: &ApprovalTerms) -> Duration {
+        self.lock_time.or(inherited.lock_time).unwrap_or(LOCK_TIME)
     }
 
     /// Whom to ask and how; `None` where neither these terms nor the inherited ones name anybody.
@@ -158,7 +171,7 @@ impl ApprovalTerms {
 /// Reads `approval:`.
 pub(super) fn read_approval(node: &Node, notes: &mut Notes) -> Option<ApprovalTerms> {
     const MOST_PEOPLE: u32 = 20;
-    let fields = Fields::read(node, "approval", &["from", "quorum", "timeout", "reason"], notes)?;
+    let fields = Fields::read(node, "approval", &["from", "quorum", "timeout", "lock_time", "reason"], notes)?;
     let from: Vec<Approver> = match fields.find("from") {
         Some(node) => fields::one_or_many(node).iter().filter_map(|node| read_approver(node, notes)).collect(),
         None => Vec::new(),
@@ -178,6 +191,7 @@ pub(super) fn read_approval(node: &Node, notes: &mut Notes) -> Option<ApprovalTe
         from,
         quorum: fields.find("quorum").and_then(|node| fields::count(node, "quorum", MOST_PEOPLE, notes)),
         timeout: timeout.and_then(|(_, timeout)| timeout),
+        lock_time: fields.find("lock_time").and_then(|node| fields::duration(node, "lock_time", notes)),
         reason_required: fields.word("reason", &[("required", true), ("optional", false)], notes),
     })
 }

@@ -2,8 +2,8 @@
 
 use std::{
     cell::OnceCell,
-    cmp::Reverse,
     sync::{Arc, OnceLock},
+    time::Duration,
 };
 
 use serde_json::Value;
@@ -13,7 +13,7 @@ use super::{
     condition::{Answer, Condition, Sense, judged_effects},
     error::Origin,
     pattern::Truth,
-    rule::Rule,
+    rule::{ApprovalTerms, Rule},
     set::approval,
     when::{CallerFacts, Facts},
 };
@@ -48,6 +48,7 @@ struct Scoped {
     /// Which of its exceptions may apply, and what their conditions on caller and resource said.
     exceptions: Vec<(usize, Truth)>,
     approval: Option<Arc<Approval>>,
+    lock_time: Duration,
 }
 
 /// What happens where no rule matches.
@@ -57,6 +58,7 @@ struct Fallback {
     rule: Arc<str>,
     reason: Arc<str>,
     approval: Option<Arc<Approval>>,
+    lock_time: Duration,
     on_hold: OnHold,
 }
 
@@ -98,8 +100,9 @@ fn scoped(rule: &Arc<Rule>, caller: &Caller, resource: &Resource) -> Option<Scop
     if exceptions.iter().any(always) {
         return None;
     }
-    let approval = if rule.decide == Decide::Hold { approval(rule, resource) } else { None };
-    Some(Scoped { rule: Arc::clone(rule), truth, exceptions, approval })
+    let approval = if rule.decide.asks_people() { approval(rule, resource) } else { None };
+    let lock_time = rule.terms.lock_time(&resource.terms);
+    Some(Scoped { rule: Arc::clone(rule), truth, exceptions, approval, lock_time })
 }
 
 impl Scope {
@@ -156,11 +159,9 @@ impl Scope {
 }
 
 impl Scoped {
-    /// Orders rules that match: refuse over hold over allow; of holds, the one that asks more of people.
-    fn strictness(&self) -> (Decide, u32, bool, Reverse<std::time::Duration>) {
-        let (quorum, reason, timeout) =
-            self.approval.as_ref().map_or((0, false, Default::default()), |a| (a.quorum, a.reason_required, a.timeout));
-        (self.rule.decide, quorum, reason, Reverse(timeout))
+    /// Orders rules that match: the stricter decision; of holds, the one that asks more of people.
+    fn strictness(&self) -> impl Ord + use<> {
+        (self.rule.decide, self.approval.as_ref().map(|approval| approval.strictness()))
     }
 
     fn matches<'f>(&self, operation: &Operation, effects: Effects, facts: &dyn Fn() -> &'f Facts) -> bool {
@@ -181,7 +182,7 @@ impl Scoped {
 
     fn verdict(&self) -> Verdict {
         let rule = &self.rule;
-        if rule.decide == Decide::Hold && self.approval.is_none() {
+        if rule.decide.asks_people() && self.approval.is_none() {
             // Loading refuses such a rule; if one is here all the same, nobody could ever approve.
             return Verdict { decide: Decide::Refuse, ..self.as_written() };
         }
@@ -194,6 +195,7 @@ impl Scoped {
             rule: Arc::clone(&self.rule.name),
             reason: Arc::clone(&self.rule.reason),
             approval: self.approval.clone(),
+            lock_time: self.lock_time,
             on_hold: self.rule.on_hold,
             observed: None,
         }
@@ -217,6 +219,7 @@ impl Fallback {
                 rule: NO_RESOURCE.into(),
                 reason: "no resource names this destination, so nothing may go there".into(),
                 approval: None,
+                lock_time: Duration::ZERO,
                 on_hold: OnHold::Wait,
             };
         };
@@ -224,6 +227,9 @@ impl Fallback {
         let reason = match resource.default {
             Decide::Allow => format!("no policy matches, and {name} allows by default"),
             Decide::Hold => format!("no policy matches, and {name} asks for a person's approval by default"),
+            Decide::HoldCommit => {
+                format!("no policy matches, and {name} asks for a person's approval of every commit by default")
+            }
             Decide::Refuse => format!("no policy matches, and {name} refuses by default"),
         };
         Self {
@@ -231,6 +237,7 @@ impl Fallback {
             rule: format!("default of {name}").into(),
             reason: reason.into(),
             approval: resource.approval.clone(),
+            lock_time: resource.terms.lock_time(&ApprovalTerms::default()),
             on_hold: resource.on_hold,
         }
     }
@@ -240,15 +247,16 @@ impl Fallback {
         let decide = match self.decide {
             // What cannot be seen through, or around a mask, is never allowed by default, and nobody may mean that it
             // is refused.
-            Decide::Allow if asks => Decide::Hold,
+            Decide::Allow | Decide::HoldCommit if asks => Decide::Hold,
             decide => decide,
         };
-        let decide = if decide == Decide::Hold && self.approval.is_none() { Decide::Refuse } else { decide };
+        let decide = if decide.asks_people() && self.approval.is_none() { Decide::Refuse } else { decide };
         Verdict {
             decide,
             rule: Arc::clone(&self.rule),
             reason: if asks { self.named_reason(operation, effects, decide) } else { Arc::clone(&self.reason) },
-            approval: self.approval.clone().filter(|_| decide == Decide::Hold),
+            approval: self.approval.clone().filter(|_| decide.asks_people()),
+            lock_time: self.lock_time,
             on_hold: self.on_hold,
             observed: None,
         }

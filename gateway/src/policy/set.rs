@@ -10,7 +10,7 @@ use std::{
 use sha2::{Digest as _, Sha256};
 
 use super::{
-    Approval, Decide, Endpoint, Mode, Resource, Who,
+    Approval, Approver, Decide, Endpoint, Mode, Resource, Who,
     error::{Origin, PolicyError, PolicyErrors, nearest},
     fields::Notes,
     files::{self, Source},
@@ -270,18 +270,31 @@ impl Draft {
 
     fn check_approvers(&mut self) {
         let mut nobody = Vec::new();
-        for rule in self.rules.iter().filter(|rule| rule.decide == Decide::Hold && rule.mode == Mode::Enforce) {
+        for rule in self.rules.iter().filter(|rule| rule.decide.asks_people() && rule.mode == Mode::Enforce) {
             if !rule.terms.is_sound() {
                 continue;
             }
             for resource in self.resources.iter().filter(|resource| is_about(rule, resource)) {
-                if rule.terms.clone().settle(&resource.terms).is_none() {
-                    let (policy, name) = (&rule.name, &resource.name);
+                let (policy, name) = (&rule.name, &resource.name);
+                let Some(approval) = rule.terms.clone().settle(&resource.terms) else {
                     nobody.push((
                         rule.origin.clone(),
                         format!(
                             "policy `{policy}` holds, but nobody could approve on `{name}`; \
                              expected `approval: {{ from: [{{ group: NAME }}] }}` here or in the resource"
+                        ),
+                    ));
+                    continue;
+                };
+                let lock_time = rule.terms.lock_time(&resource.terms);
+                let is_late = |approver: &Approver| approver.after >= lock_time;
+                if rule.decide == Decide::HoldCommit && approval.from.iter().all(is_late) {
+                    let lock_time = humantime::format_duration(lock_time);
+                    nobody.push((
+                        rule.origin.clone(),
+                        format!(
+                            "policy `{policy}` holds commits on `{name}` for no longer than {lock_time} (`lock_time`), \
+                             which ends before anybody in `from` may decide; make it longer than their `after`"
                         ),
                     ));
                 }

@@ -61,7 +61,7 @@ pub(super) fn read_all(fields: &Fields<'_>, notes: &mut Notes) -> Vec<Trial> {
 fn read(node: &Node, notes: &mut Notes) -> Option<Trial> {
     let fields = Fields::read(node, "test", &KEYS, notes)?;
     let expect = fields
-        .need("expect", "`expect: allow`, `hold` or `refuse`", notes)
+        .need("expect", "`expect: allow`, `hold`, `hold_commit` or `refuse`", notes)
         .and_then(|node| fields::word(node, "expect", &DECIDE, notes));
     let what = match (fields.find("sql"), fields.find("statement"), fields.find("effects")) {
         (Some(sql), None, None) => What::Statement(fields::text(sql, "sql", notes)?.to_owned()),

@@ -218,7 +218,7 @@ impl<D: Dialect> Driver<D> {
             match self.dialect.request(&mut self.input)? {
                 Step::More | Step::Wait => break,
                 Step::Submit(operation, frame) => {
-                    let judged = self.gate.judge(operation, frame).shaped_by(&self.dialect);
+                    let judged = self.gate.judge(operation, frame, &self.dialect);
                     match self.gate.settle(judged).await {
                         Settling::Settled(settled) => self.settled(*settled).await?,
                         Settling::Held(held) => {
@@ -349,7 +349,7 @@ impl<D: Dialect> Driver<D> {
             self.reply = Reply::default();
         }
         if let (Some(impact), Some(held)) = (exchange.impact, &self.held) {
-            held.previewed(impact);
+            self.gate.previewed(held, impact);
         }
         if let Some((what, frame)) = exchange.own {
             let cleared = self.gate.control(what, &frame).await?;
@@ -377,8 +377,7 @@ impl<D: Dialect> Driver<D> {
         let Some(held) = self.held.as_ref().filter(|_| self.wants_preview) else { return Ok(()) };
         match self.dialect.preview() {
             Preview::Later => return Ok(()),
-            Preview::Never(why) if why.is_empty() => {}
-            Preview::Never(why) => held.previewed(Impact::unknown(&why)),
+            Preview::Never(why) => self.gate.previewed(held, Impact::unknown(&why)),
             Preview::Ask(what, frame) => {
                 self.previewed = Instant::now();
                 self.own(what, &frame).await?;

@@ -15,7 +15,7 @@ use minicbor::{
 };
 
 use super::entry::{Asked, Entry};
-use crate::operation::{Digest, Effects, Estimate, Id, Impact, Object, Parameter, State, Touched};
+use crate::operation::{Digest, Effects, Estimate, Id, Impact, Object, Parameter, Ran, State, Touched};
 use crate::policy::{Approval, Approver, Decide, Who};
 use crate::workload::{CgroupId, Process, Workload};
 
@@ -172,8 +172,8 @@ pub(super) mod impact {
     use super::*;
 
     pub(crate) fn encode<C, W: Write>(impact: &Impact, e: &mut Encoder<W>, ctx: &mut C) -> Done<W> {
-        let Impact { estimates, touched, missing } = impact;
-        e.array(3)?.array(estimates.len() as u64)?;
+        let Impact { estimates, touched, missing, ran } = impact;
+        e.array(if ran.is_empty() { 3 } else { 4 })?.array(estimates.len() as u64)?;
         for Estimate { what, on, rows } in estimates {
             e.array(3)?.str(what)?.str(on)?.u64(*rows)?;
         }
@@ -182,11 +182,20 @@ pub(super) mod impact {
             e.array(4)?.str(name)?.encode_with(rows, ctx)?.encode_with(bytes, ctx)?.encode_with(locks, ctx)?;
         }
         e.str(missing)?;
+        if !ran.is_empty() {
+            e.array(ran.len() as u64)?;
+        }
+        for Ran { statement, rows } in ran {
+            e.array(2)?.str(statement)?.encode_with(rows, ctx)?;
+        }
         Ok(())
     }
 
     pub(crate) fn decode<C>(d: &mut Decoder<'_>, _: &mut C) -> Result<Impact, Bad> {
-        array(d, 3)?;
+        let parts = d.array()?;
+        if !matches!(parts, Some(3 | 4)) {
+            return Err(Bad::message("an impact has three or four parts"));
+        }
         let estimates = list(d, |d| {
             array(d, 3)?;
             Ok(Estimate { what: text(d)?, on: text(d)?, rows: d.u64()? })
@@ -195,7 +204,13 @@ pub(super) mod impact {
             array(d, 4)?;
             Ok(Touched { name: text(d)?, rows: d.decode()?, bytes: d.decode()?, locks: list(d, text)? })
         })?;
-        Ok(Impact { estimates, touched, missing: text(d)? })
+        let missing = text(d)?;
+        let one = |d: &mut Decoder<'_>| {
+            array(d, 2)?;
+            Ok(Ran { statement: text(d)?, rows: d.decode()? })
+        };
+        let ran = if parts == Some(4) { list(d, one)? } else { Vec::new() };
+        Ok(Impact { estimates, touched, missing, ran })
     }
 }
 
@@ -420,6 +435,7 @@ const fn tag_of(decide: Decide) -> u8 {
         Decide::Allow => 0,
         Decide::Hold => 1,
         Decide::Refuse => 2,
+        Decide::HoldCommit => 3,
     }
 }
 
@@ -428,6 +444,7 @@ fn decide(d: &mut Decoder<'_>) -> Result<Decide, Bad> {
         0 => Ok(Decide::Allow),
         1 => Ok(Decide::Hold),
         2 => Ok(Decide::Refuse),
+        3 => Ok(Decide::HoldCommit),
         tag => Err(Bad::unknown_variant(tag.into())),
     }
 }

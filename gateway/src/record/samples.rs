@@ -7,7 +7,7 @@ use proptest::{collection::vec, option, prelude::*};
 
 use super::entry::{Asked, Body, Connected, Entry, Granted, Operated, Outcome, Requested, Shape, Timestamp};
 use crate::operation::{
-    Digest, Effect, Effects, Estimate, GrantId, Id, Impact, Object, OperationId, Parameter, RequestId, SessionId,
+    Digest, Effect, Effects, Estimate, GrantId, Id, Impact, Object, OperationId, Parameter, Ran, RequestId, SessionId,
     Touched,
 };
 use crate::policy::{Approval, Approver, Decide, Who};
@@ -138,7 +138,7 @@ pub(crate) fn impact() -> Impact {
     let estimate = Estimate { what: "delete".to_owned(), on: "public.orders".to_owned(), rows: 12 };
     let locks = vec!["RowExclusiveLock".to_owned()];
     let touched = Touched { name: "public.orders".to_owned(), rows: Some(4000), bytes: None, locks };
-    Impact { estimates: vec![estimate], touched: vec![touched], missing: "nothing".to_owned() }
+    Impact { estimates: vec![estimate], touched: vec![touched], missing: "nothing".to_owned(), ran: Vec::new() }
 }
 
 /// One of each kind, in the order of their numbers.
@@ -146,6 +146,7 @@ pub(crate) fn one_of_each() -> Vec<Entry> {
     let wire = Bytes::from_static(b"\x00wire");
     let of = OPERATION;
     let held = asked("DROP TABLE orders", Decide::Hold);
+    let ran = Ran { statement: "DELETE FROM orders".to_owned(), rows: Some(7) };
     let global = |body| Entry { session: None, ..entry(body) };
     vec![
         global(Body::Started { version: "0.1.0".to_owned(), node: "node-1".to_owned() }),
@@ -165,6 +166,8 @@ pub(crate) fn one_of_each() -> Vec<Entry> {
         grant_used(OPERATION, 2),
         global(Body::GrantEnded { grant: GRANT, by: Some("ada".to_owned()), uid: Some(1), reason: None }),
         entry(Body::Previewed { request: REQUEST, impact: impact() }),
+        operated(asked("DELETE FROM orders", Decide::HoldCommit), true, None),
+        entry(Body::Previewed { request: REQUEST, impact: Impact { ran: vec![ran], ..impact() } }),
     ]
 }
 
@@ -189,7 +192,7 @@ fn any_parameter() -> impl Strategy<Value = Parameter> {
 }
 
 fn any_decide() -> impl Strategy<Value = Decide> {
-    prop_oneof![Just(Decide::Allow), Just(Decide::Hold), Just(Decide::Refuse)]
+    prop_oneof![Just(Decide::Allow), Just(Decide::HoldCommit), Just(Decide::Hold), Just(Decide::Refuse)]
 }
 
 fn any_object() -> impl Strategy<Value = Object> {
@@ -287,11 +290,9 @@ fn any_impact() -> impl Strategy<Value = Impact> {
     let estimate = any::<(String, String, u64)>().prop_map(|(what, on, rows)| Estimate { what, on, rows });
     let touched = any::<(String, Option<u64>, Option<u64>, Vec<String>)>();
     let touched = touched.prop_map(|(name, rows, bytes, locks)| Touched { name, rows, bytes, locks });
-    (vec(estimate, 0..3), vec(touched, 0..3), any::<String>()).prop_map(|(estimates, touched, missing)| Impact {
-        estimates,
-        touched,
-        missing,
-    })
+    let ran = any::<(String, Option<u64>)>().prop_map(|(statement, rows)| Ran { statement, rows });
+    let parts = (vec(estimate, 0..3), vec(touched, 0..3), any::<String>(), vec(ran, 0..3));
+    parts.prop_map(|(estimates, touched, missing, ran)| Impact { estimates, touched, missing, ran })
 }
 
 fn any_body() -> impl Strategy<Value = Body> {

@@ -252,10 +252,10 @@ fn all_errors_of_all_files_are_reported_together() {
         said,
         "a.yaml:1:1: policy has no `match`; expected `match: { resource: NAME }` or more: what the policy is about\n\
          a.yaml:2:1: unknown key `mach` in policy, did you mean `match`?\n\
-         a.yaml:3:9: `decide` cannot be the text `no`; expected one of allow, hold, refuse\n\
+         a.yaml:3:9: `decide` cannot be the text `no`; expected one of allow, hold, hold_commit, refuse\n\
          b.yaml:1:11: this is not valid YAML: unclosed bracket '['\n\
          c.yaml:1:1: policy has no `match`; expected `match: { resource: NAME }` or more: what the policy is about\n\
-         c.yaml:1:1: policy has no `decide`; expected `decide: allow`, `hold` or `refuse`"
+         c.yaml:1:1: policy has no `decide`; expected `decide: allow`, `hold`, `hold_commit` or `refuse`"
     );
 }
 

@@ -23,7 +23,7 @@ use super::{
     startup, wire,
 };
 use crate::{
-    gate::{Credential, Exchange, Gate, Language, Refusal, Unmaskable},
+    gate::{Credential, Exchange, Gate, Language, Place, Refusal, Unmaskable},
     mask::{Masks, Salt},
     net::tls::{Client, Secured, Upstream},
     operation::{Digest, Frame, Operation, SessionId, Shape, State},
@@ -69,6 +69,8 @@ pub(super) struct PostgresDialect {
     /// Whether the backend takes COPY data from the client now.
     pub(super) copying_in: bool,
     pub(super) rows: Rows,
+    /// How many rows the statements of the query that is being answered changed or gave.
+    pub(super) counted: Option<u64>,
     pub(super) answers: BytesMut,
     pub(super) cancel: Option<Registered>,
     pub(super) interrupt: Arc<Notify>,
@@ -256,6 +258,7 @@ impl PostgresDialect {
             discarded: 0,
             copying_in: false,
             rows: Rows::Undescribed,
+            counted: None,
             answers: BytesMut::new(),
             cancel: None,
             interrupt: Arc::default(),
@@ -296,7 +299,8 @@ impl PostgresDialect {
         }
         let request = refusal.request.map_or_else(String::new, |request| format!("request {}, ", request.short()));
         let detail = format!("{request}rule \"{}\"", refusal.rule);
-        wire::report(&mut out, b'E', severity, code, &format!("holdpoint: {}", refusal.reason), Some(&detail));
+        let over = if refusal.rolls_back { "; the transaction is rolled back" } else { "" };
+        wire::report(&mut out, b'E', severity, code, &format!("holdpoint: {}{over}", refusal.reason), Some(&detail));
         out
     }
 
@@ -358,6 +362,10 @@ impl Language for PostgresDialect {
 
     fn shape(&self, operation: &Operation) -> Option<Shape> {
         self.shape_of(operation)
+    }
+
+    fn place(&self, operation: &Operation) -> Place {
+        self.place_of(operation)
     }
 
     fn past(&self) -> Digest {
@@ -462,6 +470,12 @@ impl Dialect for PostgresDialect {
             Submission::Cancel => {
                 self.phase = Phase::Over;
                 None
+            }
+            kind @ (Submission::Simple | Submission::Extended { .. })
+                if refusal.rolls_back && !self.skipping && (self.transaction != b'I' || !self.pending.is_empty()) =>
+            {
+                let error = self.error_for(refusal, "ERROR", wire::INSUFFICIENT_PRIVILEGE);
+                self.roll_back(error, kind)
             }
             Submission::Simple => {
                 let error = self.error_for(refusal, "ERROR", wire::INSUFFICIENT_PRIVILEGE);

@@ -55,7 +55,8 @@ pub fn backend(data: &[u8]) {
 
 fn requests(dialect: &mut PostgresDialect, input: &mut BytesMut, choose: u8) -> bool {
     for turn in 0..1000_u32 {
-        let refusal = Refusal { reason: "no".into(), rule: "fuzz".into(), request: None, cancelled: false };
+        let rolls_back = turn & 2 == 2;
+        let refusal = Refusal { reason: "no".into(), rule: "fuzz".into(), request: None, cancelled: false, rolls_back };
         match dialect.request(input) {
             Ok(Step::More | Step::Wait) => return true,
             Ok(Step::Submit(..)) if (turn & 1 == 0) == (choose & 4 == 0) => dialect.forwarded(),

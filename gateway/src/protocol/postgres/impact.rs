@@ -19,6 +19,7 @@ use serde_json::Value;
 use super::{
     classify::Statement,
     dialect::{Phase, PostgresDialect, Submission},
+    pending::{Await, What},
     portal::{Portal, Prepared},
     replies::Fate,
     wire,
@@ -78,7 +79,16 @@ impl PostgresDialect {
     pub(super) fn look(&mut self) -> Preview {
         let never = |why: &str| Preview::Never(why.to_owned());
         let Some(submitted) = &self.submitted else { return never("") };
-        if matches!(submitted.kind, Submission::Connect | Submission::Cancel) || !self.access.previews {
+        if matches!(submitted.kind, Submission::Connect | Submission::Cancel) {
+            return never("");
+        }
+        let answers = |one: &Await| {
+            matches!(one.what, What::Query(_) | What::PoisonQuery(_) | What::RolledBack { .. } | What::Sync)
+        };
+        if self.pending.iter().any(answers) {
+            return Preview::Later;
+        }
+        if !self.access.previews {
             return never("");
         }
         let Some((portal, prepared)) =
@@ -86,6 +96,9 @@ impl PostgresDialect {
         else {
             return never("what it stands for is not known");
         };
+        if prepared.classified.statements.iter().all(Statement::ends_transaction) {
+            return never("");
+        }
         if self.transaction == b'E' {
             return never("the transaction has failed, so the backend answers nothing");
         }
@@ -98,7 +111,7 @@ impl PostgresDialect {
         let is_first = matches!(self.phase, Phase::Ready) && self.pending.is_empty() && self.since.runs == 0;
         if !is_first {
             // What came before it is not answered, or a pipeline's transaction is under way that has no end yet.
-            return if self.pending.is_empty() { never("it is in the middle of a pipeline") } else { Preview::Later };
+            return never("it is in the middle of a pipeline");
         }
         let meaning = self.means(&prepared);
         let why_not = why_not(meaning.effects, &prepared.classified.statements)
@@ -303,11 +316,11 @@ impl Look {
 
 /// Why a statement with these effects is not explained.
 fn why_not(effects: Effects, statements: &[Statement]) -> Option<&'static str> {
-    if !matches!(statements, [Statement::Other | Statement::Execute { .. }]) {
-        return Some("only a single statement can be explained, and one that sets nothing");
-    }
     if effects.contains(Effect::Unknown) {
         return Some("what it does cannot be seen through, and planning it could already run some of it");
+    }
+    if !matches!(statements, [Statement::Other | Statement::Execute { .. }]) {
+        return Some("only a single statement can be explained, and one that sets nothing");
     }
     if effects.contains(Effect::Execute) {
         return Some("it calls functions, and planning it could already run them");

@@ -24,6 +24,7 @@ mod cancel;
 mod claim;
 pub mod classify;
 pub mod code;
+mod commit;
 mod copying;
 mod dialect;
 pub mod fuzz;

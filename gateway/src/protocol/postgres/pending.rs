@@ -49,6 +49,11 @@ pub(super) enum What {
     Poison(Bytes),
     /// An error, in whose place the client gets these words, then `ReadyForQuery`.
     PoisonQuery(Bytes),
+    /// That the transaction was rolled back, in whose place the client gets these words; then `ReadyForQuery`, which the
+    /// client must not see where it is the gateway's `own`.
+    RolledBack { words: Bytes, own: bool },
+    /// `ReadyForQuery`, which the client must not see.
+    OwnReady,
 }
 
 impl Await {

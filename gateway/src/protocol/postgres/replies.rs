@@ -37,7 +37,8 @@ pub(super) enum Fate {
 impl PostgresDialect {
     /// Takes every whole message at the front of `reply`; appends what the client may see to `out`.
     pub(super) fn replies(&mut self, reply: &mut BytesMut, out: &mut BytesMut) -> Result<Exchange, Unmaskable> {
-        let mut exchange = Exchange { finished: std::mem::take(&mut self.discarded), ..Exchange::default() };
+        let discarded = std::mem::take(&mut self.discarded);
+        let mut exchange = Exchange { finished: discarded, ..Exchange::default() };
         let mut run = Run { from: 0, at: 0 };
         loop {
             if let Some(passed) = self.pass_along(&reply[run.at..]) {
@@ -64,6 +65,10 @@ impl PostgresDialect {
         }
         run.flush(reply, out);
         reply.advance(run.at);
+        if discarded > 0 {
+            // Whose rows they are depends on which were discarded.
+            exchange.rows.clear();
+        }
         Ok(exchange)
     }
 
@@ -202,7 +207,7 @@ impl PostgresDialect {
                 self.front("ParameterDescription", |what| matches!(what, What::DescribeStatement)).map(|()| Fate::Pass)
             }
             b'T' | b'n' => self.described(message, exchange),
-            b'C' | b'I' | b's' => self.completed(exchange),
+            b'C' | b'I' | b's' => self.completed(message, exchange),
             b'G' => self.copy_in(),
             b'H' => self.copy_out(body),
             b'c' => self.copy_done(message, exchange),
@@ -236,6 +241,9 @@ impl PostgresDialect {
 
     fn pop(&mut self, exchange: &mut Exchange) -> Option<What> {
         let front = self.pending.pop_front()?;
+        if let (Some(rows), true) = (self.counted.take(), front.ends_operation) {
+            exchange.rows.push((exchange.finished, rows));
+        }
         exchange.finished += usize::from(front.ends_operation);
         self.names.confirm(&front.undo);
         Some(front.what)
@@ -302,6 +310,10 @@ impl PostgresDialect {
         if let Phase::Previewing(_) = self.phase {
             return self.looked(status, exchange);
         }
+        if matches!(self.pending.front(), Some(Await { what: What::OwnReady, .. })) {
+            self.pop(exchange);
+            return Ok(Fate::Swallow);
+        }
         let before = std::mem::replace(&mut self.transaction, status);
         self.rows = Rows::Undescribed;
         match &mut self.phase {
@@ -322,6 +334,7 @@ impl PostgresDialect {
             _ => return Err(Unmaskable::Malformed("ReadyForQuery before the session began".into())),
         }
         if self.pending.is_empty() {
+            exchange.rests |= status == b'I' || self.since.chained();
             self.settle(before);
             self.rested = self.bundle.len == 0;
         }
@@ -359,8 +372,14 @@ impl PostgresDialect {
         Ok(())
     }
 
-    fn completed(&mut self, exchange: &mut Exchange) -> Result<Fate, Unmaskable> {
+    fn completed(&mut self, message: &[u8], exchange: &mut Exchange) -> Result<Fate, Unmaskable> {
         self.rows = Rows::Undescribed;
+        if let Some(words) = self.rolled_back() {
+            return Ok(Fate::Instead(words));
+        }
+        if let Some(rows) = wire::rows_in_tag(message) {
+            self.counted = Some(self.counted.unwrap_or(0).saturating_add(rows));
+        }
         self.front("CommandComplete", |what| matches!(what, What::Query(_) | What::Execute(_)))?;
         if matches!(self.pending.front(), Some(Await { what: What::Execute(_), .. })) {
             if let Some(What::Execute(portal)) = self.pop(exchange) {
@@ -393,6 +412,10 @@ impl PostgresDialect {
         }
         self.drop_marks();
         self.since.failed = true;
+        self.counted = None;
+        if let Some(words) = self.rolled_back() {
+            return Ok(Fate::Instead(words));
+        }
         match self.pending.front_mut().map(|front| &mut front.what) {
             Some(What::PoisonQuery(words)) => {
                 let words = std::mem::take(words);
@@ -508,7 +531,8 @@ impl What {
             What::Close => "CloseComplete",
             What::DescribeStatement | What::DescribePortal { .. } => "a description",
             What::Execute(_) => "an execution's result",
-            What::Sync | What::MaybeSync => "ReadyForQuery",
+            What::Sync | What::MaybeSync | What::OwnReady => "ReadyForQuery",
+            What::RolledBack { .. } => "the end of a transaction",
             What::CopyEnd | What::Local(_) => "nothing",
             What::Poison(_) | What::PoisonQuery(_) => "an error",
         }

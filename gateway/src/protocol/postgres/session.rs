@@ -34,6 +34,24 @@ pub(super) struct Since {
     pub(super) keeps_masked: bool,
 }
 
+impl Since {
+    /// The gateway rolled the transaction back.
+    pub(super) fn rolled_back(&mut self) {
+        self.runs += 1;
+        (self.failed, self.ended, self.sets) = (true, true, true);
+    }
+
+    /// Whether the one thing that ran ended a transaction and began the next.
+    pub(super) fn chained(&self) -> bool {
+        let prepared = self.first.as_ref().and_then(|portal| portal.prepared.as_ref());
+        let is_chain = prepared.is_some_and(|prepared| {
+            let statements = &prepared.classified.statements[..];
+            matches!(statements, [Statement::Commit { chain: true } | Statement::Rollback { chain: true }])
+        });
+        self.runs == 1 && !self.failed && is_chain
+    }
+}
+
 /// What one setting may be.
 #[derive(Debug)]
 struct Setting {

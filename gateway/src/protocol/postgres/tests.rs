@@ -3,6 +3,7 @@
 //! The backend is the only thing that is not real; PostgreSQL itself stands at the other end in the root tests.
 //! Scripts are explained in [`stage`], their words in [`notation`].
 
+mod committing;
 mod copying;
 mod extended;
 mod frames;

@@ -150,6 +150,12 @@ pub(super) fn report(out: &mut BytesMut, kind: u8, severity: &str, code: &str, t
     });
 }
 
+/// How many rows a `CommandComplete` says that its statement changed or gave.
+pub(super) fn rows_in_tag(message: &[u8]) -> Option<u64> {
+    let tag = message.strip_prefix(b"C").and_then(|message| message.get(4..))?;
+    str::from_utf8(tag).ok()?.trim_end_matches('\0').rsplit_once(' ')?.1.parse().ok()
+}
+
 /// Appends `ReadyForQuery`.
 pub(super) fn ready(out: &mut BytesMut, status: u8) {
     message(out, b'Z', |out| out.put_u8(status));

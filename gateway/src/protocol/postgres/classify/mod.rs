@@ -261,6 +261,8 @@ pub enum Statement {
         /// The options as stated (`delimiter`, `null`, `header`, `quote`, `escape`, `encoding`, …); a bare one is empty.
         options: BTreeMap<String, String>,
     },
+    /// What could not be read: it may be any of these, and several.
+    Unread,
     /// Anything else.
     Other,
 }
@@ -372,6 +374,13 @@ impl fmt::Display for Called {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let schema = self.schema.iter().flat_map(|schema| [schema.as_str(), "."]);
         schema.chain([self.name.as_str()]).try_for_each(|part| f.write_str(part))
+    }
+}
+
+impl Statement {
+    /// Whether all it does is to end a transaction.
+    pub(super) fn ends_transaction(&self) -> bool {
+        matches!(self, Statement::Commit { .. } | Statement::Rollback { .. } | Statement::PrepareTransaction)
     }
 }
 
@@ -520,7 +529,7 @@ fn opaque(why: String) -> Classified {
         ..References::default()
     };
     let sense = Sense { meaning: meaning.clone(), reads, inside: Inside::default() };
-    Classified { base: meaning, sense: Arc::new(sense), statements: vec![Statement::Other] }
+    Classified { base: meaning, sense: Arc::new(sense), statements: vec![Statement::Unread] }
 }
 
 /// Walks every statement of a text.

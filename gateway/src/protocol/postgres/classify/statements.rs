@@ -28,7 +28,7 @@ pub(super) fn outermost(statement: &pb::RawStmt, walk: &mut Walk) -> (String, St
     let pb::RawStmt { stmt, stmt_location: _, stmt_len: _ } = statement;
     let Some(node) = stmt.as_ref().and_then(|node| node.node.as_ref()) else {
         walk.unseen("an empty statement");
-        return ("unknown".to_owned(), Statement::Other);
+        return ("unknown".to_owned(), Statement::Unread);
     };
     walk.outermost = returns_rows_as_they_are(node);
     node.visit(walk);
