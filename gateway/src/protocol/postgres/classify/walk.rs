@@ -15,6 +15,7 @@ use serde_json::{Value, json};
 use super::{
     Called, Inside, References, Sense, Statement, Table,
     functions::{self, Call},
+    is_plain_type,
     notation::{self, Source},
     settings,
     tree::{Branch, Visit},
@@ -36,6 +37,10 @@ pub(super) struct Walk {
     tables: BTreeSet<Table>,
     targets: BTreeSet<Table>,
     functions: BTreeSet<String>,
+    /// Every type that the grammar does not spell itself.
+    types: BTreeSet<Called>,
+    /// Whether tables that refer to those named are emptied with them.
+    pub(super) cascades: bool,
     pub(super) where_missing: bool,
     pub(super) references: References,
     /// Names by which expressions can mean a whole row: tables, aliases, CTEs.
@@ -330,6 +335,8 @@ impl Walk {
                 .collect(),
             operators: self.operators.iter().cloned().collect(),
             tables: self.tables.iter().map(|table| (table.clone(), self.targets.contains(table))).collect(),
+            types: self.types.iter().cloned().collect(),
+            cascades: self.cascades,
         }
     }
 
@@ -801,6 +808,18 @@ impl Visit for pb::ReturningOption {
 
 impl Visit for pb::ResTarget {
     fn visit(&self, walk: &mut Walk) {
+        self.children(walk);
+    }
+}
+
+impl Visit for pb::TypeName {
+    fn visit(&self, walk: &mut Walk) {
+        let names = strings(&self.names);
+        let is_spelled =
+            matches!(names[..], [] | ["pg_catalog", _]) && names.last().is_none_or(|name| is_plain_type(name));
+        if !is_spelled {
+            walk.types.insert(Called::new(&names, false));
+        }
         self.children(walk);
     }
 }
