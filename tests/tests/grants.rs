@@ -532,7 +532,7 @@ fn what_a_cursor_stands_on_is_in_no_grant() {
 fn what_was_defined_anew_between_is_not_covered() {
     let (lab, pg) = Lab::with_shop("defined", &deletes_held());
     pg.admin(
-        "CREATE VIEW some AS SELECT id FROM target WHERE id = 1; ALTER VIEW some OWNER TO app;
+        "CREATE VIEW few AS SELECT id FROM target WHERE id = 1; ALTER VIEW few OWNER TO app;
          CREATE TABLE ruled (id int, note text DEFAULT 'a', CHECK (id < 9)); ALTER TABLE ruled OWNER TO app;
          ALTER TABLE ruled ENABLE ROW LEVEL SECURITY; ALTER TABLE ruled FORCE ROW LEVEL SECURITY;
          CREATE POLICY p ON ruled USING (id = 1); INSERT INTO ruled VALUES (1), (2);
@@ -540,7 +540,7 @@ fn what_was_defined_anew_between_is_not_covered() {
          CREATE TABLE typed (id low); ALTER TABLE typed OWNER TO app",
     );
     for (sql, anew) in [
-        ("DELETE FROM some", "CREATE OR REPLACE VIEW some AS SELECT id FROM target"),
+        ("DELETE FROM few", "CREATE OR REPLACE VIEW few AS SELECT id FROM target"),
         ("DELETE FROM ruled", "ALTER POLICY p ON ruled USING (true)"),
         ("DELETE FROM ruled WHERE id = 7", "ALTER TABLE ruled ALTER note SET DEFAULT 'b'"),
         ("DELETE FROM ruled WHERE id = 8", "CREATE RULE r AS ON DELETE TO ruled DO INSTEAD NOTHING"),

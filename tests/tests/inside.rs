@@ -184,7 +184,7 @@ fn p3_code_that_no_statement_names_is_seen_too() {
 #[test]
 fn p3_truncate_cascade_and_event_triggers_reach_further() {
     let rules = Rules::allowing()
-        .policy("policy: kept\nmatch: { resource: shop, tables: [grandchild] }\ndecide: refuse\nreason: it is kept\n");
+        .policy("policy: kept\nmatch: { resource: shop, objects: [{ kind: table, name: grandchild }] }\ndecide: refuse\nreason: it is kept\n");
     let (lab, pg) = world("reaching", &rules.refuse("unseen", "unknown"));
     pg.admin(
         "CREATE TABLE parent (id int PRIMARY KEY); CREATE TABLE child (id int PRIMARY KEY REFERENCES parent);

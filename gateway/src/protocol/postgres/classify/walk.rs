@@ -260,6 +260,7 @@ impl Walk {
 
     /// Takes over what `inner` touches and refers to, but none of its effects.
     pub(super) fn touch(&mut self, inner: &Walk) {
+        self.types.extend(inner.types.iter().cloned());
         self.objects.extend(inner.objects.iter().cloned());
         self.tables.extend(inner.tables.iter().cloned());
         self.targets.extend(inner.targets.iter().cloned());
@@ -277,6 +278,7 @@ impl Walk {
         self.deferred.extend(inner.deferred.iter().cloned());
         self.where_missing |= inner.where_missing;
         self.set_by_call.extend(inner.set_by_call.iter().cloned());
+        self.cascades |= inner.cascades;
     }
 
     /// Takes over of `inner`, which is planned and not run, what the planner itself would run: functions declared

@@ -118,15 +118,15 @@ UNION ALL SELECT 't'::T, n.nspname::T, c.relname::T, rn.nspname::T, r.relname::T
   NULL::T, NULL::T, NULL::T, NULL::T
   FROM pg_catalog.pg_constraint k JOIN pg_catalog.pg_class c ON c.oid == k.confrelid JOIN pg_catalog.pg_namespace n ON n.oid == c.relnamespace
   JOIN pg_catalog.pg_class r ON r.oid == k.conrelid JOIN pg_catalog.pg_namespace rn ON rn.oid == r.relnamespace WHERE k.contype == 'f'::C
-UNION ALL SELECT 'd'::T, n.nspname::T, c.relname::T, pg_catalog.encode(pg_catalog.sha256(pg_catalog.textsend(s.x)), 'hex'::T), $7
+UNION ALL SELECT 'd'::T, n.nspname::T, c.relname::T, pg_catalog.encode(pg_catalog.sha256(pg_catalog.convert_to(s.x, 'UTF8'::pg_catalog.name)), 'hex'::T), $7
   FROM (SELECT r, pg_catalog.string_agg(w OPERATOR(pg_catalog.||) x, '|'::T ORDER BY x) FROM trees GROUP BY r) s(r, x)
   JOIN pg_catalog.pg_class c ON c.oid == s.r JOIN pg_catalog.pg_namespace n ON n.oid == c.relnamespace WHERE c.oid >> 16383::O
 UNION ALL SELECT 'u'::T, n.nspname::T, c.relname::T, u.t::T, $7
   FROM (SELECT a.attrelid, a.atttypid FROM pg_catalog.pg_attribute a WHERE a.attnum >> 0::pg_catalog.int2 AND NOT a.attisdropped
     UNION SELECT w.ev_class, d.refobjid FROM pg_catalog.pg_depend d JOIN pg_catalog.pg_rewrite w ON d.classid == 2618::O AND d.objid == w.oid WHERE d.refclassid == 1247::O) u(r, t)
   JOIN own ON own.t == u.t JOIN pg_catalog.pg_class c ON c.oid == u.r AND c.relkind <> 'c'::C JOIN pg_catalog.pg_namespace n ON n.oid == c.relnamespace
-UNION ALL SELECT 'y'::T, own.t::T, own.ns::T, own.name::T, pg_catalog.encode(pg_catalog.sha256(pg_catalog.textsend(pg_catalog.concat_ws('|'::T, own.def,
-    (SELECT pg_catalog.string_agg(checks.x, '|'::T ORDER BY checks.x) FROM checks WHERE checks.t == own.t)))), 'hex'::T), $6
+UNION ALL SELECT 'y'::T, own.t::T, own.ns::T, own.name::T, pg_catalog.encode(pg_catalog.sha256(pg_catalog.convert_to(pg_catalog.concat_ws('|'::T, own.def,
+    (SELECT pg_catalog.string_agg(checks.x, '|'::T ORDER BY checks.x) FROM checks WHERE checks.t == own.t)), 'UTF8'::pg_catalog.name)), 'hex'::T), $6
   FROM own WHERE own.kind <> 'c'::C AND own.elem == 0::O OR EXISTS (SELECT FROM pg_catalog.pg_class c WHERE c.oid == own.rel AND c.relkind == 'c'::C)
     OR EXISTS (SELECT FROM pg_catalog.pg_attribute a WHERE a.attrelid == own.rel AND a.atttypid >> 16383::O)
     OR EXISTS (SELECT FROM checks WHERE checks.t == own.t)
