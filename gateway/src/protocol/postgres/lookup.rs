@@ -145,6 +145,8 @@ pub(crate) struct Inspection {
     /// Whether anything but that is asked.
     pub(super) looks: bool,
     is_failed: bool,
+    /// How many of its statements are answered.
+    answered: usize,
     /// The changes known of when it began.
     changes: u64,
 }
@@ -176,7 +178,14 @@ impl Codes {
     /// Begins a look.
     pub(super) fn inspection(&self, backend: &Backend) -> Inspection {
         let changes = self.all().get(backend).map_or(0, |standing| standing.changes);
-        Inspection { found: Some(CodeReader::default()), began: None, looks: true, is_failed: false, changes }
+        Inspection {
+            found: Some(CodeReader::default()),
+            began: None,
+            looks: true,
+            is_failed: false,
+            answered: 0,
+            changes,
+        }
     }
 
     /// Keeps what a look found, and says whether it worked. What changed while it was under way makes it old at once.
@@ -207,7 +216,7 @@ impl Inspection {
     /// One `DataRow`. A row that cannot be read fails the look.
     pub(super) fn row(&mut self, message: &[u8]) {
         match &mut self.began {
-            Some(began) if began.is_empty() => began.extend(message),
+            Some(began) if self.answered == 0 => began.extend(message),
             _ => {
                 if self.found.as_mut().and_then(|found| found.row(message)).is_none() {
                     self.fail();
@@ -216,14 +225,19 @@ impl Inspection {
         }
     }
 
+    /// A statement is answered.
+    pub(super) fn answered(&mut self) {
+        self.answered += 1;
+    }
+
     /// It asks what the session began with as well, and that comes first.
     pub(super) fn asks_beginning(&mut self) {
         self.began = Some(Vec::new());
     }
 
-    /// What the session began with; `None` where that was not asked, or nobody answered.
+    /// What the session began with, as it was answered; `None` where that was not asked or failed.
     pub(super) fn beginning(&mut self) -> Option<Vec<u8>> {
-        self.began.take().filter(|began| !began.is_empty())
+        self.began.take().filter(|_| !self.is_failed)
     }
 
     pub(super) fn fail(&mut self) {

@@ -144,7 +144,8 @@ impl PostgresDialect {
         };
         match message[0] {
             b'D' => inspection.row(message),
-            b'1' | b'2' | b'3' | b'C' => {}
+            b'C' => inspection.answered(),
+            b'1' | b'2' | b'3' => {}
             other => {
                 return Err(Unmaskable::Malformed(format!(
                     "a message of type {:?} during a catalog lookup",
