@@ -341,14 +341,17 @@ pub(super) struct Inside {
     pub(super) types: Vec<Called>,
     /// Whether it empties, with a table, all that refer to it.
     pub(super) cascades: bool,
+    /// Whether it defines something, for which event triggers may fire.
+    pub(super) defines: bool,
 }
 
 impl Inside {
     /// Takes over what is named in `other`; what the text does without its calls is then no longer one text's.
     fn absorb(&mut self, other: &Inside) {
-        let Inside { meaning: _, opaque, functions, operators, tables, types, cascades } = other;
+        let Inside { meaning: _, opaque, functions, operators, tables, types, cascades, defines } = other;
         self.meaning = None;
         self.cascades |= cascades;
+        self.defines |= defines;
         for (ours, theirs) in [
             (&mut self.opaque, opaque),
             (&mut self.functions, functions),

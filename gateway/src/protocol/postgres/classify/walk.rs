@@ -339,7 +339,14 @@ impl Walk {
             tables: self.tables.iter().map(|table| (table.clone(), self.targets.contains(table))).collect(),
             types: self.types.iter().cloned().collect(),
             cascades: self.cascades,
+            defines: self.defines(kinds),
         }
+    }
+
+    /// Whether event triggers may fire: not where a role is set, or a privilege only needed.
+    fn defines(&self, kinds: &[String]) -> bool {
+        let is_quiet = |kind: &String| matches!(kind.as_str(), "set" | "reset" | "select");
+        self.effects.contains(Effect::Schema) || self.effects.contains(Effect::Privilege) && !kinds.iter().all(is_quiet)
     }
 
     /// What the text itself does, without what it calls.

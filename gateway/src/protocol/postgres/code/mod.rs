@@ -418,7 +418,7 @@ impl<'c> Search<'c> {
                 }
             }
         }
-        if effects.intersects(DEFINES) && !self.plans {
+        if inside.defines && !self.plans {
             code.on_definition.iter().for_each(|oid| self.function(*oid));
         }
         if !effects.intersects(USES) {
@@ -510,9 +510,6 @@ fn named_table(table: &Table, is_target: bool) -> Meaning {
 
 /// Uses what is in a table.
 const USES: Effects = CHANGES.with(Effect::Read).with(Effect::Transfer).with(Effect::Execute).with(Effect::Unknown);
-
-/// Defines something, which fires event triggers.
-const DEFINES: Effects = Effects::of(Effect::Schema).with(Effect::Privilege);
 
 /// Changes rows.
 const CHANGES: Effects = Effects::of(Effect::Write).with(Effect::Delete);
