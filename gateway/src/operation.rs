@@ -362,6 +362,8 @@ pub struct Shape {
     pub form: Digest,
     /// The values in it, in order: literals first, then bound parameters. A person can read each.
     pub values: Vec<Bytes>,
+    /// Whether every value is data, and none could name something or be code.
+    pub only_data: bool,
 }
 
 /// An identifier that sorts by time (UUIDv7), of something `T`: a session, an operation, a request.

@@ -527,3 +527,88 @@ fn what_a_cursor_stands_on_is_in_no_grant() {
     lab.deny(&request).ok();
     psql.finish(SOON).says(&["denied by root"]);
 }
+
+#[test]
+fn what_was_defined_anew_between_is_not_covered() {
+    let (lab, pg) = Lab::with_shop("defined", &deletes_held());
+    pg.admin(
+        "CREATE VIEW few AS SELECT id FROM target WHERE id = 1; ALTER VIEW few OWNER TO app;
+         CREATE TABLE ruled (id int, note text DEFAULT 'a', CHECK (id < 9)); ALTER TABLE ruled OWNER TO app;
+         ALTER TABLE ruled ENABLE ROW LEVEL SECURITY; ALTER TABLE ruled FORCE ROW LEVEL SECURITY;
+         CREATE POLICY p ON ruled USING (id = 1); INSERT INTO ruled VALUES (1), (2);
+         CREATE DOMAIN low AS int CHECK (VALUE < 3); ALTER DOMAIN low OWNER TO app;
+         CREATE TABLE typed (id low); ALTER TABLE typed OWNER TO app",
+    );
+    for (sql, anew) in [
+        ("DELETE FROM few", "CREATE OR REPLACE VIEW few AS SELECT id FROM target"),
+        ("DELETE FROM ruled", "ALTER POLICY p ON ruled USING (true)"),
+        ("DELETE FROM ruled WHERE id = 7", "ALTER TABLE ruled ALTER note SET DEFAULT 'b'"),
+        ("DELETE FROM ruled WHERE id = 8", "CREATE RULE r AS ON DELETE TO ruled DO INSTEAD NOTHING"),
+        ("DELETE FROM typed", "ALTER DOMAIN low ADD CHECK (VALUE > 0)"),
+    ] {
+        let _grant = granted(&lab, &pg, sql, &["--uses", "5"]);
+        lab.bot("ci").psql(&pg.url(), sql).ok();
+        lab.bot("ci").psql(&pg.url(), anew).ok();
+        is_held(&lab, &pg, &format!("{sql};\n"));
+    }
+    assert_eq!(targets(&pg), "2,3", "only the first view was deleted from");
+    lab.verify();
+}
+
+#[test]
+fn what_a_session_begins_with_is_compared() {
+    let (lab, pg) = Lab::with_shop("begins", &deletes_held());
+    pg.admin(
+        "CREATE SCHEMA elsewhere; CREATE TABLE elsewhere.target (id int); INSERT INTO elsewhere.target VALUES (1);
+         GRANT ALL ON SCHEMA elsewhere TO app; ALTER TABLE elsewhere.target OWNER TO app",
+    );
+    let sql = "DELETE FROM target WHERE id = 1";
+    let _grant = granted(&lab, &pg, sql, &["--uses", "5"]);
+    lab.bot("ci").psql(&pg.url(), sql).ok();
+    for change in ["ROLE app", "DATABASE shop"] {
+        pg.admin(&format!("ALTER {change} SET search_path = elsewhere, public"));
+        is_held(&lab, &pg, &format!("{sql};\n"));
+        pg.admin(&format!("ALTER {change} RESET search_path"));
+    }
+    assert_eq!(pg.admin("SELECT count(*) FROM elsewhere.target"), "1");
+    lab.bot("ci").psql(&pg.url(), sql).ok().hides("held for approval");
+    lab.verify();
+}
+
+#[test]
+fn values_that_name_something_are_never_left_open() {
+    let (lab, pg) = Lab::with_shop("naming", &deletes_held().hold("writes", "write"));
+    pg.admin("CREATE SEQUENCE s1; ALTER SEQUENCE s1 OWNER TO app");
+    for sql in [
+        "INSERT INTO target VALUES (nextval('s1'))",
+        "DELETE FROM target WHERE id = nextval('s1'::regclass)",
+        "DELETE FROM target WHERE tableoid = 'orders'::pg_catalog.regclass",
+        "DELETE FROM target WHERE to_regclass('orders') IS NULL",
+    ] {
+        let psql = lab.bot("ci").start_psql(&pg.url(), sql);
+        let request = lab.held();
+        grant(&lab, &request, &["--any-value", "all"]).failed().says(&["leave out --any-value"]);
+        grant(&lab, &request, &[]).ok();
+        psql.finish(SOON).ok();
+    }
+    // And data may be any, through the functions and types of every day.
+    let sql = "DELETE FROM target WHERE id = length(lower('abc'::text)) + 70 AND now() > '2020-01-01'::timestamptz";
+    let _grant = granted(&lab, &pg, sql, &["--any-value", "all"]);
+    lab.verify();
+}
+
+#[test]
+fn a_default_that_sets_a_setting_makes_a_session_like_no_other() {
+    let rules = deletes_held().policy(
+        "policy: odd\nmatch: { resource: shop, effects: [read, write, session, execute, unknown] }\ndecide: allow\n",
+    );
+    let (lab, pg) = Lab::with_shop("defaults", &rules);
+    pg.admin(
+        "CREATE TABLE settled (id int, a text DEFAULT set_config('app.tenant', '7', false)); ALTER TABLE settled OWNER TO app",
+    );
+    let sql = "DELETE FROM target WHERE id = 77";
+    let _grant = granted(&lab, &pg, sql, &["--uses", "5"]);
+    lab.bot("ci").script(&pg.url(), &format!("{sql};\n")).ok();
+    is_held(&lab, &pg, &format!("INSERT INTO settled VALUES (1);\n{sql};\n"));
+    lab.verify();
+}

@@ -260,3 +260,25 @@ fn nothing_is_asked_where_the_resource_says_so() {
     assert!(!pg.log().contains("holdpoint: impact"));
     assert!(lab.record().of("previewed", &request.id).is_empty());
 }
+
+#[test]
+fn planning_runs_no_domain_cast_or_check_of_users_own() {
+    let (lab, pg) = Lab::with_shop("unplanned-types", &changes_held());
+    counted(&pg);
+    pg.admin(
+        "CREATE FUNCTION fine(int) RETURNS bool IMMUTABLE LANGUAGE sql AS 'SELECT $1 > 0';
+         CREATE DOMAIN positive AS int CHECK (fine(VALUE));
+         CREATE TABLE domained (id positive); ALTER TABLE domained OWNER TO app;
+         CREATE FUNCTION noted() RETURNS trigger LANGUAGE plpgsql AS 'BEGIN RETURN NEW; END';
+         CREATE TABLE watched (id int); ALTER TABLE watched OWNER TO app;
+         CREATE TRIGGER t BEFORE INSERT ON watched FOR EACH ROW EXECUTE FUNCTION noted()",
+    );
+    for sql in ["INSERT INTO domained VALUES (1)", "DELETE FROM big WHERE id = 1::positive"] {
+        let seen = looked_at(&lab, &pg, sql);
+        assert_eq!(seen["estimates"].as_array().map(Vec::len), Some(0), "{sql}: {seen}");
+        assert_ne!(seen["missing"], "", "{sql}: {seen}");
+    }
+    // A trigger runs with the rows, not with the plan.
+    let seen = looked_at(&lab, &pg, "INSERT INTO watched VALUES (1)");
+    assert_eq!(seen["estimates"][0]["on"], "public.watched", "{seen}");
+}

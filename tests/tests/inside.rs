@@ -125,3 +125,81 @@ fn p3_what_is_defined_anew_counts_from_the_next_statement_on() {
     assert_eq!(pg.ran("SELECT mine()"), 0);
     assert_eq!(doomed(&pg), "2");
 }
+
+/// Code of users' own that nothing in a statement calls by name. What is held here is seen to; what is not, runs.
+const UNNAMED: &str = "
+    CREATE TABLE log (id int);
+    CREATE FUNCTION wipe(text) RETURNS bool LANGUAGE sql AS 'DELETE FROM public.doomed; SELECT true';
+    CREATE FUNCTION hide(text) RETURNS bool LANGUAGE plpgsql AS $$ BEGIN EXECUTE 'DELETE FROM doomed'; RETURN true; END $$;
+    CREATE DOMAIN checked AS text CHECK (hide(VALUE));
+    CREATE DOMAIN nested AS checked;
+    CREATE TYPE holder AS (a int, b nested);
+    CREATE TABLE domained (a checked); CREATE TABLE deep (a holder); CREATE TABLE listed (a checked[]);
+    CREATE TYPE coin AS (n int);
+    CREATE FUNCTION spend(coin) RETURNS text LANGUAGE sql AS 'DELETE FROM public.doomed RETURNING ''x''';
+    CREATE CAST (coin AS text) WITH FUNCTION spend(coin) AS IMPLICIT;
+    CREATE TABLE purse (c coin); INSERT INTO purse VALUES (ROW(1));
+    CREATE TABLE settled (id int, a text DEFAULT set_config('app.tenant', '7', false));
+    CREATE TABLE numbered (id serial, a int);
+    CREATE TABLE policed (id int); ALTER TABLE policed ENABLE ROW LEVEL SECURITY;
+    CREATE POLICY p ON policed USING (pg_notify('c', 'x') IS NOT NULL);
+    CREATE FUNCTION hash(int) RETURNS int IMMUTABLE LANGUAGE plpgsql AS $$ BEGIN EXECUTE 'SELECT 1'; RETURN $1; END $$;
+    CREATE TABLE parted (id int) PARTITION BY RANGE (hash(id));
+    CREATE TABLE part PARTITION OF parted FOR VALUES FROM (0) TO (100);
+    CREATE TABLE generated (id int, a int GENERATED ALWAYS AS (hash(id)) STORED);
+    CREATE FUNCTION body() RETURNS int LANGUAGE sql BEGIN ATOMIC DELETE FROM doomed; SELECT 1; END;
+    GRANT ALL ON ALL TABLES IN SCHEMA public TO PUBLIC; GRANT ALL ON ALL SEQUENCES IN SCHEMA public TO PUBLIC";
+
+#[test]
+fn p3_code_that_no_statement_names_is_seen_too() {
+    let (lab, pg) = world("unnamed", &rules());
+    pg.admin(UNNAMED);
+    let bot = lab.bot("ci");
+    for sql in [
+        "INSERT INTO domained VALUES ('x')",
+        "INSERT INTO deep VALUES (ROW(1, 'x'))",
+        "INSERT INTO listed VALUES ('{x}')",
+        "SELECT 'x'::checked",
+        "SELECT CAST('x' AS nested)",
+        "SELECT 'x'::public.nested[]",
+        "SELECT c::text FROM purse",
+        "SELECT lower(c) FROM purse",
+        "INSERT INTO settled VALUES (1)",
+        "INSERT INTO parted VALUES (1)",
+        "INSERT INTO generated VALUES (1)",
+        "SELECT body()",
+    ] {
+        let said = bot.psql(&pg.url(), sql).failed();
+        assert!(said.all().contains("holdpoint"), "{sql}: {said}");
+        assert_eq!(pg.ran(sql), 0, "{sql}");
+    }
+    bot.psql(&pg.url(), "SELECT * FROM policed").failed().says(&["holdpoint"]);
+    for sql in ["INSERT INTO numbered (a) VALUES (1)", "SELECT a FROM numbered", "SELECT 'x'::text, '1'::int"] {
+        bot.psql(&pg.url(), sql).ok();
+    }
+    assert_eq!(doomed(&pg), "2", "nothing was deleted");
+    lab.verify();
+}
+
+#[test]
+fn p3_truncate_cascade_and_event_triggers_reach_further() {
+    let rules = Rules::allowing()
+        .policy("policy: kept\nmatch: { resource: shop, objects: [{ kind: table, name: grandchild }] }\ndecide: refuse\nreason: it is kept\n");
+    let (lab, pg) = world("reaching", &rules.refuse("unseen", "unknown"));
+    pg.admin(
+        "CREATE TABLE parent (id int PRIMARY KEY); CREATE TABLE child (id int PRIMARY KEY REFERENCES parent);
+         CREATE TABLE grandchild (id int REFERENCES child); INSERT INTO parent VALUES (1); INSERT INTO child VALUES (1);
+         INSERT INTO grandchild VALUES (1); ALTER TABLE parent OWNER TO app; ALTER TABLE child OWNER TO app;
+         ALTER TABLE grandchild OWNER TO app",
+    );
+    let bot = lab.bot("ci");
+    bot.psql(&pg.url(), "TRUNCATE parent CASCADE").failed().says(&["it is kept"]);
+    assert_eq!(pg.admin("SELECT count(*) FROM grandchild"), "1");
+    bot.psql(&pg.url(), "CREATE TABLE before (id int)").ok();
+    pg.admin(
+        "CREATE FUNCTION fired() RETURNS event_trigger LANGUAGE plpgsql AS $$ BEGIN EXECUTE 'SELECT 1'; END $$;
+         CREATE EVENT TRIGGER e ON ddl_command_end EXECUTE FUNCTION fired()",
+    );
+    bot.psql(&pg.url(), "CREATE TABLE after (id int)").failed().says(&["holdpoint"]);
+    lab.verify();
+}

@@ -31,9 +31,11 @@ pub(super) fn said(error: &GrantError) -> (StatusCode, &'static str) {
         GrantError::Ended(..) => (StatusCode::CONFLICT, "already ended"),
         GrantError::OtherTerms(..) => (StatusCode::CONFLICT, "approved on other terms"),
         GrantError::NotAnApprover(..) => (StatusCode::FORBIDDEN, "not allowed"),
-        GrantError::NoShape(_) | GrantError::Bounds | GrantError::NoSuchValue(..) | GrantError::FixedValues(_) => {
-            (StatusCode::UNPROCESSABLE_ENTITY, "no grant")
-        }
+        GrantError::NoShape(_)
+        | GrantError::Bounds
+        | GrantError::NoSuchValue(..)
+        | GrantError::FixedValues(_)
+        | GrantError::NamingValues(_) => (StatusCode::UNPROCESSABLE_ENTITY, "no grant"),
         GrantError::Record(_) => (StatusCode::SERVICE_UNAVAILABLE, "cannot record"),
     }
 }

@@ -567,6 +567,7 @@ impl Gate {
                     fingerprint: shape.fingerprint.clone(),
                     covers: digest::of_grant(&self.connection, &judged.operation, shape),
                     values: shape.values.clone(),
+                    only_data: Some(shape.only_data),
                 }
             }),
         };

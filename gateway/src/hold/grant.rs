@@ -76,6 +76,12 @@ pub enum GrantError {
          it does; leave out --any-value"
     )]
     FixedValues(Effects),
+    /// Values that may name something.
+    #[error(
+        "the values of request {0} go to a function or a type that may take one for the name of something or for code, \
+         so a grant covers those that were approved and no others; leave out --any-value"
+    )]
+    NamingValues(String),
     /// Somebody else approved something else.
     #[error("{0} approved request {1} without this grant, so it cannot become one; approve it on the same terms")]
     OtherTerms(String, String),
@@ -206,7 +212,7 @@ impl Desk {
         let grant = state.grants.open.values_mut().find(|grant| grant.is_in_force(now) && grant.covers(wanted))?;
         grant.used += 1;
         let (id, left) = (grant.granted.grant, grant.left());
-        let body = Body::GrantUsed { grant: id, operation: wanted.asked.operation, left };
+        let body = Body::GrantUsed { grant: id, operation: wanted.asked.operation, left, shape: wanted.shape.clone() };
         let entry = Entry { at: now.clock, session: Some(session), body };
         let recording = self.0.recorder.append(entry, Durability::Synced);
         if left == 0 {
@@ -296,6 +302,9 @@ impl Open {
         let effects = self.requested.asked.effects;
         if !any.is_empty() && !effects.within(DATA) {
             return Err(GrantError::FixedValues(effects));
+        }
+        if !any.is_empty() && shape.only_data == Some(false) {
+            return Err(GrantError::NamingValues(short));
         }
         Ok(any)
     }

@@ -186,6 +186,9 @@ pub enum Body {
         /// How many uses are left.
         #[n(2)]
         left: u32,
+        /// The operation's shape, to be compared with the grant's. `None` in records of an older gateway.
+        #[n(3)]
+        shape: Option<Shape>,
     },
     /// A grant ended before its last use.
     #[n(15)]
@@ -251,6 +254,9 @@ pub struct Shape {
     #[cbor(n(2), with = "encoding::many_bytes")]
     #[serde(serialize_with = "json::many_bytes")]
     pub values: Vec<Bytes>,
+    /// Whether every value is data, and none could name something or be code. `None` in records of an older gateway.
+    #[n(3)]
+    pub only_data: Option<bool>,
 }
 
 /// How an approval request ended. Each request ends exactly once.

@@ -130,7 +130,7 @@ pub(crate) fn granted(uses: u32) -> Entry {
 }
 
 pub(crate) fn grant_used(operation: OperationId, left: u32) -> Entry {
-    entry(Body::GrantUsed { grant: GRANT, operation, left })
+    entry(Body::GrantUsed { grant: GRANT, operation, left, shape: None })
 }
 
 /// An impact with something in each place.
@@ -301,9 +301,11 @@ fn any_body() -> impl Strategy<Value = Body> {
             Body::Operation(Box::new(Operated { asked, forwarded, request, refusal, grant }))
         },
     );
-    let shape = (any::<String>(), digest(), vec(bytes(), 0..3));
-    let shape = shape.prop_map(|(fingerprint, covers, values)| Shape { fingerprint, covers, values });
-    let names = (any::<(String, String, bool)>(), option::of(shape));
+    let shape = || {
+        let shape = (any::<String>(), digest(), vec(bytes(), 0..3), any::<Option<bool>>());
+        shape.prop_map(|(fingerprint, covers, values, only_data)| Shape { fingerprint, covers, values, only_data })
+    };
+    let names = (any::<(String, String, bool)>(), option::of(shape()));
     let requested = (id(), any_asked(), digest(), any_approval(), names).prop_map(
         |(request, asked, digest, approval, ((workload, resource, waits), shape))| {
             Body::Requested(Box::new(Requested { request, asked, digest, approval, workload, resource, waits, shape }))
@@ -331,7 +333,12 @@ fn any_body() -> impl Strategy<Value = Body> {
         any::<String>().prop_map(|reason| Body::Disconnected { reason }),
         any::<String>().prop_map(|what| Body::Incident { what }),
         granted,
-        (id(), id(), any::<u32>()).prop_map(|(grant, operation, left)| Body::GrantUsed { grant, operation, left }),
+        (id(), id(), any::<u32>(), option::of(shape())).prop_map(|(grant, operation, left, shape)| Body::GrantUsed {
+            grant,
+            operation,
+            left,
+            shape
+        }),
         (id(), any::<(Option<String>, Option<u32>, Option<String>)>())
             .prop_map(|(grant, (by, uid, reason))| Body::GrantEnded { grant, by, uid, reason }),
         (id(), any_impact()).prop_map(|(request, impact)| Body::Previewed { request, impact }),

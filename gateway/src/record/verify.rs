@@ -5,7 +5,7 @@
 //! lists. Dropping the *newest* entries leaves a shorter, whole record: that is found against a [`Head`] that was
 //! kept elsewhere.
 
-use std::collections::{BTreeMap, BTreeSet, HashSet};
+use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 
 use serde::Serialize;
 
@@ -13,7 +13,7 @@ use super::{
     RecordError, Records,
     chain::{Head, Sealed},
     encoding,
-    entry::{Asked, Body, Entry, Granted, Operated, Outcome, Requested, Timestamp},
+    entry::{Asked, Body, Connected, Entry, Granted, Operated, Outcome, Requested, Shape, Timestamp},
     store::{
         Direction, Store,
         column::{Entries, OpenRequests, SessionEntries, Sessions},
@@ -92,6 +92,8 @@ struct Walk<'a> {
     sessions: HashSet<SessionId>,
     requests: BTreeMap<RequestId, Case>,
     grants: BTreeMap<GrantId, GrantCase>,
+    /// Whose connection a session is, to which resource.
+    connected: HashMap<SessionId, (String, String)>,
     findings: Vec<Finding>,
 }
 
@@ -99,6 +101,9 @@ struct Walk<'a> {
 struct Case {
     position: u64,
     asked: Asked,
+    workload: String,
+    resource: String,
+    shape: Option<Shape>,
     waits: bool,
     /// What people approve.
     digest: Digest,
@@ -116,6 +121,8 @@ struct GrantCase {
     position: u64,
     request: RequestId,
     left: u32,
+    /// The places of values that may be any.
+    any: Vec<u32>,
     expires: Timestamp,
     ended: bool,
     /// Operations that it is said to be used for and that have not been seen yet.
@@ -135,6 +142,7 @@ impl<'a> Walk<'a> {
             sessions: HashSet::new(),
             requests: BTreeMap::new(),
             grants: BTreeMap::new(),
+            connected: HashMap::new(),
             findings: Vec::new(),
         })
     }
@@ -218,9 +226,17 @@ impl<'a> Walk<'a> {
             }
             Body::Previewed { request, impact } => self.previewed(position, request, &impact),
             Body::Closed { request, outcome } => self.closed(position, request, outcome),
-            Body::Operation(operated) => self.operated(position, &operated),
+            Body::Operation(operated) => self.operated(position, entry.session, &operated),
+            Body::Connected(connected) => {
+                let Connected { workload, resource, .. } = *connected;
+                let known = (workload.name, resource.unwrap_or_default());
+                self.connected.extend(entry.session.map(|session| (session, known)));
+            }
             Body::Granted(granted) => self.granted(position, &granted),
-            Body::GrantUsed { grant, operation, left } => self.grant_used((position, entry.at), grant, operation, left),
+            Body::GrantUsed { grant, operation, left, shape } => {
+                self.grant_used((position, entry.at), grant, operation, left);
+                self.shape_used(position, grant, shape.as_ref());
+            }
             Body::GrantEnded { grant, .. } => match self.grants.get_mut(&grant) {
                 Some(case) if !case.ended => case.ended = true,
                 _ => self.find(Some(position), format!("the end of grant {}, which was not open", grant.short())),
@@ -237,6 +253,9 @@ impl<'a> Walk<'a> {
             previewed: false,
             quorum: requested.approval.quorum.max(1) as usize,
             asked: requested.asked,
+            workload: requested.workload,
+            resource: requested.resource,
+            shape: requested.shape,
             approved_by: BTreeSet::new(),
             closed: None,
             released_at: None,
@@ -290,7 +309,7 @@ impl<'a> Walk<'a> {
         self.find(Some(position), what);
     }
 
-    fn operated(&mut self, position: u64, operated: &Operated) {
+    fn operated(&mut self, position: u64, session: Option<SessionId>, operated: &Operated) {
         self.operations += 1;
         if !operated.forwarded {
             return;
@@ -299,7 +318,7 @@ impl<'a> Walk<'a> {
             self.find(Some(position), "forwarded although policy refused it");
         }
         if let Some(grant) = operated.grant {
-            self.released_by_grant(position, operated, grant);
+            self.released_by_grant((position, session), operated, grant);
             return;
         }
         match operated.request {
@@ -344,7 +363,8 @@ impl<'a> Walk<'a> {
             Some(_) => None,
         };
         let Granted { request, uses: left, expires, .. } = *granted;
-        let case = GrantCase { position, request, left, expires, ended: left == 0, announced: BTreeSet::new() };
+        let any = granted.any.clone();
+        let case = GrantCase { position, request, left, any, expires, ended: left == 0, announced: BTreeSet::new() };
         let twice = self.grants.insert(granted.grant, case).map(|_| format!("grant {short} was made twice"));
         what.into_iter().chain(twice).for_each(|what| self.find(Some(position), what));
     }
@@ -366,15 +386,39 @@ impl<'a> Walk<'a> {
         self.find(Some(position), what);
     }
 
-    fn released_by_grant(&mut self, position: u64, operated: &Operated, grant: GrantId) {
+    /// What a use was for has the form that was granted, with its values but for those that may be any.
+    fn shape_used(&mut self, position: u64, grant: GrantId, used: Option<&Shape>) {
+        let Some(case) = self.grants.get(&grant) else { return };
+        let granted = self.requests.get(&case.request).and_then(|request| request.shape.as_ref());
+        let (Some(used), Some(granted)) = (used, granted) else { return };
+        let same_values = || {
+            let mut pairs = (1..).zip(used.values.iter().zip(&granted.values));
+            pairs.all(|(place, (value, approved))| value == approved || case.any.contains(&place))
+        };
+        let is_granted = used.fingerprint == granted.fingerprint
+            && used.covers == granted.covers
+            && used.values.len() == granted.values.len()
+            && same_values();
+        if !is_granted {
+            let short = grant.short();
+            self.find(Some(position), format!("a use of grant {short} for another shape or other values than granted"));
+        }
+    }
+
+    fn released_by_grant(&mut self, at: (u64, Option<SessionId>), operated: &Operated, grant: GrantId) {
+        let (position, session) = at;
+        let connected = session.and_then(|session| self.connected.get(&session));
         let short = grant.short();
         let asked = &operated.asked;
         let announced = self.grants.get_mut(&grant);
         let request = announced.and_then(|case| case.announced.remove(&asked.operation).then_some(case.request));
         let what = match request.and_then(|request| self.requests.get(&request)) {
             None => format!("forwarded under grant {short} without a recorded use of it"),
-            Some(case) if !asked.effects.within(case.asked.effects) || asked.kind != case.asked.kind => {
+            Some(case) if !is_within(asked, &case.asked) => {
                 format!("forwarded under grant {short}, but it does more than was granted")
+            }
+            Some(case) if connected.is_some_and(|(who, what)| *who != case.workload || *what != case.resource) => {
+                format!("forwarded under grant {short}, which is another workload's or for another resource")
             }
             Some(_) => return,
         };
@@ -426,6 +470,15 @@ impl<'a> Walk<'a> {
         }
         Ok(())
     }
+}
+
+/// Whether an operation is of the same kind as the one that was granted, held by the same rule, and does no more to no
+/// more.
+fn is_within(asked: &Asked, granted: &Asked) -> bool {
+    asked.kind == granted.kind
+        && asked.rule == granted.rule
+        && asked.effects.within(granted.effects)
+        && asked.objects.iter().all(|object| granted.objects.contains(object))
 }
 
 /// A held client's operation is the very one; one sent again after approval is a new operation with the same content.

@@ -12,6 +12,7 @@ fn shaped(values: &[&str]) -> Requested {
         fingerprint: "f00d".to_owned(),
         covers: Digest([7; 32]),
         values: values.iter().map(|value| Bytes::copy_from_slice(value.as_bytes())).collect(),
+        only_data: Some(true),
     };
     let asked = Asked { operation: OperationId::now(), effects: Effects::of(Effect::Delete), ..requested.asked };
     Requested { shape: Some(shape), asked, ..requested }
@@ -162,8 +163,8 @@ async fn verifying_finds_uses_that_no_grant_allows() {
     assert!(is_covered(&desk, &shaped(&["1"])).await);
     let session = Some(requester().session);
     let append = |body| drop(recorder.append_written(Entry { at: Timestamp::now(), session, body }).expect("written"));
-    append(Body::GrantUsed { grant, operation: OperationId::now(), left: 0 });
-    append(Body::GrantUsed { grant: GrantId::now(), operation: OperationId::now(), left: 0 });
+    append(Body::GrantUsed { grant, operation: OperationId::now(), left: 0, shape: None });
+    append(Body::GrantUsed { grant: GrantId::now(), operation: OperationId::now(), left: 0, shape: None });
     let operated = |grant| {
         let (request, refusal) = (None, String::new());
         let asked = asked("DELETE FROM orders", Decide::Hold);

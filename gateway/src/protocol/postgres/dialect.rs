@@ -50,6 +50,8 @@ pub(super) struct PostgresDialect {
     pub(super) since: session::Since,
     /// What changed the session otherwise, for shapes.
     pub(super) history: History,
+    /// What the gateway calls its own statements here.
+    pub(super) apart: wire::Apart,
     /// Whether this session ever had an encoding other than UTF-8: then it may come back with the end of a transaction.
     pub(super) other_encoding: bool,
     /// The transaction's status as the backend last said: idle `I`, in a block `T`, failed `E`.
@@ -245,6 +247,7 @@ impl PostgresDialect {
             settings_known: session::Settings::default(),
             since: session::Since::default(),
             history: History::default(),
+            apart: wire::Apart::new(),
             other_encoding: false,
             transaction: b'I',
             lexical: Lexical::default(),
@@ -369,7 +372,7 @@ impl Language for PostgresDialect {
     }
 
     fn past(&self) -> Digest {
-        self.history.here(self.session.as_bytes())
+        self.past_of_submitted()
     }
 
     fn answers(&mut self, out: &mut BytesMut) {

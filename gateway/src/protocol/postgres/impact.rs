@@ -6,7 +6,7 @@
 //! # Security
 //! Nothing of the statement runs. `EXPLAIN` stands before it with its options in parentheses, so no `ANALYZE` in it is
 //! one, and as an extended query, which takes one statement. Planning may run functions: so it is asked only where
-//! every function is known and harmless, in a transaction that is read only, with little time and no patience for
+//! no code of users' own is in reach of the planner, in a transaction that is read only, with little time and no patience for
 //! locks. Afterwards that transaction, or the savepoint inside the client's own, is rolled back, and the session is as
 //! it was.
 
@@ -39,6 +39,7 @@ pub(super) struct Look {
     /// What is asked in this stage, in order, and how many of that are answered.
     asked: Vec<Question>,
     answered: usize,
+    apart: wire::Apart,
     /// What is explained, if anything is.
     statement: Option<Explained>,
     /// The names of tables, as an array of SQL's.
@@ -115,6 +116,7 @@ impl PostgresDialect {
         }
         let meaning = self.means(&prepared);
         let why_not = why_not(meaning.effects, &prepared.classified.statements)
+            .or_else(|| self.runs_when_planned(&prepared).then_some("planning it could already run code of users' own"))
             .or_else(|| runs_arguments(&prepared).then_some("explaining EXECUTE runs what its arguments compute"));
         let (statement, missing) = match why_not {
             None => {
@@ -132,6 +134,7 @@ impl PostgresDialect {
         let mut look = Look {
             before: self.transaction,
             stage: Stage::Isolation,
+            apart: self.apart.clone(),
             asked: Vec::new(),
             answered: 0,
             statement,
@@ -235,13 +238,13 @@ impl Look {
             let sql = ["/* holdpoint: impact */ ", sql].concat();
             match (question, &self.statement) {
                 (Question::Plan, Some(Explained { sql, types, portal })) => {
-                    wire::ask(&mut out, sql, types, &portal.parameters);
+                    wire::ask(&mut out, &self.apart, sql, types, &portal.parameters);
                 }
                 (Question::Tables, _) => {
                     let names = [wire::text_parameter(self.tables.clone())];
-                    wire::ask(&mut out, sql.as_bytes(), &[], &names);
+                    wire::ask(&mut out, &self.apart, sql.as_bytes(), &[], &names);
                 }
-                _ => wire::ask(&mut out, sql.as_bytes(), &[], &[]),
+                _ => wire::ask(&mut out, &self.apart, sql.as_bytes(), &[], &[]),
             }
         }
         wire::message(&mut out, b'S', |_| {});

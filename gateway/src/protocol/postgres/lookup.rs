@@ -140,6 +140,13 @@ struct Standing {
 #[derive(Debug)]
 pub(crate) struct Inspection {
     found: Option<CodeReader>,
+    /// What the session began with, where that is asked as well, ahead of it.
+    began: Option<Vec<u8>>,
+    /// Whether anything but that is asked.
+    pub(super) looks: bool,
+    is_failed: bool,
+    /// How many of its statements are answered.
+    answered: usize,
     /// The changes known of when it began.
     changes: u64,
 }
@@ -171,12 +178,22 @@ impl Codes {
     /// Begins a look.
     pub(super) fn inspection(&self, backend: &Backend) -> Inspection {
         let changes = self.all().get(backend).map_or(0, |standing| standing.changes);
-        Inspection { found: Some(CodeReader::default()), changes }
+        Inspection {
+            found: Some(CodeReader::default()),
+            began: None,
+            looks: true,
+            is_failed: false,
+            answered: 0,
+            changes,
+        }
     }
 
     /// Keeps what a look found, and says whether it worked. What changed while it was under way makes it old at once.
     /// A look that failed changes nothing for others: the session itself may have made it fail.
     pub(super) fn learn(&self, backend: &Backend, inspection: &mut Inspection) -> bool {
+        if !inspection.looks {
+            return !inspection.is_failed;
+        }
         let Some(found) = inspection.found.take() else {
             tracing::warn!(?backend, "cannot look behind the names of a database: what a statement names is unknown");
             return false;
@@ -198,13 +215,33 @@ impl Codes {
 impl Inspection {
     /// One `DataRow`. A row that cannot be read fails the look.
     pub(super) fn row(&mut self, message: &[u8]) {
-        if self.found.as_mut().and_then(|found| found.row(message)).is_none() {
-            self.fail();
+        match &mut self.began {
+            Some(began) if self.answered == 0 => began.extend(message),
+            _ => {
+                if self.found.as_mut().and_then(|found| found.row(message)).is_none() {
+                    self.fail();
+                }
+            }
         }
     }
 
+    /// A statement is answered.
+    pub(super) fn answered(&mut self) {
+        self.answered += 1;
+    }
+
+    /// It asks what the session began with as well, and that comes first.
+    pub(super) fn asks_beginning(&mut self) {
+        self.began = Some(Vec::new());
+    }
+
+    /// What the session began with, as it was answered; `None` where that was not asked or failed.
+    pub(super) fn beginning(&mut self) -> Option<Vec<u8>> {
+        self.began.take().filter(|_| !self.is_failed)
+    }
+
     pub(super) fn fail(&mut self) {
-        self.found = None;
+        (self.found, self.is_failed) = (None, true);
     }
 }
 
@@ -221,7 +258,7 @@ impl PostgresDialect {
     pub(super) fn look_up(&mut self, exchange: &mut Exchange) -> Fate {
         let Some(lookup) = Lookup::new(&self.masker.masks) else { return Fate::Pass };
         let mut out = BytesMut::new();
-        wire::ask_apart(&mut out, lookup.sql());
+        wire::ask_apart(&mut out, &self.apart, lookup.sql());
         exchange.own = Some(("catalog lookup", Frame::new(out.freeze())));
         self.phase = Phase::LookingUp(Box::new(lookup));
         Fate::Swallow

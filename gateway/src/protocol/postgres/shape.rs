@@ -33,7 +33,8 @@ impl PostgresDialect {
         let is_bound_now =
             operation.kind == "query" || submitted.awaited.iter().any(|one| matches!(one.what, What::Bind));
         let is_new = is_bound_now && prepared.past == Some(self.history.changes());
-        if !is_settled || !reads_plainly || !is_read_now || !is_new {
+        let is_begun = !self.access.looks_inside || !self.history.wants_beginning();
+        if !is_settled || !reads_plainly || !is_read_now || !is_new || !is_begun {
             return None;
         }
         let is_seen = !operation.meaning.effects.contains(Effect::Unknown);
@@ -54,7 +55,23 @@ impl PostgresDialect {
         let text = str::from_utf8(&prepared.text).ok()?;
         let options = ParserOptions::DISABLE_ESCAPE_STRING_WARNING;
         let fingerprint = pg_query::fingerprint(text, options, FingerprintOptions::default()).ok()?.hex;
-        Some(Shape { fingerprint, form: Digest::of(&form), values })
+        let names = |kind: &u32| REGS.contains(kind);
+        let only_data = prepared.sense.inside.only_data()
+            && !prepared.parameter_types.iter().any(names)
+            && !self.runs_when_planned(prepared);
+        Some(Shape { fingerprint, form: Digest::of(&form), values, only_data })
+    }
+}
+
+impl PostgresDialect {
+    /// What changed the session before what was just submitted, and what stands behind the names in that, as far as it
+    /// is known.
+    pub(super) fn past_of_submitted(&self) -> Digest {
+        let past = self.history.here(self.session.as_bytes());
+        let portal = self.submitted.as_ref().and_then(|submitted| submitted.runs.as_ref());
+        let prepared = portal.and_then(|portal| portal.prepared.as_ref());
+        let behind = prepared.and_then(|prepared| self.definitions_behind(prepared)).unwrap_or(Digest([0; 32]));
+        Digest::of(&[past.0, behind.0].concat())
     }
 }
 
@@ -125,6 +142,10 @@ const HANDLES: [&str; 13] = [
     "txid_current_if_assigned",
 ];
 
+/// The types whose values are names: `regproc`, `regprocedure`, `regoper`, `regoperator`, `regclass`, `regtype`,
+/// `regconfig`, `regdictionary`, `regnamespace`, `regrole`, `regcollation`.
+const REGS: [u32; 11] = [24, 2202, 2203, 2204, 2205, 2206, 3734, 3769, 4089, 4096, 4191];
+
 /// Texts above this have no shape. Bytes.
 const LARGEST: usize = 64 * 1024;
 
@@ -136,6 +157,8 @@ pub(super) struct History {
     count: u64,
     /// What the startup message set.
     start: Sum,
+    /// What its roles and database had set for it.
+    beginning: Option<Digest>,
     /// What was changed may have been taken back or have failed: the sum says nothing any more.
     is_lost: bool,
     /// Something was changed in a transaction that is not over.
@@ -162,6 +185,16 @@ impl Sum {
 }
 
 impl History {
+    /// What its roles and database had set for the session.
+    pub(super) fn began(&mut self, beginning: &[u8]) {
+        self.beginning.get_or_insert_with(|| Digest::of(beginning));
+    }
+
+    /// Whether that is not known.
+    pub(super) fn wants_beginning(&self) -> bool {
+        self.beginning.is_none()
+    }
+
     /// The client asked for this when it connected.
     pub(super) fn starts(&mut self, name: &str, value: &str) {
         self.start.add(&[name.as_bytes(), value.as_bytes()]);
@@ -212,7 +245,13 @@ impl History {
         self.is_fresh &= transaction != b'I';
         let statements = alone.and_then(|portal| portal.prepared.as_ref()).map(|one| &one.classified.statements[..]);
         if statements == Some(&[Statement::DiscardAll]) && !failed && !self.is_lost_for_good {
-            *self = Self { sum: self.start, start: self.start, count: self.count, ..Self::default() };
+            *self = Self {
+                sum: self.start,
+                start: self.start,
+                beginning: self.beginning,
+                count: self.count,
+                ..Self::default()
+            };
         }
     }
 
@@ -227,7 +266,9 @@ impl History {
     }
 
     fn now(&self) -> Option<Digest> {
-        (!self.is_lost && !self.is_lost_for_good).then_some(self.sum.0)
+        let mut sum = self.sum;
+        self.beginning.iter().for_each(|beginning| sum.add(&[b"began", &beginning.0]));
+        (!self.is_lost && !self.is_lost_for_good).then_some(sum.0)
     }
 }
 

@@ -90,6 +90,12 @@ impl PostgresDialect {
         is_fresh.then(|| code.definitions(&prepared.sense, &self.shared.classifier))
     }
 
+    /// Whether planning it may run code that users have made, as far as that is known.
+    pub(super) fn runs_when_planned(&self, prepared: &Prepared) -> bool {
+        let known = self.shared.codes.of(&self.backend).filter(|_| self.access.looks_inside);
+        known.is_some_and(|(code, _)| code.runs_when_planned(&prepared.sense, &self.shared.classifier))
+    }
+
     /// Something with these effects goes to the backend, which may change what stands behind names. What was known then
     /// only adds.
     pub(super) fn may_define(&mut self, effects: Effects) {
@@ -108,14 +114,24 @@ impl PostgresDialect {
             && self.transaction == b'I'
             && self.pending.is_empty()
             && self.blind_since.is_none_or(|since| since.elapsed() > FRESH)
-            && self.shared.codes.is_wanted(&self.backend)
+            && (self.history.wants_beginning() || self.shared.codes.is_wanted(&self.backend))
     }
 
     /// Asks. The request that waits for it stays where it is.
     pub(super) fn inspect(&mut self) -> Step {
-        let inspection = self.shared.codes.inspection(&self.backend);
+        let mut inspection = self.shared.codes.inspection(&self.backend);
         let mut out = BytesMut::new();
-        wire::ask_apart(&mut out, &lookup_sql());
+        if self.history.wants_beginning() {
+            inspection.asks_beginning();
+            wire::ask(&mut out, &self.apart, BEGINNING.as_bytes(), &[], &[]);
+        }
+        match self.shared.codes.is_wanted(&self.backend) {
+            true => wire::ask_apart(&mut out, &self.apart, &lookup_sql()),
+            false => {
+                inspection.looks = false;
+                wire::message(&mut out, b'S', |_| {});
+            }
+        }
         self.rested = false;
         self.phase = Phase::LookingInside(Box::new(inspection));
         Step::Control("catalog lookup: what stands behind names", Frame::new(out.freeze()))
@@ -128,7 +144,8 @@ impl PostgresDialect {
         };
         match message[0] {
             b'D' => inspection.row(message),
-            b'1' | b'2' | b'3' | b'C' => {}
+            b'C' => inspection.answered(),
+            b'1' | b'2' | b'3' => {}
             other => {
                 return Err(Unmaskable::Malformed(format!(
                     "a message of type {:?} during a catalog lookup",
@@ -165,6 +182,11 @@ impl PostgresDialect {
         digits.and_then(|digits| digits.parse().ok()).unwrap_or_default()
     }
 }
+
+/// What a session's roles and database have set for it, which no startup message says. Read alike whatever is set.
+const BEGINNING: &str = "/* holdpoint: what the session began with */ SELECT pg_catalog.current_setting('search_path'), \
+     (SELECT pg_catalog.string_agg(pg_catalog.concat_ws('|', s.setdatabase, s.setrole, s.setconfig), '|' ORDER BY s.setdatabase, s.setrole) \
+     FROM pg_catalog.pg_db_role_setting s)";
 
 /// What may change what stands behind names: definitions, catalogs written by hand, and whatever cannot be seen.
 const DEFINES: Effects =

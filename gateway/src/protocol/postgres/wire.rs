@@ -3,6 +3,7 @@
 
 use bytes::{BufMut, Bytes, BytesMut};
 
+use super::scram::nonce;
 use crate::{operation::Parameter, protocol::Malformed};
 
 /// The longest message taken from a client, header included, in bytes. PostgreSQL's own limit is 1 GiB; a message is
@@ -56,17 +57,17 @@ pub(super) fn message(out: &mut BytesMut, kind: u8, body: impl FnOnce(&mut Bytes
 }
 
 /// Asks `sql` by messages that leave the client's unnamed statement and portal alone, as a simple query would not.
-pub(super) fn ask_apart(out: &mut BytesMut, sql: &str) {
-    ask(out, sql.as_bytes(), &[], &[]);
+pub(super) fn ask_apart(out: &mut BytesMut, apart: &Apart, sql: &str) {
+    ask(out, apart, sql.as_bytes(), &[], &[]);
     message(out, b'S', |_| {});
 }
 
 /// The same with parameters, for several in one go: without the `Sync` that ends them.
-pub(super) fn ask(out: &mut BytesMut, sql: &[u8], types: &[u32], parameters: &[Parameter]) {
+pub(super) fn ask(out: &mut BytesMut, apart: &Apart, sql: &[u8], types: &[u32], parameters: &[Parameter]) {
     let close = |out: &mut BytesMut, kind: u8| {
         message(out, b'C', |out| {
             out.put_u8(kind);
-            out.put_slice(APART);
+            out.put_slice(&apart.0);
         });
     };
     // As many as a client's own `Parse` and `Bind` can have.
@@ -74,15 +75,15 @@ pub(super) fn ask(out: &mut BytesMut, sql: &[u8], types: &[u32], parameters: &[P
     // One that an earlier failure may have left.
     close(out, b'S');
     message(out, b'P', |out| {
-        out.put_slice(APART);
+        out.put_slice(&apart.0);
         out.put_slice(sql);
         out.put_u8(0);
         out.put_u16(count(types.len()));
         types.iter().for_each(|kind| out.put_u32(*kind));
     });
     message(out, b'B', |out| {
-        out.put_slice(APART);
-        out.put_slice(APART);
+        out.put_slice(&apart.0);
+        out.put_slice(&apart.0);
         out.put_u16(count(parameters.len()));
         parameters.iter().for_each(|parameter| out.put_u16(u16::from(parameter.binary)));
         out.put_u16(count(parameters.len()));
@@ -98,7 +99,7 @@ pub(super) fn ask(out: &mut BytesMut, sql: &[u8], types: &[u32], parameters: &[P
         out.put_u16(0);
     });
     message(out, b'E', |out| {
-        out.put_slice(APART);
+        out.put_slice(&apart.0);
         out.put_i32(0);
     });
     close(out, b'P');
@@ -127,8 +128,16 @@ pub(super) fn said(message: &[u8]) -> (String, String) {
     (code, words)
 }
 
-/// A name that no client gives.
-const APART: &[u8] = b"holdpoint: catalog lookup\0";
+/// The name of the gateway's own statements and portals on one connection, which no client can know beforehand.
+#[derive(Debug, Clone)]
+pub(super) struct Apart(Vec<u8>);
+
+impl Apart {
+    /// One for a connection. Without random numbers, which fail a login as well, it is the same for all.
+    pub(super) fn new() -> Self {
+        Self(format!("holdpoint: catalog lookup {}\0", nonce().unwrap_or_default()).into_bytes())
+    }
+}
 
 /// Appends an `ErrorResponse` (`E`) or `NoticeResponse` (`N`).
 pub(super) fn report(out: &mut BytesMut, kind: u8, severity: &str, code: &str, text: &str, detail: Option<&str>) {

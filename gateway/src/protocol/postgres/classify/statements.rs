@@ -193,7 +193,6 @@ simple! {
     CreateOpClassStmt [Schema]
     CreateOpFamilyStmt [Schema]
     AlterOpFamilyStmt [Schema]
-    TruncateStmt [Delete]
     CommentStmt [Schema]
     SecLabelStmt [Privilege]
     IndexStmt [Schema]
@@ -273,6 +272,14 @@ named! {
     CreateSubscriptionStmt.subname "subscription" [Transfer, Admin]
     AlterSubscriptionStmt.subname "subscription" [Transfer, Admin]
     DropSubscriptionStmt.subname "subscription" [Transfer, Admin]
+}
+
+impl Visit for pb::TruncateStmt {
+    fn visit(&self, walk: &mut Walk) {
+        walk.add(Effect::Delete);
+        walk.cascades |= self.behavior() == pb::DropBehavior::DropCascade;
+        self.children(walk);
+    }
 }
 
 impl Visit for pb::CreateSchemaStmt {

@@ -150,7 +150,7 @@ macro_rules! plain {
 plain! {
     GroupingFunc, MergeSupportFunc, NamedArgExpr, BoolExpr, CaseWhen, RowExpr, CoalesceExpr, MinMaxExpr,
     SqlValueFunction, XmlExpr, JsonFormat, JsonReturning, JsonValueExpr, JsonIsPredicate, JsonBehavior, NullTest,
-    BooleanTest, SetToDefault, CurrentOfExpr, TypeName, ParamRef, TypeCast, CollateClause, AIndices, AArrayExpr,
+    BooleanTest, SetToDefault, CurrentOfExpr, ParamRef, TypeCast, CollateClause, AIndices, AArrayExpr,
     MultiAssignRef, WindowDef, RangeTableFunc, RangeTableFuncCol, ColumnDef, TableLikeClause,
     IndexElem, DefElem, XmlSerialize, PartitionElem, PartitionSpec, PartitionBoundSpec, PartitionRangeDatum,
     PartitionCmd, GroupingSet, InferClause, CteSearchClause, CteCycleClause, TriggerTransition,

@@ -15,6 +15,7 @@ use serde_json::{Value, json};
 use super::{
     Called, Inside, References, Sense, Statement, Table,
     functions::{self, Call},
+    is_plain_type,
     notation::{self, Source},
     settings,
     tree::{Branch, Visit},
@@ -36,6 +37,10 @@ pub(super) struct Walk {
     tables: BTreeSet<Table>,
     targets: BTreeSet<Table>,
     functions: BTreeSet<String>,
+    /// Every type that the grammar does not spell itself.
+    types: BTreeSet<Called>,
+    /// Whether tables that refer to those named are emptied with them.
+    pub(super) cascades: bool,
     pub(super) where_missing: bool,
     pub(super) references: References,
     /// Names by which expressions can mean a whole row: tables, aliases, CTEs.
@@ -255,6 +260,7 @@ impl Walk {
 
     /// Takes over what `inner` touches and refers to, but none of its effects.
     pub(super) fn touch(&mut self, inner: &Walk) {
+        self.types.extend(inner.types.iter().cloned());
         self.objects.extend(inner.objects.iter().cloned());
         self.tables.extend(inner.tables.iter().cloned());
         self.targets.extend(inner.targets.iter().cloned());
@@ -272,6 +278,7 @@ impl Walk {
         self.deferred.extend(inner.deferred.iter().cloned());
         self.where_missing |= inner.where_missing;
         self.set_by_call.extend(inner.set_by_call.iter().cloned());
+        self.cascades |= inner.cascades;
     }
 
     /// Takes over of `inner`, which is planned and not run, what the planner itself would run: functions declared
@@ -330,7 +337,16 @@ impl Walk {
                 .collect(),
             operators: self.operators.iter().cloned().collect(),
             tables: self.tables.iter().map(|table| (table.clone(), self.targets.contains(table))).collect(),
+            types: self.types.iter().cloned().collect(),
+            cascades: self.cascades,
+            defines: self.defines(kinds),
         }
+    }
+
+    /// Whether event triggers may fire: not where a role is set, or a privilege only needed.
+    fn defines(&self, kinds: &[String]) -> bool {
+        let is_quiet = |kind: &String| matches!(kind.as_str(), "set" | "reset" | "select");
+        self.effects.contains(Effect::Schema) || self.effects.contains(Effect::Privilege) && !kinds.iter().all(is_quiet)
     }
 
     /// What the text itself does, without what it calls.
@@ -801,6 +817,18 @@ impl Visit for pb::ReturningOption {
 
 impl Visit for pb::ResTarget {
     fn visit(&self, walk: &mut Walk) {
+        self.children(walk);
+    }
+}
+
+impl Visit for pb::TypeName {
+    fn visit(&self, walk: &mut Walk) {
+        let names = strings(&self.names);
+        let is_spelled =
+            matches!(names[..], [] | ["pg_catalog", _]) && names.last().is_none_or(|name| is_plain_type(name));
+        if !is_spelled {
+            walk.types.insert(Called::new(&names, false));
+        }
         self.children(walk);
     }
 }

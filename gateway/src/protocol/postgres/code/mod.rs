@@ -11,11 +11,12 @@
 //! - What cannot be followed is unknown: other languages, dynamic SQL, a body that can be read in two ways.
 //!   C is trusted only in extensions whose functions compute and do nothing else.
 //! - Knowing more takes `unknown` away only while it is fresh (see [`super::lookup`]); what it adds it always adds.
-//! - What this does not see: casts and domains of users' own, functions behind a column's name, and functions of
-//!   PostgreSQL's own in a table's checks, defaults and policies.
+//! - A type of users' own (not an extension's) stands for all that its checks, casts and parts may run, wherever it is
+//!   named, in a column of what is named, or in what is called.
+//! - What this does not see: functions behind a column's name, and those of operator classes.
 
 use std::{
-    collections::{HashMap, HashSet},
+    collections::{BTreeSet, HashMap, HashSet},
     sync::{Arc, OnceLock},
 };
 
@@ -36,6 +37,21 @@ pub struct Code {
     functions_by_name: HashMap<String, Vec<u32>>,
     operators: HashMap<String, Vec<Operator>>,
     relations: HashMap<String, Vec<Relation>>,
+    types: HashMap<u32, Type>,
+    types_by_name: HashMap<String, Vec<u32>>,
+    /// What event triggers call.
+    on_definition: Vec<u32>,
+}
+
+/// A type, as far as using it runs code.
+#[derive(Debug, Default)]
+struct Type {
+    schema: String,
+    /// Its casts, checks and the like, as a text that changes with them.
+    definition: String,
+    functions: Vec<u32>,
+    /// The types that it is made of.
+    parts: Vec<u32>,
 }
 
 /// A function, procedure or aggregate.
@@ -55,6 +71,8 @@ struct Function {
     settings: Option<String>,
     /// What an aggregate is made of; `None` for other functions.
     parts: Option<Vec<u32>>,
+    /// Users' types among its arguments and results.
+    types: Vec<u32>,
     /// What reading it has shown.
     seen: OnceLock<Seen>,
 }
@@ -73,6 +91,12 @@ struct Operator {
 #[derive(Debug, Default)]
 struct Relation {
     schema: String,
+    /// Its rules, policies, defaults, checks and triggers, as a text that changes with them.
+    definition: String,
+    /// Users' types among its columns.
+    types: Vec<u32>,
+    /// Those that refer to it by a key, which `TRUNCATE … CASCADE` empties as well.
+    referring: Vec<Table>,
     /// Whatever is done with it.
     always: Behind,
     /// When rows are added or changed.
@@ -84,6 +108,8 @@ struct Relation {
 #[derive(Debug, Default)]
 struct Behind {
     functions: Vec<u32>,
+    /// The same, which planning runs in no case.
+    triggers: Vec<u32>,
     relations: Vec<(Table, Via)>,
     effects: Effects,
 }
@@ -151,13 +177,25 @@ impl Code {
 
     /// The definitions of all code that `sense` may run, in an order of their own: another sum is other code.
     pub fn definitions(&self, sense: &Sense, classifier: &Classifier) -> Digest {
-        let mut search = Search::new(self, classifier);
-        sense.inside.opaque.iter().for_each(|called| search.call(called));
-        search.around(&sense.inside, sense.meaning.effects);
+        let search = self.search(sense, classifier, false);
         let functions = search.done.iter().filter_map(|oid| self.functions.get(oid));
-        let mut definitions: Vec<_> = functions.map(Function::definition).collect();
+        let mut definitions: Vec<_> = functions.map(Function::definition).chain(search.definitions).collect();
         definitions.sort_unstable();
         Digest::of(definitions.concat().as_bytes())
+    }
+
+    /// Whether planning what `sense` stands for may run code that users have made: all but triggers.
+    pub fn runs_when_planned(&self, sense: &Sense, classifier: &Classifier) -> bool {
+        let search = self.search(sense, classifier, true);
+        let made = |oid: &u32| self.functions.get(oid).is_some_and(|function| function.is_users());
+        !search.why.is_empty() || search.done.iter().any(made)
+    }
+
+    fn search<'c>(&'c self, sense: &Sense, classifier: &'c Classifier, plans: bool) -> Search<'c> {
+        let mut search = Search { plans, ..Search::new(self, classifier) };
+        sense.inside.opaque.iter().for_each(|called| search.call(called));
+        search.around(&sense.inside, sense.meaning.effects);
+        search
     }
 
     /// How many functions, operators and relations are known.
@@ -214,14 +252,21 @@ impl Function {
         }
     }
 
+    /// Neither PostgreSQL's nor an extension's.
+    fn is_users(&self) -> bool {
+        self.extension.is_none() && self.schema != "pg_catalog"
+    }
+
     fn named(&self) -> String {
         format!("{}.{}", self.schema, self.name)
     }
 
     /// All that is known of what it does, as a text that no other function has.
     fn definition(&self) -> String {
-        let Self { schema, name, language, extension, is_definer, body, defaults, settings, parts, seen: _ } = self;
-        format!("{:?}\n", (schema, name, language, extension, is_definer, body, defaults, settings, parts))
+        let Self { schema, name, language, extension, is_definer, body, defaults, settings, parts, types, seen: _ } =
+            self;
+        let made = (schema, name, language, extension, is_definer, body, defaults, settings, parts, types);
+        format!("{made:?}\n")
     }
 
     /// What it does before its body does anything.
@@ -250,12 +295,25 @@ struct Search<'c> {
     why: Vec<String>,
     done: HashSet<u32>,
     touched: HashSet<(Table, Effects)>,
+    types: HashSet<u32>,
+    definitions: BTreeSet<String>,
+    /// Only what planning may run.
+    plans: bool,
 }
 
 impl<'c> Search<'c> {
     fn new(code: &'c Code, classifier: &'c Classifier) -> Self {
-        let (found, why) = (Vec::new(), Vec::new());
-        Self { code, classifier, found, why, done: HashSet::new(), touched: HashSet::new() }
+        Self {
+            code,
+            classifier,
+            found: Vec::new(),
+            why: Vec::new(),
+            done: HashSet::new(),
+            touched: HashSet::new(),
+            types: HashSet::new(),
+            definitions: BTreeSet::new(),
+            plans: false,
+        }
     }
 
     /// A call that the text alone cannot see through.
@@ -265,9 +323,7 @@ impl<'c> Search<'c> {
         if called.is_operator {
             for operator in code.operators(called) {
                 is_known = true;
-                if !operator.is_builtin {
-                    self.function(operator.function);
-                }
+                self.operator(called, operator);
             }
         } else {
             for (oid, _) in code.functions(called) {
@@ -280,6 +336,28 @@ impl<'c> Search<'c> {
         }
     }
 
+    fn operator(&mut self, called: &Called, operator: &Operator) {
+        self.definitions.insert(format!("{}.{} {}\n", operator.schema, called.name, operator.function));
+        if !operator.is_builtin {
+            self.function(operator.function);
+        }
+    }
+
+    /// A value of this type is made, read or cast.
+    fn kind(&mut self, oid: u32) {
+        let code = self.code;
+        let Some(own) = code.types.get(&oid).filter(|_| self.types.insert(oid)) else { return };
+        if !own.definition.is_empty() {
+            self.definitions.insert(format!("{}\n", own.definition));
+        }
+        for oid in &own.functions {
+            if code.functions.get(oid).is_some_and(|function| function.extension.is_none()) {
+                self.function(*oid);
+            }
+        }
+        own.parts.iter().for_each(|part| self.kind(*part));
+    }
+
     fn function(&mut self, oid: u32) {
         let Some(function) = self.code.functions.get(&oid) else { return };
         if !self.done.insert(oid) {
@@ -290,6 +368,7 @@ impl<'c> Search<'c> {
             return;
         }
         self.found.push(Arc::new(function.frame()));
+        function.types.iter().for_each(|kind| self.kind(*kind));
         if let Some(parts) = &function.parts {
             parts.iter().for_each(|part| self.function(*part));
             return;
@@ -323,16 +402,24 @@ impl<'c> Search<'c> {
     fn around(&mut self, inside: &Inside, effects: Effects) {
         let code = self.code;
         for called in inside.functions.iter().filter(|called| called.schema.is_none()) {
-            for (oid, function) in code.functions(called) {
-                if function.extension.is_none() && function.schema != "pg_catalog" {
-                    self.function(oid);
-                }
+            for (oid, _) in code.functions(called).filter(|(_, function)| function.is_users()) {
+                self.function(oid);
             }
         }
         for called in inside.operators.iter().filter(|called| called.schema.is_none()) {
-            for operator in code.operators(called).filter(|operator| !operator.is_extensions && !operator.is_builtin) {
-                self.function(operator.function);
+            for operator in code.operators(called).filter(|operator| !operator.is_extensions) {
+                self.operator(called, operator);
             }
+        }
+        for named in &inside.types {
+            for oid in code.types_by_name.get(&named.name).into_iter().flatten() {
+                if named.schema.as_deref().is_none_or(|schema| code.types[oid].schema == schema) {
+                    self.kind(*oid);
+                }
+            }
+        }
+        if inside.defines && !self.plans {
+            code.on_definition.iter().for_each(|oid| self.function(*oid));
         }
         if !effects.intersects(USES) {
             // Only what a table is changes, not what is in it.
@@ -341,6 +428,26 @@ impl<'c> Search<'c> {
         let changes: Effects = effects.iter().filter(|effect| CHANGES.contains(*effect)).collect();
         for (table, is_target) in &inside.tables {
             self.relation(table, if *is_target { changes } else { Effects::NONE });
+            if inside.cascades && *is_target {
+                self.referring(table);
+            }
+        }
+    }
+
+    /// `TRUNCATE … CASCADE`: all that refer to this, and to those.
+    fn referring(&mut self, table: &Table) {
+        let code = self.code;
+        let (mut emptied, mut next) = (HashSet::new(), vec![table]);
+        while let Some(table) = next.pop().filter(|_| emptied.len() <= MOST_RELATIONS) {
+            let named = code.relations.get(&table.name).into_iter().flatten();
+            let meant = named.filter(|relation| table.schema.is_empty() || relation.schema == table.schema);
+            for other in meant.flat_map(|relation| &relation.referring) {
+                if emptied.insert(other) {
+                    self.found.push(Arc::new(named_table(other, true)));
+                    self.relation(other, Effects::of(Effect::Delete));
+                    next.push(other);
+                }
+            }
         }
     }
 
@@ -356,8 +463,10 @@ impl<'c> Search<'c> {
         let named = self.code.relations.get(&table.name).into_iter().flatten();
         let meant = named.filter(|relation| table.schema.is_empty() || relation.schema == table.schema);
         for relation in meant {
+            self.definitions.insert(format!("{}.{} {}\n", relation.schema, table.name, relation.definition));
+            relation.types.iter().for_each(|kind| self.kind(*kind));
             self.behind(&relation.always, changes);
-            if changes.contains(Effect::Write) {
+            if changes.contains(Effect::Write) || self.plans {
                 self.behind(&relation.on_write, changes);
             }
             if changes.contains(Effect::Delete) {
@@ -371,6 +480,9 @@ impl<'c> Search<'c> {
             self.found.push(Arc::new(Meaning { effects: behind.effects, ..Meaning::default() }));
         }
         behind.functions.iter().for_each(|oid| self.function(*oid));
+        if !self.plans {
+            behind.triggers.iter().for_each(|oid| self.function(*oid));
+        }
         for (table, via) in &behind.relations {
             let changes = match via {
                 Via::View => changes,

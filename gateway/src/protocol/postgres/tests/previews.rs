@@ -5,8 +5,8 @@ use super::{POLICY, stage::check};
 /// Holds a statement outside a transaction, with everything looked into, up to the question of what it would touch.
 const HELD: &str = "
     > Q DROP TABLE orders
-    >> (the catalog lookup) | S
-    << 3 | 1 | 2 | C SELECT 0 | 3 | 3 | Z I
+    >> (the catalog lookup) | (the catalog lookup) | S
+    << 3 | 1 | 2 | C SELECT 0 | 3 | 3 | 3 | 1 | 2 | C SELECT 0 | 3 | 3 | Z I
     >> (BEGIN) | (SET) | (SET) | (SELECT) | S
     < N 00000 holdpoint: held for approval: request #1, rule \"shape\"; 15m left; approve with: holdpoint approvals approve #1
     = held as #1: DROP TABLE orders
