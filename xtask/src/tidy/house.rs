@@ -132,6 +132,7 @@ pub(super) const LONG_FILES: &[(&str, &str)] = &[
     ("gateway/src/protocol/postgres/requests.rs", "one state of the request side, from the first packet to the last"),
     ("gateway/src/protocol/postgres/classify/tests.rs", "one short test for each trick"),
     ("tests/tests/bypass.rs", "one short test for each row of the bypass table"),
+    ("tests/tests/grants.rs", "one short test for each way past a grant"),
 ];
 
 /// Uses that the table does not allow.

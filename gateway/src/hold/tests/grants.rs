@@ -178,3 +178,36 @@ async fn verifying_finds_uses_that_no_grant_allows() {
     assert!(found[1].contains("which was never made"), "{found:?}");
     assert!(found[2].contains("forwarded under grant G without a recorded use"), "{found:?}");
 }
+
+#[tokio::test(start_paused = true)]
+async fn verifying_finds_uses_for_something_else_than_was_granted() {
+    let (desk, recorder) = desk();
+    let wanted = shaped(&["1", "2"]);
+    granted(&desk, wanted.clone(), terms(9, AnyValue::At(vec![2]))).await.expect("a grant");
+    let grant = desk.grants()[0].grant;
+    let session = Some(requester().session);
+    let append = |body| drop(recorder.append_written(Entry { at: Timestamp::now(), session, body }).expect("written"));
+    let granted_shape = wanted.shape.clone().expect("a shape");
+    let mut left = 9;
+    let mut used = |shape: Shape, asked: Asked| {
+        left -= 1;
+        append(Body::GrantUsed { grant, operation: asked.operation, left, shape: Some(shape) });
+        let (request, refusal) = (None, String::new());
+        append(Body::Operation(Box::new(Operated { asked, forwarded: true, request, refusal, grant: Some(grant) })));
+    };
+    let values =
+        |all: [&'static [u8]; 2]| Shape { values: all.map(Bytes::from_static).into(), ..granted_shape.clone() };
+    let again = || Asked { operation: OperationId::now(), ..wanted.asked.clone() };
+    // As granted, with another value where any may be.
+    used(values([b"1", b"7"]), again());
+    used(values([b"3", b"2"]), again());
+    used(Shape { covers: Digest([8; 32]), ..granted_shape.clone() }, again());
+    let beyond = crate::operation::Object { kind: "table".into(), schema: None, name: "elsewhere".into() };
+    used(granted_shape.clone(), Asked { objects: vec![beyond], ..again() });
+    used(granted_shape.clone(), Asked { rule: "another".into(), ..again() });
+    let found = verify(&recorder.records().expect("readable"), None).expect("readable").findings;
+    let found: Vec<_> = found.iter().map(|finding| finding.what.replace(&grant.short(), "G")).collect();
+    assert_eq!(found.len(), 4, "{found:?}");
+    assert!(found[..2].iter().all(|what| what.contains("for another shape or other values")), "{found:?}");
+    assert!(found[2..].iter().all(|what| what.contains("it does more than was granted")), "{found:?}");
+}

@@ -325,9 +325,7 @@ impl PostgresDialect {
                 return Ok(Fate::Pass);
             }
             Phase::LookingInside(inspection) => {
-                if let Some(beginning) = inspection.beginning() {
-                    self.history.began(&beginning);
-                }
+                inspection.beginning().iter().for_each(|beginning| self.history.began(beginning));
                 let worked = self.shared.codes.learn(&self.backend, inspection);
                 self.blind_since = (!worked).then(Instant::now);
                 (self.phase, self.rested) = (Phase::Ready, true);

@@ -15,8 +15,8 @@ use serde_json::{Value, json};
 use super::{
     Called, Inside, References, Sense, Statement, Table,
     functions::{self, Call},
-    is_plain_type,
     notation::{self, Source},
+    plain::is_plain_type,
     settings,
     tree::{Branch, Visit},
 };
