@@ -232,6 +232,9 @@ impl<'a> Walk<'a> {
                 let known = (workload.name, resource.unwrap_or_default());
                 self.connected.extend(entry.session.map(|session| (session, known)));
             }
+            Body::Disconnected { .. } => {
+                entry.session.and_then(|session| self.connected.remove(&session));
+            }
             Body::Granted(granted) => self.granted(position, &granted),
             Body::GrantUsed { grant, operation, left, shape } => {
                 self.grant_used((position, entry.at), grant, operation, left);
