@@ -22,10 +22,11 @@ use crate::{
     drain,
     gate::Services,
     guards::{Guards, Node},
-    hold::{Desk, Directory},
+    hold::Desk,
     intercept::{Interceptor, Options, deny::TableName},
     namespaces::{self, Listening, Namespaces},
     net::{Namespace, keep},
+    people::Directory,
     policy::{Inspector, Objection, Policies, Resource},
     protocol::{self, Wrong},
     record::{

@@ -30,6 +30,7 @@ pub mod workload;
 pub mod gate;
 pub mod hold;
 pub mod intercept;
+pub mod people;
 pub mod protocol;
 pub mod resources;
 

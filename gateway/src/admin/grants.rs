@@ -12,8 +12,9 @@ use serde::{Deserialize, Serialize};
 
 use super::{Admin, Peer, Problem, person, refuse_the_guarded};
 use crate::{
-    hold::{GrantError, GrantView, Person},
+    hold::{GrantError, GrantView},
     operation::GrantId,
+    people::Person,
 };
 
 impl IntoResponse for GrantError {
@@ -41,7 +42,7 @@ pub(super) fn said(error: &GrantError) -> (StatusCode, &'static str) {
 }
 
 fn may_see(person: &Person, view: &GrantView) -> bool {
-    person.uid == 0 || view.asks(person)
+    person.is_root() || view.asks(person)
 }
 
 pub(super) async fn list(

@@ -29,9 +29,10 @@ use crate::{
     credentials::{self as vault, Vault},
     damage::{Damages, Last},
     guards::{self, Guards},
-    hold::{DecideError, Decided, Desk, Directory, Person, Terms, View},
+    hold::{DecideError, Decided, Desk, Terms, View},
     intercept::Interceptor,
     namespaces::{Namespaces, Standing},
+    people::{Directory, Person},
     policy::Policies,
     record::Recorder,
     rulebook::Rulebook,
@@ -212,7 +213,7 @@ impl IntoResponse for DecideError {
             DecideError::Unknown(_) => (StatusCode::NOT_FOUND, "no such request"),
             DecideError::Ambiguous(_) => (StatusCode::BAD_REQUEST, "ambiguous"),
             DecideError::Ended(..) => (StatusCode::CONFLICT, "already ended"),
-            DecideError::Twice(_) => (StatusCode::CONFLICT, "already approved by you"),
+            DecideError::Twice(_) | DecideError::PerhapsTwice(..) => (StatusCode::CONFLICT, "already approved by you"),
             DecideError::OtherDigest(_) => (StatusCode::PRECONDITION_FAILED, "another digest"),
             DecideError::OwnRequest(..) | DecideError::NotAnApprover(..) | DecideError::NotYet(..) => {
                 (StatusCode::FORBIDDEN, "not allowed")
@@ -246,7 +247,7 @@ fn refuse_the_guarded(admin: &Admin, peer: &Peer) -> Result<(), Response> {
 
 /// People see the requests that they may decide on; the superuser, who can read the record, sees all.
 fn may_see(person: &Person, view: &View) -> bool {
-    person.uid == 0 || view.asks(person)
+    person.is_root() || view.asks(person)
 }
 
 #[derive(Debug, Deserialize)]
@@ -417,7 +418,7 @@ async fn prepare(
 ) -> Result<Json<Prepared>, Response> {
     let person = person(&admin, &peer)?;
     let pid = peer.0.and_then(|peer| peer.pid()).and_then(|pid| u32::try_from(pid).ok());
-    let (0, Some(pid)) = (person.uid, pid) else {
+    let (true, Some(pid)) = (person.is_root(), pid) else {
         return Err(Problem::response(StatusCode::FORBIDDEN, "not allowed", "only root runs guarded commands"));
     };
     // A transaction of nftables waits: not on the thread that people need.
@@ -477,9 +478,9 @@ async fn end_probe(
 
 fn only_root(admin: &Admin, peer: &Peer, rule: &'static str) -> Result<(), Response> {
     refuse_the_guarded(admin, peer)?;
-    match person(admin, peer)?.uid {
-        0 => Ok(()),
-        _ => Err(Problem::response(StatusCode::FORBIDDEN, "not allowed", rule)),
+    match person(admin, peer)?.is_root() {
+        true => Ok(()),
+        false => Err(Problem::response(StatusCode::FORBIDDEN, "not allowed", rule)),
     }
 }
 

@@ -150,10 +150,16 @@ impl Player<'_> {
             }
             Body::Operation(operated) => operation(operated),
             Body::Requested(requested) => hold(requested),
-            Body::Decided { by, uid, approve, reason, .. } => {
+            Body::Decided { by, uid, person, approve, reason, proof, .. } => {
                 let word = if *approve { "approved" } else { "denied" };
                 let why = reason.as_deref().map_or_else(String::new, |why| format!(": {}", visible(why.as_bytes())));
-                vec![format!("-- {word} by {} (uid {uid}){why}", visible(by.as_bytes()))]
+                let who = match (uid, person) {
+                    (Some(uid), _) => format!(" (uid {uid})"),
+                    (None, Some(person)) => format!(" ({})", visible(person.as_bytes())),
+                    (None, None) => String::new(),
+                };
+                let signed = if proof.is_some() { ", signed with a passkey" } else { "" };
+                vec![format!("-- {word} by {}{who}{signed}{why}", visible(by.as_bytes()))]
             }
             Body::Closed { request, outcome } => {
                 let how = self.records.request(*request)?.map(|history| decided(&history));
@@ -187,6 +193,10 @@ impl Player<'_> {
             Body::Previewed { impact, .. } => {
                 impact.lines().iter().map(|line| format!("-- it would: {}", visible(line.as_bytes()))).collect()
             }
+            Body::Administered { by, what, .. } => {
+                vec![format!("-- {}: {}", visible(by.as_bytes()), visible(what.as_bytes()))]
+            }
+            Body::Enrolled(enrolled) => vec![format!("-- a passkey of {}", visible(enrolled.name.as_bytes()))],
             Body::Incident { what } => vec![format!("!! {}", visible(what.as_bytes()))],
             Body::Disconnected { reason } => {
                 let lasted = self.first.map_or_else(String::new, |first| format!(" after {}", span(first, entry.at)));

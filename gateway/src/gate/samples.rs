@@ -17,10 +17,11 @@ use super::{Connection, Gate, Services};
 use crate::{
     config::ReadDurability,
     credentials::{FileKey, Keys, Vault},
-    hold::{Desk, Person},
+    hold::Desk,
     mask::Salt,
     net::{ClientAddr, Dialer, OriginalDst, ReadHalf, split, tls::Tls},
     operation::{ProtocolName, SessionId},
+    people::Person,
     policy::Policies,
     record::{Recorder, entry::Body, samples},
 };
@@ -167,7 +168,7 @@ fn in_clear(policies: &str) -> String {
 /// An approver.
 pub(crate) fn approver(name: &str) -> Person {
     let uid = name.bytes().fold(2000, |uid, byte| uid + u32::from(byte));
-    Person { uid, name: name.to_owned(), groups: vec!["dba".to_owned()] }
+    Person::machine(uid, name.to_owned(), vec!["dba".to_owned()])
 }
 
 fn bodies(recorder: &Recorder, session: SessionId) -> Vec<Body> {

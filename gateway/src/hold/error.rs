@@ -18,6 +18,12 @@ pub enum DecideError {
     /// This person has already approved it.
     #[error("you have already approved request {0}; it needs other people too")]
     Twice(String),
+    /// This person cannot be told from one who has.
+    #[error(
+        "{1} has already approved request {0}, and nothing shows that you are somebody else; sign in the same way as \
+         {1} did, or let an administrator say who you both are with `holdpoint people set`"
+    )]
+    PerhapsTwice(String, String),
     /// The person who asks.
     #[error("the person who asks may not decide: request {0} comes from a process of yours (user {1})")]
     OwnRequest(String, String),

@@ -17,9 +17,10 @@ use std::{collections::BTreeMap, time::Duration};
 use serde::{Deserialize, Serialize};
 use tokio::time::Instant;
 
-use super::{Desk, Open, Person, approvers_in_words};
+use super::{Desk, Open, approvers_in_words};
 use crate::{
     operation::{Effect, Effects, GrantId, RequestId, SessionId},
+    people::Person,
     policy::Approval,
     record::{
         Appending, Durability, GrantHistory, RecordError,
@@ -249,11 +250,11 @@ impl Desk {
         let grant = state.grants.named(typed, Now::read())?;
         let open = state.grants.open.get(&grant).ok_or_else(|| GrantError::Unknown(typed.to_owned()))?;
         let approval = &open.requested.approval;
-        if person.uid != 0 && !asks(approval, person) {
+        if !person.is_root() && !asks(approval, person) {
             let asked = approvers_in_words(approval).join(", ");
             return Err(GrantError::NotAnApprover(person.name.clone(), grant.short(), asked));
         }
-        let body = Body::GrantEnded { grant, by: Some(person.name.clone()), uid: Some(person.uid), reason };
+        let body = Body::GrantEnded { grant, by: Some(person.name.clone()), uid: person.uid, reason };
         let recorded = self.0.recorder.append_written(Entry { at: Timestamp::now(), session: None, body });
         // Ended whether or not that can be recorded: a grant that somebody takes back must not release anything more.
         state.grants.end(grant, End::Revoked);

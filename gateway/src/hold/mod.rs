@@ -23,6 +23,7 @@ use tokio::{
 
 use crate::{
     operation::{Digest, GrantId, Impact, RequestId},
+    people::Person,
     record::{
         Appending, Durability, Lookup, RecordError, Recorder,
         entry::{Body, Entry, Granted, Outcome, Requested, Timestamp},
@@ -32,7 +33,6 @@ use crate::{
 mod error;
 mod grant;
 mod open;
-mod person;
 #[cfg(test)]
 mod tests;
 mod view;
@@ -40,7 +40,6 @@ mod view;
 pub use error::DecideError;
 pub use grant::{AnyValue, GrantError, GrantView, Terms};
 use open::{Approved, Open, approvers_in_words};
-pub use person::{Directory, Person};
 pub use view::{Requester, View};
 
 /// The open requests, and who decides on them. A cheap handle.
@@ -288,7 +287,7 @@ impl Desk {
             None => None,
         };
         if let Some(other) = open.approvals.iter().find(|other| terms.is_some() && other.grant != terms) {
-            return Err(GrantError::OtherTerms(other.name.clone(), request.short()).into());
+            return Err(GrantError::OtherTerms(other.person.name.clone(), request.short()).into());
         }
         let decision = Body::Decided {
             request,
@@ -297,6 +296,8 @@ impl Desk {
             approve,
             reason: reason.clone(),
             digest: open.seen,
+            person: Some(person.id.to_string()),
+            proof: None,
         };
         let entry = Entry { at: Timestamp::now(), session: Some(open.requester.session), body: decision };
         let _ = self.0.recorder.append_written(entry)?;
@@ -304,7 +305,7 @@ impl Desk {
             self.finish(state, request, Outcome::Denied, Ended::Denied { by: person.name.clone(), reason });
             return Ok(Decided::Denied);
         }
-        open.approvals.push(Approved { uid: person.uid, name: person.name.clone(), grant: terms.clone() });
+        open.approvals.push(Approved { person: person.clone(), grant: terms.clone() });
         let missing =
             open.requested.approval.quorum.saturating_sub(u32::try_from(open.approvals.len()).unwrap_or(u32::MAX));
         if missing > 0 {
@@ -336,7 +337,7 @@ impl Desk {
             uses: terms.uses,
             expires: at.after(Duration::from_secs(terms.seconds)),
             any,
-            by: open.approvals.iter().map(|approved| approved.name.clone()).collect(),
+            by: open.approvals.iter().map(|approved| approved.person.name.clone()).collect(),
         };
         let body = Body::Granted(Box::new(granted.clone()));
         let _ = self.0.recorder.append_written(Entry { at, session: Some(open.requester.session), body })?;

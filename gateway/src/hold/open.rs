@@ -4,9 +4,10 @@ use std::time::Duration;
 
 use tokio::{sync::oneshot, time::Instant};
 
-use super::{DecideError, Ended, Person, Requester, Terms};
+use super::{DecideError, Ended, Requester, Terms};
 use crate::{
     operation::{Digest, Impact},
+    people::Person,
     policy::{Approval, Who},
     record::entry::Requested,
 };
@@ -27,8 +28,7 @@ pub(super) struct Open {
 
 /// One person's approval.
 pub(super) struct Approved {
-    pub(super) uid: u32,
-    pub(super) name: String,
+    pub(super) person: Person,
     /// The grant that it is meant to become.
     pub(super) grant: Option<Terms>,
 }
@@ -42,7 +42,7 @@ impl Open {
         digest: Option<&str>,
     ) -> Result<(), DecideError> {
         let short = self.requested.request.short();
-        if person.uid == self.requester.uid {
+        if person.uid == Some(self.requester.uid) {
             return Err(DecideError::OwnRequest(short, person.name.clone()));
         }
         if digest.is_some_and(|seen| seen != self.seen.to_string()) {
@@ -52,8 +52,10 @@ impl Open {
         if !approve {
             return Ok(());
         }
-        if self.approvals.iter().any(|approved| approved.uid == person.uid) {
-            return Err(DecideError::Twice(short));
+        if let Some(approved) = self.approvals.iter().find(|approved| !person.is_surely_another(&approved.person)) {
+            let same = approved.person.id == person.id;
+            let other = approved.person.name.clone();
+            return Err(if same { DecideError::Twice(short) } else { DecideError::PerhapsTwice(short, other) });
         }
         let no_reason = reason.is_none_or(|reason| reason.trim().is_empty());
         if self.requested.approval.reason_required && no_reason {

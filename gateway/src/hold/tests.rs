@@ -69,7 +69,7 @@ async fn verifying_finds_an_approval_of_another_impact() {
     let append = |body| drop(recorder.append_written(Entry { at: Timestamp::now(), session, body }).expect("written"));
     append(Body::Previewed { request, impact: impact() });
     let (by, reason) = ("ada".to_owned(), None);
-    append(Body::Decided { request, by, uid: 1, approve: true, reason, digest });
+    append(Body::Decided { request, by, uid: Some(1), approve: true, reason, digest, person: None, proof: None });
     append(Body::Previewed { request, impact: impact() });
     let found = verify(&recorder.records().expect("readable"), None).expect("readable").findings;
     let found: Vec<_> = found.iter().map(|finding| &*finding.what).collect();
@@ -103,7 +103,7 @@ fn person(name: &str) -> Person {
         "owner" => (1000, &["dba"]),
         other => panic!("nobody is called {other}"),
     };
-    Person { uid, name: name.to_owned(), groups: groups.iter().map(|group| (*group).to_owned()).collect() }
+    Person::machine(uid, name.to_owned(), groups.iter().map(|group| (*group).to_owned()).collect())
 }
 
 fn requester() -> Requester {

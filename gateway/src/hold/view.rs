@@ -5,9 +5,10 @@ use std::collections::BTreeMap;
 use serde::Serialize;
 use tokio::time::Instant;
 
-use super::{Open, Person};
+use super::Open;
 use crate::{
     operation::{Digest, Effects, Impact, RequestId, SessionId},
+    people::Person,
     policy::Who,
     record::entry::Requested,
     visible::{cautions, visible},

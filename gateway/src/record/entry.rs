@@ -134,9 +134,9 @@ pub enum Body {
         /// Who: the authenticated name.
         #[n(1)]
         by: String,
-        /// Their user id on this machine.
+        /// Their user id on this machine, where they have one.
         #[n(2)]
-        uid: u32,
+        uid: Option<u32>,
         /// Yes or no.
         #[n(3)]
         approve: bool,
@@ -146,6 +146,12 @@ pub enum Body {
         /// The digest of what they decided on.
         #[cbor(n(5), with = "encoding::digest")]
         digest: Digest,
+        /// Which human. `None` in records of an older gateway, which knew users of the machine alone.
+        #[n(6)]
+        person: Option<String>,
+        /// What they signed, where they did.
+        #[n(7)]
+        proof: Option<Box<Proof>>,
     },
     /// A request ended.
     #[n(10)]
@@ -216,6 +222,66 @@ pub enum Body {
         #[cbor(n(1), with = "encoding::impact")]
         impact: Impact,
     },
+    /// Somebody used the console, or changed who may.
+    #[n(17)]
+    Administered {
+        /// Who: their name.
+        #[n(0)]
+        by: String,
+        /// Which human.
+        #[n(1)]
+        person: String,
+        /// What they did, in words.
+        #[n(2)]
+        what: String,
+    },
+    /// A person's passkey was enrolled: from here on it signs for them.
+    #[n(18)]
+    Enrolled(#[n(0)] Box<Enrolled>),
+}
+
+/// A person's own signature under a decision: what their passkey answered to a challenge that is a hash of the decision
+/// (Web Authentication Level 3, section 7.2).
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Encode, Decode)]
+pub struct Proof {
+    /// The passkey's name, as enrolled.
+    #[cbor(n(0), with = "encoding::bytes")]
+    #[serde(serialize_with = "json::bytes")]
+    pub key: Bytes,
+    /// The authenticator data.
+    #[cbor(n(1), with = "encoding::bytes")]
+    #[serde(serialize_with = "json::bytes")]
+    pub authenticator: Bytes,
+    /// The client data, as the browser wrote it.
+    #[cbor(n(2), with = "encoding::bytes")]
+    #[serde(serialize_with = "json::bytes")]
+    pub client: Bytes,
+    /// The signature over both.
+    #[cbor(n(3), with = "encoding::bytes")]
+    #[serde(serialize_with = "json::bytes")]
+    pub signature: Bytes,
+}
+
+/// A passkey, as enrolled.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Encode, Decode)]
+pub struct Enrolled {
+    /// Whose it is.
+    #[n(0)]
+    pub person: String,
+    /// Their name.
+    #[n(1)]
+    pub name: String,
+    /// The passkey's name.
+    #[cbor(n(2), with = "encoding::bytes")]
+    #[serde(serialize_with = "json::bytes")]
+    pub key: Bytes,
+    /// Its public half, as COSE has it (RFC 9052).
+    #[cbor(n(3), with = "encoding::bytes")]
+    #[serde(serialize_with = "json::bytes")]
+    pub public: Bytes,
+    /// Which console it signs for: the relying party's name.
+    #[n(4)]
+    pub party: String,
 }
 
 /// A grant, as made. What it covers is what was asked in its request.

@@ -65,8 +65,8 @@ pub struct Decision {
     pub at: Timestamp,
     /// Who.
     pub by: String,
-    /// Their user id on this machine.
-    pub uid: u32,
+    /// Their user id on this machine, where they have one.
+    pub uid: Option<u32>,
     /// Yes or no.
     pub approve: bool,
     /// Their words.

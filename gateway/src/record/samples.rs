@@ -5,7 +5,9 @@ use std::{borrow::Cow, collections::BTreeMap, time::Duration};
 use bytes::Bytes;
 use proptest::{collection::vec, option, prelude::*};
 
-use super::entry::{Asked, Body, Connected, Entry, Granted, Operated, Outcome, Requested, Shape, Timestamp};
+use super::entry::{
+    Asked, Body, Connected, Enrolled, Entry, Granted, Operated, Outcome, Proof, Requested, Shape, Timestamp,
+};
 use crate::operation::{
     Digest, Effect, Effects, Estimate, GrantId, Id, Impact, Object, OperationId, Parameter, Ran, RequestId, SessionId,
     Touched,
@@ -109,11 +111,28 @@ pub(crate) fn decided(uid: u32, approve: bool) -> Entry {
     entry(Body::Decided {
         request: REQUEST,
         by: format!("user {uid}"),
-        uid,
+        uid: Some(uid),
         approve,
         reason: Some("looks right".to_owned()),
         digest: Digest([0x55; 32]),
+        person: None,
+        proof: None,
     })
+}
+
+/// A decision with a signature under it.
+fn signed() -> Entry {
+    let mut signed = decided(0, true);
+    if let Body::Decided { person, uid, proof, .. } = &mut signed.body {
+        (*person, *uid) = (Some("local:ada".to_owned()), None);
+        *proof = Some(Box::new(Proof {
+            key: Bytes::from_static(b"key"),
+            authenticator: Bytes::from_static(b"authenticator"),
+            client: Bytes::from_static(b"client"),
+            signature: Bytes::from_static(b"signature"),
+        }));
+    }
+    signed
 }
 
 pub(crate) fn closed(outcome: Outcome) -> Entry {
@@ -168,6 +187,19 @@ pub(crate) fn one_of_each() -> Vec<Entry> {
         entry(Body::Previewed { request: REQUEST, impact: impact() }),
         operated(asked("DELETE FROM orders", Decide::HoldCommit), true, None),
         entry(Body::Previewed { request: REQUEST, impact: Impact { ran: vec![ran], ..impact() } }),
+        signed(),
+        global(Body::Administered {
+            by: "ada".to_owned(),
+            person: "local:ada".to_owned(),
+            what: "signed in".to_owned(),
+        }),
+        global(Body::Enrolled(Box::new(Enrolled {
+            person: "local:ada".to_owned(),
+            name: "ada".to_owned(),
+            key: Bytes::from_static(b"key"),
+            public: Bytes::from_static(b"\xa5cose"),
+            party: "holdpoint.example".to_owned(),
+        }))),
     ]
 }
 
@@ -326,8 +358,17 @@ fn any_body() -> impl Strategy<Value = Body> {
         (any::<String>(), bytes()).prop_map(|(what, wire)| Body::Control { what, wire }),
         (option::of(id()), bytes(), any::<u32>()).prop_map(|(of, wire, masked)| Body::Response { of, wire, masked }),
         requested,
-        (id(), any::<(String, u32, bool, Option<String>)>(), digest()).prop_map(
-            |(request, (by, uid, approve, reason), digest)| Body::Decided { request, by, uid, approve, reason, digest }
+        (id(), any::<(String, Option<u32>, bool, Option<String>, Option<String>)>(), digest()).prop_map(
+            |(request, (by, uid, approve, reason, person), digest)| Body::Decided {
+                request,
+                by,
+                uid,
+                approve,
+                reason,
+                digest,
+                person,
+                proof: None
+            }
         ),
         (id(), any_outcome()).prop_map(|(request, outcome)| Body::Closed { request, outcome }),
         any::<String>().prop_map(|reason| Body::Disconnected { reason }),
@@ -342,6 +383,7 @@ fn any_body() -> impl Strategy<Value = Body> {
         (id(), any::<(Option<String>, Option<u32>, Option<String>)>())
             .prop_map(|(grant, (by, uid, reason))| Body::GrantEnded { grant, by, uid, reason }),
         (id(), any_impact()).prop_map(|(request, impact)| Body::Previewed { request, impact }),
+        any::<(String, String, String)>().prop_map(|(by, person, what)| Body::Administered { by, person, what }),
     ]
 }
 

@@ -155,7 +155,7 @@ fn open_requests_are_those_without_an_end() {
     assert_eq!(recorder.open_requests().expect("readable"), []);
     let history = recorder.request(REQUEST).expect("readable").expect("known");
     assert_eq!(history.session, Some(SESSION));
-    assert_eq!(history.decisions.iter().map(|decision| decision.uid).collect::<Vec<_>>(), [7]);
+    assert_eq!(history.decisions.iter().map(|decision| decision.uid).collect::<Vec<_>>(), [Some(7)]);
     assert_eq!(history.closed.map(|(_, outcome)| outcome), Some(Outcome::Approved));
 }
 
@@ -244,9 +244,11 @@ fn verify_finds_what_went_through_without_its_approval() {
 
 #[test]
 fn a_decision_on_another_digest_is_no_approval() {
-    let Body::Decided { request, by, uid, approve, reason, .. } = decided(8, true).body else { unreachable!() };
+    let Body::Decided { request, by, uid, approve, reason, person, proof, .. } = decided(8, true).body else {
+        unreachable!()
+    };
     let digest = crate::operation::Digest([0; 32]);
-    let other = entry(Body::Decided { request, by, uid, approve, reason, digest });
+    let other = entry(Body::Decided { request, by, uid, approve, reason, digest, person, proof });
     finds(|session| session[4] = other.clone(), 5, "for another digest");
     finds(|session| session[4] = other, 7, "with 1 of 2 approvals");
 }

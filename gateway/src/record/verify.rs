@@ -111,7 +111,7 @@ struct Case {
     previewed: bool,
     quorum: usize,
     /// Who approved exactly what the digest was then.
-    approved_by: BTreeSet<u32>,
+    approved_by: BTreeSet<String>,
     closed: Option<Outcome>,
     released_at: Option<u64>,
 }
@@ -221,8 +221,9 @@ impl<'a> Walk<'a> {
     fn judge(&mut self, position: u64, entry: Entry) {
         match entry.body {
             Body::Requested(requested) => self.requested(position, *requested),
-            Body::Decided { request, uid, approve, digest, .. } => {
-                self.decided(position, request, uid, approve, digest);
+            Body::Decided { request, by, uid, approve, digest, person, .. } => {
+                let person = person.or_else(|| uid.map(|uid| format!("machine:{uid}"))).unwrap_or(by);
+                self.decided(position, request, person, approve, digest);
             }
             Body::Previewed { request, impact } => self.previewed(position, request, &impact),
             Body::Closed { request, outcome } => self.closed(position, request, outcome),
@@ -269,7 +270,7 @@ impl<'a> Walk<'a> {
         }
     }
 
-    fn decided(&mut self, position: u64, request: RequestId, uid: u32, approve: bool, digest: Digest) {
+    fn decided(&mut self, position: u64, request: RequestId, person: String, approve: bool, digest: Digest) {
         let short = request.short();
         let what = match self.requests.get_mut(&request) {
             None => format!("a decision on request {short}, which was never opened"),
@@ -277,7 +278,7 @@ impl<'a> Walk<'a> {
             Some(case) if case.digest != digest => format!("a decision on request {short} for another digest"),
             Some(case) => {
                 if approve {
-                    case.approved_by.insert(uid);
+                    case.approved_by.insert(person);
                 }
                 return;
             }

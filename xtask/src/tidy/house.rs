@@ -27,7 +27,9 @@ const MODULES: &[(&str, &[&str])] = &[
     ("mask", &["operation"]),
     ("policy", &["operation", "workload", "mask"]),
     ("record", &["operation", "workload", "policy", "clock"]),
-    ("hold", &["operation", "workload", "policy", "record", "clock"]),
+    // Who decides; policy has the words for them.
+    ("people", &["operation", "config", "net", "policy", "record"]),
+    ("hold", &["operation", "workload", "people", "policy", "record", "clock"]),
     (
         "gate",
         &[
@@ -78,6 +80,7 @@ const MODULES: &[(&str, &[&str])] = &[
             "config",
             "intercept",
             "namespaces",
+            "people",
             "policy",
             "rulebook",
         ],
