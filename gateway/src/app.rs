@@ -26,7 +26,6 @@ use crate::{
     intercept::{Interceptor, Options, deny::TableName},
     namespaces::{self, Listening, Namespaces},
     net::{Namespace, keep},
-    people::Directory,
     policy::{Inspector, Objection, Policies, Resource},
     protocol::{self, Wrong},
     record::{
@@ -39,6 +38,7 @@ use crate::{
 };
 
 mod announce;
+mod console;
 mod handover;
 mod inherited;
 mod kubernetes;
@@ -146,12 +146,13 @@ async fn serve(config: Config) -> Result<Option<UnixStream>> {
 
     let vault = trust::vault(&config).await?;
     let (stop, drain) = drain::channel();
+    let tls = trust::open(&config, &node)?;
     let services = Services {
         recorder: recorder.clone(),
         desk: desk.clone(),
         policies: policies.clone(),
         salt: salt(&config)?,
-        tls: trust::open(&config, &node)?,
+        tls: tls.clone(),
         vault: vault.clone(),
         durability: config.durability,
     };
@@ -207,9 +208,11 @@ async fn serve(config: Config) -> Result<Option<UnixStream>> {
         }
     }));
     let watch = watch::Watch::start(interceptor.clone(), damages.clone()).context("cannot look after the programs")?;
+    let console = console::listen(&config, &tls)?;
+    let people = console::people(&config, console.as_ref())?;
     let admin = Admin {
         desk: desk.clone(),
-        directory: Directory::with_groups(config.groups.clone()),
+        people,
         interceptor: interceptor.clone(),
         namespaces: namespaces.clone(),
         guards: guards.clone(),
@@ -224,7 +227,7 @@ async fn serve(config: Config) -> Result<Option<UnixStream>> {
         road: tokio::runtime::Handle::current(),
         connections: Box::new(move || crowd.count() as u64),
     };
-    start_desk(desk.clone(), admin, socket, health)?;
+    start_desk(desk.clone(), admin, socket, health, console)?;
     let follow = Follow {
         interceptor,
         rulebook,
@@ -383,6 +386,7 @@ fn start_desk(
     admin: Admin,
     socket: tokio::net::UnixListener,
     health: Option<std::net::TcpListener>,
+    console: Option<console::Listening>,
 ) -> Result<()> {
     let admin = Arc::new(admin);
     let runtime = tokio::runtime::Builder::new_current_thread()
@@ -395,6 +399,9 @@ fn start_desk(
             tokio::spawn(desk.keep_time());
             if let Some(health) = health {
                 tokio::spawn(serve_health(admin.clone(), health));
+            }
+            if let Some(console) = console {
+                tokio::spawn(console.serve(admin.clone()));
             }
             let served = match tokio::net::UnixListener::from_std(socket) {
                 Ok(socket) => admin::serve(admin, socket).await,

@@ -14,8 +14,10 @@ use serde::{
     de::{MapAccess, Visitor, value::MapAccessDeserializer},
 };
 
+mod console;
 mod key;
 
+pub use console::{Console, ConsoleTls};
 pub use key::{AppRole, KeptKey, KubernetesRole, Kv, SealingKey, Transit, VaultAuth, VaultKey};
 
 /// Everything that can be set. Every field has a default, so an empty file is a valid one.
@@ -65,6 +67,8 @@ pub struct Config {
     pub credentials_key: Option<SealingKey>,
     /// What sealed them before: it opens those that `holdpoint credentials reseal` has not sealed anew yet.
     pub credentials_key_before: Option<SealingKey>,
+    /// Where people see and decide in a browser. Without the key there is no such place.
+    pub console: Option<Console>,
     /// Extra groups of approvers: name → users of this machine. Beside the machine's own groups.
     pub groups: BTreeMap<String, Vec<String>>,
 }
@@ -90,6 +94,7 @@ impl Default for Config {
             authority: None,
             credentials_key: None,
             credentials_key_before: None,
+            console: None,
             groups: BTreeMap::new(),
         }
     }

@@ -13,6 +13,7 @@
 //! 5. What comes back goes through the gate too: through the [`mask`]s, into the record, then to the client.
 
 pub mod operation;
+pub mod passkey;
 
 pub mod config;
 pub mod credentials;

@@ -15,6 +15,7 @@ pub mod doctor;
 pub mod exec;
 pub mod grants;
 mod idle;
+pub mod people;
 pub mod policy;
 mod ready;
 pub mod replay;
@@ -51,6 +52,8 @@ enum Command {
     Replay(replay::Args),
     /// Prove that the record is whole
     Verify(verify::Args),
+    /// Say who may sign in at the console
+    People(people::Args),
     /// Check, test and explain policies
     Policy(policy::Args),
     /// Find what a resource should mask
@@ -123,6 +126,7 @@ pub fn main() -> ExitCode {
         Command::Sessions(args) => sessions::run(args),
         Command::Replay(args) => replay::run(args, &|name| protocol::named(name).map(|protocol| protocol.renderer())),
         Command::Verify(args) => verify::run(args),
+        Command::People(args) => people::run(&args),
         Command::Policy(args) => policy::run(args, &|resource, statement| {
             protocol::named(&resource.protocol).map(|protocol| protocol.operation(statement, &resource.masks))
         }),

@@ -17,6 +17,20 @@ use serde::{Deserialize, Serialize};
 
 use crate::policy::Who;
 
+mod accounts;
+mod bucket;
+mod ceremony;
+mod register;
+mod sessions;
+mod token;
+
+pub use accounts::{Account, AccountError, Accounts, LINK_LIFE, Passkey};
+pub use bucket::Buckets;
+pub use ceremony::{Ceremonies, Purpose};
+pub use register::{Origin, People, SignInError};
+pub use sessions::{Session, Sessions};
+pub use token::Token;
+
 /// An authenticated person.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Person {
@@ -24,6 +38,8 @@ pub struct Person {
     pub id: PersonId,
     /// What policies, pages and the record call them.
     pub name: String,
+    /// What else they are called: their user's name on this machine, their e-mail address.
+    pub also: Vec<String>,
     /// Their user id on this machine, where it is known.
     pub uid: Option<u32>,
     /// Their e-mail address, where somebody vouches for it.
@@ -77,21 +93,36 @@ pub enum Role {
 impl Role {
     /// Every role.
     pub const ALL: [Role; 4] = [Role::Viewer, Role::Approver, Role::Auditor, Role::Admin];
+
+    /// The word in settings and on pages.
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Role::Viewer => "viewer",
+            Role::Approver => "approver",
+            Role::Auditor => "auditor",
+            Role::Admin => "admin",
+        }
+    }
 }
 
 impl Person {
     /// A user of this machine. The superuser, who can read and write everything here, has every role.
     pub fn machine(uid: u32, name: String, groups: Vec<String>) -> Self {
         let roles = if uid == 0 { Role::ALL.into() } else { [Role::Approver].into() };
-        Self { id: PersonId::Machine(uid), name, uid: Some(uid), email: None, groups, roles }
+        Self { id: PersonId::Machine(uid), name, also: Vec::new(), uid: Some(uid), email: None, groups, roles }
     }
 
     /// Whether `who` means this person.
     pub fn is(&self, who: &Who) -> bool {
         match who {
-            Who::User(name) => *name == self.name,
+            Who::User(name) => self.is_called(name),
             Who::Group(name) => self.groups.contains(name),
         }
+    }
+
+    /// Whether this is a name of theirs.
+    pub fn is_called(&self, name: &str) -> bool {
+        self.name == name || self.also.iter().any(|other| other == name)
     }
 
     /// Whether this is the machine's superuser.
@@ -149,7 +180,7 @@ mod tests {
 
     fn person(id: PersonId, uid: Option<u32>, email: Option<&str>) -> Person {
         let (name, email) = (id.to_string(), email.map(str::to_owned));
-        Person { id, name, uid, email, groups: Vec::new(), roles: BTreeSet::new() }
+        Person { id, name, also: Vec::new(), uid, email, groups: Vec::new(), roles: BTreeSet::new() }
     }
 
     fn provider(issuer: &str, subject: &str) -> PersonId {

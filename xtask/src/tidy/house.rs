@@ -17,6 +17,8 @@ const MODULES: &[(&str, &[&str])] = &[
     ("clock", &[]),
     ("crowd", &[]),
     ("damage", &[]),
+    // Pure: what an authenticator says.
+    ("passkey", &[]),
     ("drain", &[]),
     ("metrics", &[]),
     ("config", &["operation"]),
@@ -28,7 +30,7 @@ const MODULES: &[(&str, &[&str])] = &[
     ("policy", &["operation", "workload", "mask"]),
     ("record", &["operation", "workload", "policy", "clock"]),
     // Who decides; policy has the words for them.
-    ("people", &["operation", "config", "net", "policy", "record"]),
+    ("people", &["operation", "config", "net", "passkey", "policy", "record"]),
     ("hold", &["operation", "workload", "people", "policy", "record", "clock"]),
     (
         "gate",
@@ -44,6 +46,8 @@ const MODULES: &[(&str, &[&str])] = &[
             "mask",
             "record",
             "hold",
+            // Its tests approve.
+            "people",
             "credentials",
         ],
     ),
@@ -80,6 +84,8 @@ const MODULES: &[(&str, &[&str])] = &[
             "config",
             "intercept",
             "namespaces",
+            "net",
+            "passkey",
             "people",
             "policy",
             "rulebook",
@@ -93,7 +99,7 @@ const MODULES: &[(&str, &[&str])] = &[
 /// Outside crate → the modules that may name it.
 const HOMES: &[(&str, &[&str])] = &[
     ("rocksdb", &["record::store"]),
-    ("minicbor", &["record"]),
+    ("minicbor", &["record", "passkey"]),
     ("lz4_flex", &["record"]),
     ("aya", &["intercept"]),
     ("aya_log", &["intercept"]),
@@ -117,7 +123,7 @@ const HOMES: &[(&str, &[&str])] = &[
     ("rustls", &["net"]),
     ("tokio_rustls", &["net"]),
     ("rustls_native_certs", &["net"]),
-    ("aws_lc_rs", &["net", "credentials", "protocol::postgres"]),
+    ("aws_lc_rs", &["net", "credentials", "passkey", "protocol::postgres"]),
     ("tokio_postgres", &["discover::postgres"]),
     ("rpassword", &["cli"]),
     ("clap", &["cli", "main"]),

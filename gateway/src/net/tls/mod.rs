@@ -25,6 +25,7 @@ use super::{ReadHalf, WriteHalf};
 
 mod authority;
 mod der;
+mod serve;
 mod settings;
 mod stream;
 #[cfg(test)]
@@ -32,6 +33,7 @@ mod tests;
 mod verify;
 
 pub use authority::{Authority, AuthorityFiles};
+pub use serve::Server;
 pub use settings::{Client, Settings, Upstream};
 
 use authority::{Leaf, Names};

@@ -1,0 +1,128 @@
+//! Who is signed in at the console: in memory, so that a restart signs everybody out.
+//!
+//! # Security
+//! A cookie's value is kept as a hash. A session ends when nobody uses it, after a time in any case, when its owner signs
+//! out, and at once where the account is gone or disabled; what somebody may do is asked anew with every request.
+
+use std::{
+    collections::HashMap,
+    sync::{Mutex, MutexGuard},
+    time::Duration,
+};
+
+use sha2::{Digest as _, Sha256};
+use tokio::time::Instant;
+
+use super::{Person, token::Token};
+
+/// Who is signed in.
+pub struct Sessions {
+    idle: Duration,
+    absolute: Duration,
+    held: Mutex<HashMap<[u8; 32], Held>>,
+}
+
+struct Held {
+    person: Person,
+    csrf: Token,
+    begun: Instant,
+    used: Instant,
+}
+
+/// Somebody's session, found by its cookie.
+#[derive(Debug, Clone)]
+pub struct Session {
+    /// Who signed in, as they were then.
+    pub person: Person,
+    /// What a page must say to change something.
+    pub csrf: Token,
+}
+
+impl Sessions {
+    /// Sessions that end after so long without use, and after so long in any case.
+    pub fn new(idle: Duration, absolute: Duration) -> Self {
+        Self { idle, absolute, held: Mutex::default() }
+    }
+
+    /// Begins a session; gives the cookie's value.
+    pub fn begin(&self, person: Person) -> Token {
+        let (token, now) = (Token::random(), Instant::now());
+        let mut held = self.held();
+        held.retain(|_, held| self.is_alive(held, now));
+        if held.len() >= MOST {
+            // Whoever has not used theirs for the longest signs in again.
+            let oldest = held.iter().min_by_key(|(_, held)| held.used).map(|(hash, _)| *hash);
+            oldest.and_then(|hash| held.remove(&hash));
+        }
+        held.insert(token.hash(), Held { person, csrf: Token::random(), begun: now, used: now });
+        token
+    }
+
+    /// The session of a cookie's value, which counts as used.
+    pub fn find(&self, cookie: &str) -> Option<Session> {
+        let (key, now) = (hash(cookie), Instant::now());
+        let mut all = self.held();
+        let held = all.get_mut(&key)?;
+        if !self.is_alive(held, now) {
+            all.remove(&key);
+            return None;
+        }
+        held.used = now;
+        Some(Session { person: held.person.clone(), csrf: held.csrf.clone() })
+    }
+
+    /// Ends a session; says whose it was.
+    pub fn end(&self, cookie: &str) -> Option<Person> {
+        self.held().remove(&hash(cookie)).map(|held| held.person)
+    }
+
+    /// Ends every session of which this is true.
+    pub fn end_where(&self, gone: impl Fn(&Person) -> bool) {
+        self.held().retain(|_, held| !gone(&held.person));
+    }
+
+    /// How long a session lives at most.
+    pub fn absolute(&self) -> Duration {
+        self.absolute
+    }
+
+    fn is_alive(&self, held: &Held, now: Instant) -> bool {
+        now.duration_since(held.used) < self.idle && now.duration_since(held.begun) < self.absolute
+    }
+
+    fn held(&self) -> MutexGuard<'_, HashMap<[u8; 32], Held>> {
+        self.held.lock().expect("nothing panics while it holds this lock")
+    }
+}
+
+fn hash(cookie: &str) -> [u8; 32] {
+    Sha256::digest(cookie.as_bytes()).into()
+}
+
+/// Open sessions at most.
+const MOST: usize = 10_000;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test(start_paused = true)]
+    async fn a_session_ends_by_idleness_by_age_and_by_signing_out() {
+        let sessions = Sessions::new(Duration::from_secs(60), Duration::from_secs(150));
+        let ada = Person::machine(7, "ada".to_owned(), Vec::new());
+        let cookie = sessions.begin(ada.clone());
+        for _ in 0..2 {
+            tokio::time::advance(Duration::from_secs(59)).await;
+            assert_eq!(sessions.find(cookie.reveal()).map(|session| session.person), Some(ada.clone()));
+        }
+        // Used all the time, and too old.
+        tokio::time::advance(Duration::from_secs(40)).await;
+        assert!(sessions.find(cookie.reveal()).is_none());
+        let idle = sessions.begin(ada.clone());
+        tokio::time::advance(Duration::from_secs(60)).await;
+        assert!(sessions.find(idle.reveal()).is_none());
+        let out = sessions.begin(ada.clone());
+        assert_eq!(sessions.end(out.reveal()), Some(ada));
+        assert!(sessions.find(out.reveal()).is_none() && sessions.find("").is_none());
+    }
+}
