@@ -298,6 +298,7 @@ impl Desk {
             digest: open.seen,
             person: Some(person.id.to_string()),
             proof: None,
+            terms: None,
         };
         let entry = Entry { at: Timestamp::now(), session: Some(open.requester.session), body: decision };
         let _ = self.0.recorder.append_written(entry)?;

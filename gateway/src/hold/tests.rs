@@ -69,7 +69,8 @@ async fn verifying_finds_an_approval_of_another_impact() {
     let append = |body| drop(recorder.append_written(Entry { at: Timestamp::now(), session, body }).expect("written"));
     append(Body::Previewed { request, impact: impact() });
     let (by, reason) = ("ada".to_owned(), None);
-    append(Body::Decided { request, by, uid: Some(1), approve: true, reason, digest, person: None, proof: None });
+    let (person, proof, terms) = (None, None, None);
+    append(Body::Decided { request, by, uid: Some(1), approve: true, reason, digest, person, proof, terms });
     append(Body::Previewed { request, impact: impact() });
     let found = verify(&recorder.records().expect("readable"), None).expect("readable").findings;
     let found: Vec<_> = found.iter().map(|finding| &*finding.what).collect();

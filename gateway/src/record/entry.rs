@@ -149,9 +149,12 @@ pub enum Body {
         /// Which human. `None` in records of an older gateway, which knew users of the machine alone.
         #[n(6)]
         person: Option<String>,
-        /// What they signed, where they did.
+        /// What they signed, where they did: [`signed::challenge`](super::signed::challenge) of all of this.
         #[n(7)]
         proof: Option<Box<Proof>>,
+        /// The grant that it was to become, in words, where it was.
+        #[n(8)]
+        terms: Option<String>,
     },
     /// A request ended.
     #[n(10)]

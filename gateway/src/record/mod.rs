@@ -16,6 +16,7 @@ mod error;
 mod json;
 mod read;
 pub mod session;
+pub mod signed;
 mod store;
 mod sync;
 pub mod verify;

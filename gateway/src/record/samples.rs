@@ -117,6 +117,7 @@ pub(crate) fn decided(uid: u32, approve: bool) -> Entry {
         digest: Digest([0x55; 32]),
         person: None,
         proof: None,
+        terms: None,
     })
 }
 
@@ -367,7 +368,8 @@ fn any_body() -> impl Strategy<Value = Body> {
                 reason,
                 digest,
                 person,
-                proof: None
+                proof: None,
+                terms: None
             }
         ),
         (id(), any_outcome()).prop_map(|(request, outcome)| Body::Closed { request, outcome }),

@@ -7,13 +7,15 @@
 
 use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 
+use bytes::Bytes;
 use serde::Serialize;
 
 use super::{
     RecordError, Records,
     chain::{Head, Sealed},
     encoding,
-    entry::{Asked, Body, Connected, Entry, Granted, Operated, Outcome, Requested, Shape, Timestamp},
+    entry::{Asked, Body, Connected, Enrolled, Entry, Granted, Operated, Outcome, Requested, Shape, Timestamp},
+    signed::{self, Meant},
     store::{
         Direction, Store,
         column::{Entries, OpenRequests, SessionEntries, Sessions},
@@ -32,6 +34,8 @@ pub struct Verification {
     pub entries: u64,
     /// Operations among them.
     pub operations: u64,
+    /// Decisions that people signed, whose signatures hold.
+    pub signatures: u64,
     /// Approval requests among them.
     pub requests: u64,
     /// Requests without an end.
@@ -87,11 +91,14 @@ struct Walk<'a> {
     against: Option<Head>,
     entries: u64,
     operations: u64,
+    signatures: u64,
     indexed: u64,
     /// Those seen so far.
     sessions: HashSet<SessionId>,
     requests: BTreeMap<RequestId, Case>,
     grants: BTreeMap<GrantId, GrantCase>,
+    /// Passkeys enrolled so far.
+    keys: HashMap<Bytes, Enrolled>,
     /// Whose connection a session is, to which resource.
     connected: HashMap<SessionId, (String, String)>,
     findings: Vec<Finding>,
@@ -138,6 +145,8 @@ impl<'a> Walk<'a> {
             against,
             entries: 0,
             operations: 0,
+            signatures: 0,
+            keys: HashMap::new(),
             indexed: 0,
             sessions: HashSet::new(),
             requests: BTreeMap::new(),
@@ -219,6 +228,7 @@ impl<'a> Walk<'a> {
     }
 
     fn judge(&mut self, position: u64, entry: Entry) {
+        self.signed(position, &entry.body);
         match entry.body {
             Body::Requested(requested) => self.requested(position, *requested),
             Body::Decided { request, by, uid, approve, digest, person, .. } => {
@@ -241,6 +251,7 @@ impl<'a> Walk<'a> {
                 self.grant_used((position, entry.at), grant, operation, left);
                 self.shape_used(position, grant, shape.as_ref());
             }
+            Body::Enrolled(enrolled) => drop(self.keys.insert(enrolled.key.clone(), *enrolled)),
             Body::GrantEnded { grant, .. } => match self.grants.get_mut(&grant) {
                 Some(case) if !case.ended => case.ended = true,
                 _ => self.find(Some(position), format!("the end of grant {}, which was not open", grant.short())),
@@ -282,6 +293,26 @@ impl<'a> Walk<'a> {
                 }
                 return;
             }
+        };
+        self.find(Some(position), what);
+    }
+
+    /// A decision that its maker signed must be theirs, and be what they signed.
+    fn signed(&mut self, position: u64, body: &Body) {
+        let Some((meant, proof)) = Meant::recorded(body) else { return };
+        let short = meant.request.short();
+        let what = match self.keys.get(&proof.key) {
+            None => format!("a decision on request {short}, signed with a passkey that was not enrolled before"),
+            Some(key) if key.person != meant.person => {
+                format!("a decision on request {short} by {}, signed with a passkey of {}", meant.person, key.person)
+            }
+            Some(key) => match signed::check(&meant, proof, key, None) {
+                Ok(()) => {
+                    self.signatures += 1;
+                    return;
+                }
+                Err(why) => format!("a decision on request {short} that its maker did not sign so: {why}"),
+            },
         };
         self.find(Some(position), what);
     }
@@ -457,6 +488,7 @@ impl<'a> Walk<'a> {
         Ok(Verification {
             entries: self.entries,
             operations: self.operations,
+            signatures: self.signatures,
             requests: self.requests.len() as u64,
             open: self.requests.values().filter(|case| case.closed.is_none()).count() as u64,
             head: self.head,

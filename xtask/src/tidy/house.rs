@@ -28,7 +28,7 @@ const MODULES: &[(&str, &[&str])] = &[
     ("workload", &["operation"]),
     ("mask", &["operation"]),
     ("policy", &["operation", "workload", "mask"]),
-    ("record", &["operation", "workload", "policy", "clock"]),
+    ("record", &["operation", "passkey", "workload", "policy", "clock"]),
     // Who decides; policy has the words for them.
     ("people", &["operation", "config", "net", "passkey", "policy", "record"]),
     ("hold", &["operation", "workload", "people", "policy", "record", "clock"]),
