@@ -24,6 +24,7 @@ use crate::{
     guards::{Guards, Node},
     hold::Desk,
     intercept::{Interceptor, Options, deny::TableName},
+    live::Live,
     namespaces::{self, Listening, Namespaces},
     net::{Namespace, keep},
     policy::{Inspector, Objection, Policies, Resource},
@@ -146,6 +147,7 @@ async fn serve(config: Config) -> Result<Option<UnixStream>> {
 
     let vault = trust::vault(&config).await?;
     let (stop, drain) = drain::channel();
+    let live = Live::default();
     let tls = trust::open(&config, &node)?;
     let services = Services {
         recorder: recorder.clone(),
@@ -173,6 +175,7 @@ async fn serve(config: Config) -> Result<Option<UnixStream>> {
         protocols: Arc::new(protocol::all()),
         namespace,
         remind: config.remind,
+        live: live.clone(),
         crowd: Crowd::default(),
         drain,
     };
@@ -225,6 +228,7 @@ async fn serve(config: Config) -> Result<Option<UnixStream>> {
         damages,
         rulebook: rulebook.clone(),
         road: tokio::runtime::Handle::current(),
+        live,
         connections: Box::new(move || crowd.count() as u64),
     };
     start_desk(desk.clone(), admin, socket, health, console)?;

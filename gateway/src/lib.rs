@@ -41,6 +41,7 @@ pub mod dns;
 pub mod accept;
 pub mod assess;
 pub mod guards;
+pub mod live;
 pub mod namespaces;
 pub mod rulebook;
 

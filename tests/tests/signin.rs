@@ -248,6 +248,44 @@ fn one_human_under_two_names_is_one() {
 }
 
 #[test]
+fn an_administrator_ends_a_connection_and_nobody_else_does() {
+    let (pg, lab, desk, _key) = with_ada("live");
+    let mut idle = lab.bot("ci").start_script(&pg.url());
+    idle.write("SELECT 'here';\n");
+    idle.wait_for_stdout("here", SOON);
+    let held = lab.bot("nightly").start_psql(&pg.url(), "DELETE FROM target WHERE id = 1");
+    lab.held();
+    let live: Vec<serde_json::Value> =
+        serde_json::from_str(&lab.holdpoint(&["sessions", "live", "-o", "json"]).ok().stdout).expect("JSON");
+    let of = |workload: &str| {
+        let one = live.iter().find(|one| one["workload"].as_str().is_some_and(|name| name.contains(workload)));
+        one.unwrap_or_else(|| panic!("no {workload} in {live:?}"))["session"].as_str().expect("text").to_owned()
+    };
+    assert_eq!(live.len(), 2, "{live:?}");
+    // Ada decides on requests; connections are an administrator's.
+    let end = |desk: &Desk, session: &str| {
+        let path = format!("/api/v1/sessions/{session}/termination");
+        desk.ask("POST", &path, Some(&json!({ "reason": "not tonight" })))
+    };
+    end(&desk, &of("ci")).is(403);
+    desk.ask("GET", "/api/v1/sessions/live", None).is(403);
+    lab.holdpoint(&["people", "set", "ada", "--role", "admin", "--role", "auditor"]).ok();
+    assert_eq!(desk.ask("GET", "/api/v1/sessions/live", None).is(200).json().as_array().map(Vec::len), Some(2));
+    end(&desk, &of("ci")).is(200);
+    idle.write("SELECT 'gone';\n");
+    idle.finish(SOON).says(&["ada ended this connection: not tonight"]).hides("gone");
+    // What waits in a connection that is ended is withdrawn, and never runs.
+    lab.holdpoint(&["sessions", "end", &of("nightly"), "--reason", "enough"]).ok();
+    held.finish(SOON).says(&["root ended this connection: enough"]);
+    lab.nothing_held();
+    assert_eq!(pg.ran("DELETE FROM target"), 0);
+    assert_eq!(pg.admin("SELECT count(*) FROM target WHERE id = 1"), "1");
+    end(&desk, &of("ci")).is(404);
+    lab.verify().ok();
+    lab.stop().ok();
+}
+
+#[test]
 fn a_console_that_would_not_be_private_is_refused_with_what_to_write() {
     let lab = Lab::new("private");
     lab.policies(&Rules::allowing().resource(1), "");

@@ -11,6 +11,7 @@ mod credentials;
 mod grants;
 mod health;
 mod limits;
+mod live;
 mod machine;
 mod people;
 mod signin;
@@ -36,6 +37,7 @@ use crate::{
     guards::Guards,
     hold::Desk,
     intercept::Interceptor,
+    live::Live,
     namespaces::Namespaces,
     people::{People, Role},
     policy::Policies,
@@ -79,6 +81,8 @@ pub struct Admin {
     pub rulebook: Arc<Rulebook>,
     /// The threads that serve guarded connections.
     pub road: tokio::runtime::Handle,
+    /// Which guarded connections are open.
+    pub live: Live,
     /// How many guarded connections are open.
     pub connections: Box<dyn Fn() -> u64 + Send + Sync>,
 }
@@ -152,6 +156,7 @@ fn routes() -> Vec<Route> {
         route("/api/v1/grants/{grant}", May::Concerned, PEOPLE, get(grants::show)),
         route("/api/v1/grants/{grant}/revocation", May::Concerned, PEOPLE, post(grants::revoke)),
     ];
+    routes.extend(live::routes());
     routes.extend(people::routes());
     routes.extend(signin::routes());
     routes

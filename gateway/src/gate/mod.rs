@@ -593,7 +593,8 @@ impl Gate {
         (**state).clone()
     }
 
-    fn facts(&self) -> Connected {
+    /// The connection's facts, as recorded.
+    pub fn facts(&self) -> Connected {
         Connected {
             workload: self.connection.workload.clone(),
             process: self.connection.process.clone(),

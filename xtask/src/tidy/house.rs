@@ -62,7 +62,9 @@ const MODULES: &[(&str, &[&str])] = &[
     ("discover", &["credentials", "net", "policy", "mask"]),
     ("rulebook", &["intercept", "net", "resources"]),
     ("dns", &["crowd", "drain", "intercept", "net", "resources", "rulebook", "workload"]),
-    ("accept", &["crowd", "dns", "intercept", "workload", "protocol", "gate", "net", "drain", "resources"]),
+    // Who is connected now, for people.
+    ("live", &["drain", "record"]),
+    ("accept", &["crowd", "dns", "live", "intercept", "workload", "protocol", "gate", "net", "drain", "resources"]),
     // Selectors have policy's globs.
     ("guards", &["config", "damage", "policy", "workload", "intercept"]),
     ("namespaces", &["accept", "damage", "guards", "intercept", "net", "workload"]),
@@ -83,6 +85,7 @@ const MODULES: &[(&str, &[&str])] = &[
             "metrics",
             "config",
             "intercept",
+            "live",
             "namespaces",
             "net",
             "passkey",
