@@ -48,3 +48,4 @@ pub mod rulebook;
 pub mod admin;
 pub mod app;
 pub mod cli;
+pub mod console;

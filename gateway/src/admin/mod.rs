@@ -8,11 +8,13 @@ mod approvals;
 mod bounded;
 mod caller;
 mod credentials;
+mod events;
 mod grants;
 mod health;
 mod limits;
 mod live;
 mod machine;
+mod pages;
 mod people;
 mod signin;
 mod web;
@@ -159,6 +161,8 @@ fn routes() -> Vec<Route> {
     routes.extend(live::routes());
     routes.extend(people::routes());
     routes.extend(signin::routes());
+    routes.extend(events::routes());
+    routes.extend(pages::routes());
     routes
 }
 

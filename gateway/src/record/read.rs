@@ -204,6 +204,19 @@ impl Records {
         Ok(used)
     }
 
+    /// The names of the newest requests and grants, newest first.
+    pub fn newest_requests(&self) -> impl Iterator<Item = Result<RequestId, RecordError>> + '_ {
+        let mut before = None;
+        self.store.scan::<RequestEntries>(None, Direction::Backward).filter_map(move |item| match item {
+            Ok(((id, _), ())) if before == Some(id) => None,
+            Ok(((id, _), ())) => {
+                before = Some(id);
+                Some(Ok(id))
+            }
+            Err(error) => Some(Err(error)),
+        })
+    }
+
     /// A request with everything that happened to it.
     pub fn request(&self, id: RequestId) -> Result<Option<RequestHistory>, RecordError> {
         let mut history: Option<RequestHistory> = None;

@@ -70,11 +70,14 @@ const MODULES: &[(&str, &[&str])] = &[
     ("namespaces", &["accept", "damage", "guards", "intercept", "net", "workload"]),
     // Reads of processes, and compares with what the kernel and the namespaces say.
     ("assess", &["intercept", "namespaces", "net", "workload"]),
+    // Pages: data in, HTML out.
+    ("console", &["hold", "live", "people"]),
     // Health asks the kernel itself, and status names the policies in force.
     (
         "admin",
         &[
             "assess",
+            "console",
             "credentials",
             "crowd",
             "damage",
@@ -120,6 +123,7 @@ const HOMES: &[(&str, &[&str])] = &[
     ("globset", &["policy", "mask", "cli"]),
     ("aho_corasick", &["mask"]),
     ("axum", &["admin"]),
+    ("maud", &["console"]),
     ("hyper", &["admin", "cli", "credentials"]),
     ("hyper_util", &["admin", "cli", "credentials"]),
     ("sd_notify", &["app", "net"]),
