@@ -14,6 +14,7 @@ mod encoding;
 pub mod entry;
 mod error;
 mod json;
+mod outbox;
 mod read;
 pub mod session;
 mod store;
@@ -32,6 +33,7 @@ use std::{
 pub use self::{
     chain::Head,
     error::RecordError,
+    outbox::{Delivered, Outbox},
     read::{GrantHistory, Lookup, Recorded, Records, RequestHistory},
     session::Summary,
 };
