@@ -46,4 +46,5 @@ pub mod rulebook;
 
 pub mod admin;
 pub mod app;
+pub mod channels;
 pub mod cli;

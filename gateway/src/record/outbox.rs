@@ -125,13 +125,16 @@ impl Outbox {
     ///
     /// # Errors
     /// The record cannot be read.
-    pub fn next(&self) -> Result<Option<Recorded>, RecordError> {
-        let store = self.recorder.log.store()?;
+    pub async fn next(&self) -> Result<Option<Recorded>, RecordError> {
+        let (store, written) = self.recorder.log.written()?;
         let from = self.cursor(&store)? + 1;
-        let Some(item) = store.scan::<DeskEntries>(Some(&from), Direction::Forward).next() else { return Ok(None) };
-        let (position, ()) = item?;
+        let first = store.scan::<DeskEntries>(Some(&from), Direction::Forward).next();
+        let Some((position, ())) = first.transpose()? else { return Ok(None) };
         let Some(value) = store.fetch::<Entries>(&position)? else { return Ok(None) };
-        store.sync()?;
+        drop(store);
+        if let Some(syncer) = &self.recorder.syncer {
+            syncer.wait_for(written).await?;
+        }
         read::open(position, &value).map(Some)
     }
 
@@ -220,9 +223,9 @@ mod tests {
         samples::{REQUEST, closed, decided, one_of_each},
     };
 
-    fn told(outbox: &Outbox) -> Vec<u64> {
+    async fn told(outbox: &Outbox) -> Vec<u64> {
         let mut told = Vec::new();
-        while let Some(recorded) = outbox.next().expect("readable") {
+        while let Some(recorded) = outbox.next().await.expect("readable") {
             told.push(recorded.position);
             outbox.advance(recorded.position, Delivered::Same).expect("writable");
         }
@@ -235,12 +238,12 @@ mod tests {
         }
     }
 
-    #[test]
-    fn a_new_channel_begins_with_what_comes_next_and_hears_of_the_desk_alone() {
+    #[tokio::test]
+    async fn a_new_channel_begins_with_what_comes_next_and_hears_of_the_desk_alone() {
         let recorder = Recorder::in_memory();
         append(&recorder, one_of_each());
         let outbox = recorder.outbox("ops").expect("made");
-        assert_eq!((told(&outbox), outbox.backlog(9).expect("readable")), (vec![], 0));
+        assert_eq!((told(&outbox).await, outbox.backlog(9).expect("readable")), (vec![], 0));
         let before = recorder.head().expect("readable").position;
         append(&recorder, one_of_each());
         let (mut wanted, mut all) =
@@ -253,13 +256,13 @@ mod tests {
         assert!(wanted.len() > 6, "{wanted:?}");
         assert_eq!(outbox.backlog(1000).expect("readable"), wanted.len());
         assert_eq!(outbox.backlog(2).expect("readable"), 2);
-        assert_eq!(told(&outbox), wanted);
-        assert_eq!(told(&recorder.outbox("ops").expect("made")), Vec::<u64>::new(), "what was told is told");
+        assert_eq!(told(&outbox).await, wanted);
+        assert_eq!(told(&recorder.outbox("ops").expect("made")).await, Vec::<u64>::new(), "what was told is told");
         assert_ne!(outbox.message(1), outbox.message(2));
     }
 
-    #[test]
-    fn what_was_told_and_kept_survives_and_a_channel_that_is_gone_is_forgotten() {
+    #[tokio::test]
+    async fn what_was_told_and_kept_survives_and_a_channel_that_is_gone_is_forgotten() {
         let dir = TempDir::new().expect("a temporary directory");
         let open = || Recorder::open(dir.path(), &Options::default()).expect("opens");
         let recorder = open();
@@ -270,12 +273,12 @@ mod tests {
         let recorder = open();
         let outbox = recorder.outbox("ops").expect("made");
         assert_eq!(outbox.kept(REQUEST).expect("readable"), Some(b"ts".to_vec()));
-        assert_eq!(outbox.next().expect("readable").map(|recorded| recorded.position), Some(2));
+        assert_eq!(outbox.next().await.expect("readable").map(|recorded| recorded.position), Some(2));
         outbox.advance(2, Delivered::Forget(REQUEST)).expect("writable");
         assert_eq!(outbox.kept(REQUEST).expect("readable"), None);
         recorder.forget_channels_but(&["ops"]).expect("writable");
         assert_eq!(outbox.backlog(9).expect("readable"), 1);
         recorder.forget_channels_but(&["other"]).expect("writable");
-        assert_eq!(told(&recorder.outbox("ops").expect("made")), Vec::<u64>::new(), "it is new again");
+        assert_eq!(told(&recorder.outbox("ops").expect("made")).await, Vec::<u64>::new(), "it is new again");
     }
 }
