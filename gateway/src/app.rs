@@ -39,6 +39,7 @@ use crate::{
 };
 
 mod announce;
+mod channels;
 mod console;
 mod handover;
 mod inherited;
@@ -88,6 +89,7 @@ async fn serve(config: Config) -> Result<Option<UnixStream>> {
         );
     }
     let policies = Arc::new(Policies::open(&config.policies, inspector())?);
+    let channels = channels::prepare(&config, &node)?;
     let learnt = (config.dns == Dns::On).then(|| config.run.join(NAMES));
     let destinations = Arc::new(Destinations::new(policies.clone(), learnt));
     let resolved = destinations.resolve(&config.network)?;
@@ -115,6 +117,8 @@ async fn serve(config: Config) -> Result<Option<UnixStream>> {
     note(&recorder, Body::Started { version: env!("CARGO_PKG_VERSION").into(), node: node.clone() })?;
     note_policies(&recorder, &policies)?;
     destinations.recall();
+    // Before the first entry that they might tell.
+    let channels = channels.open(&recorder)?;
     let desk = Desk::open_on(recorder.clone())?;
     let socket = patiently(from_another, || admin::listen(&config.socket())).await?;
     let health = match config.health {
@@ -215,6 +219,7 @@ async fn serve(config: Config) -> Result<Option<UnixStream>> {
     let people = console::people(&config, console.as_ref())?;
     let admin = Admin {
         desk: desk.clone(),
+        channels: channels.clone(),
         people,
         interceptor: interceptor.clone(),
         namespaces: namespaces.clone(),
@@ -231,6 +236,7 @@ async fn serve(config: Config) -> Result<Option<UnixStream>> {
         live,
         connections: Box::new(move || crowd.count() as u64),
     };
+    channels.start().context("cannot start the channels")?;
     start_desk(desk.clone(), admin, socket, health, console)?;
     let follow = Follow {
         interceptor,

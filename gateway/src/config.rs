@@ -14,9 +14,11 @@ use serde::{
     de::{MapAccess, Visitor, value::MapAccessDeserializer},
 };
 
+mod channels;
 mod console;
 mod key;
 
+pub use channels::{About, Channel, Email, MailTls, MayDo, Show, Slack, Teams, Webhook};
 pub use console::{Console, ConsoleTls};
 pub use key::{AppRole, KeptKey, KubernetesRole, Kv, SealingKey, Transit, VaultAuth, VaultKey};
 
@@ -69,6 +71,8 @@ pub struct Config {
     pub credentials_key_before: Option<SealingKey>,
     /// Where people see and decide in a browser. Without the key there is no such place.
     pub console: Option<Console>,
+    /// How people hear of what waits.
+    pub channels: Vec<Channel>,
     /// Extra groups of approvers: name → users of this machine. Beside the machine's own groups.
     pub groups: BTreeMap<String, Vec<String>>,
 }
@@ -95,6 +99,7 @@ impl Default for Config {
             credentials_key: None,
             credentials_key_before: None,
             console: None,
+            channels: Vec::new(),
             groups: BTreeMap::new(),
         }
     }

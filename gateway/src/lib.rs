@@ -47,5 +47,6 @@ pub mod rulebook;
 
 pub mod admin;
 pub mod app;
+pub mod channels;
 pub mod cli;
 pub mod console;

@@ -38,6 +38,7 @@ mod python;
 mod raw;
 mod record;
 mod rules;
+mod sinks;
 #[path = "../../xtask/src/tool_name.rs"]
 mod tool_name;
 pub mod wire;
@@ -64,4 +65,5 @@ pub use python::venv;
 pub use raw::{Conn, Raw, shown};
 pub use record::{Event, Record, Session};
 pub use rules::Rules;
+pub use sinks::{HttpSink, MailServer, Mood, Posted, http_post};
 pub use witness::{CLIENT, Witness};

@@ -15,6 +15,7 @@ use serde::Serialize;
 
 use super::Admin;
 use crate::{
+    channels::Standing as Channel,
     damage::Last,
     guards,
     intercept::{Guard, Refused},
@@ -142,8 +143,20 @@ fn text(admin: &Admin) -> String {
     let generation = u64::from(admin.interceptor.generation());
     page.one("rules_generation", "counter", "Which replacement of the kernel's rules is in force.", generation);
     page.some("repairs_total", "counter", "Damage that was found and repaired.", "kind", admin.damages.repairs());
+    channels(admin, &mut page);
     page.some("build_info", "gauge", "The version.", "version", [(env!("CARGO_PKG_VERSION"), 1)]);
     page.0
+}
+
+fn channels(admin: &Admin, page: &mut Page) {
+    let standing = admin.channels.standing();
+    let each = |of: fn(&Channel) -> u64| standing.iter().map(move |one| (one.name.as_str(), of(one)));
+    let backlog = each(|one| one.backlog as u64);
+    page.some("channel_backlog", "gauge", "Entries that a channel has yet to tell.", "channel", backlog);
+    let failures = each(|one| one.failures);
+    page.some("channel_failures_total", "counter", "Messages that were not taken, each try.", "channel", failures);
+    let passed = each(|one| one.passed_over);
+    page.some("channel_passed_over_total", "counter", "Messages that were refused for good.", "channel", passed);
 }
 
 fn refused(admin: &Admin, guards: &[Guard]) -> Refused {
@@ -154,7 +167,8 @@ fn refused(admin: &Admin, guards: &[Guard]) -> Refused {
     sum
 }
 
-/// A page of metrics. Names, labels and values are this program's own words, so nothing needs escaping.
+/// A page of metrics. Names, labels and values are this program's own words, or names of letters and digits, so nothing
+/// needs escaping.
 #[derive(Default)]
 struct Page(String);
 

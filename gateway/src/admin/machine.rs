@@ -41,6 +41,8 @@ struct Status {
     policy_generation: u64,
     open_requests: usize,
     record: Result<String, String>,
+    /// How people hear of what waits. A dead one is no broken guard.
+    channels: Vec<crate::channels::Standing>,
     /// What seals credentials, and whether it answers.
     credentials: vault::Standing,
     /// Each workload that has processes, and whether it is really guarded.
@@ -77,6 +79,7 @@ impl Status {
             policy_generation: admin.policies.generation(),
             open_requests: admin.desk.list().len(),
             record,
+            channels: admin.channels.standing(),
             credentials,
             workloads,
             problems,

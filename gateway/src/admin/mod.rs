@@ -7,6 +7,7 @@
 mod approvals;
 mod bounded;
 mod caller;
+mod channels;
 mod credentials;
 mod events;
 mod grants;
@@ -34,6 +35,7 @@ use serde::Serialize;
 use tokio::net::{TcpListener, UnixListener, unix::UCred};
 
 use crate::{
+    channels::Channels,
     credentials::Vault,
     damage::Damages,
     guards::Guards,
@@ -57,6 +59,8 @@ pub use web::serve_console;
 pub struct Admin {
     /// The open requests.
     pub desk: Desk,
+    /// How people hear of what waits.
+    pub channels: Channels,
     /// Who people are.
     pub people: People,
     /// The kernel's side.
@@ -159,6 +163,7 @@ fn routes() -> Vec<Route> {
         route("/api/v1/grants/{grant}/revocation", May::Concerned, PEOPLE, post(grants::revoke)),
     ];
     routes.extend(live::routes());
+    routes.extend(channels::routes());
     routes.extend(people::routes());
     routes.extend(signin::routes());
     routes.extend(events::routes());

@@ -9,6 +9,7 @@ use clap::{Parser, Subcommand, ValueEnum};
 use crate::{config::Config, protocol};
 
 pub mod approvals;
+pub mod channels;
 mod client;
 pub mod credentials;
 pub mod doctor;
@@ -46,6 +47,8 @@ enum Command {
     Approvals(approvals::Args),
     /// See and revoke what approvals go on releasing
     Grants(grants::Args),
+    /// See whether people hear of what waits
+    Channels(channels::Args),
     /// List and search recorded sessions
     Sessions(sessions::Args),
     /// Play a recorded session back
@@ -123,6 +126,7 @@ pub fn main() -> ExitCode {
         Command::Exec(args) => exec::run(&args),
         Command::Approvals(args) => approvals::run(&args),
         Command::Grants(args) => grants::run(&args),
+        Command::Channels(args) => channels::run(&args),
         Command::Sessions(args) => sessions::run(args),
         Command::Replay(args) => replay::run(args, &|name| protocol::named(name).map(|protocol| protocol.renderer())),
         Command::Verify(args) => verify::run(args),

@@ -5,7 +5,7 @@ use std::process::ExitCode;
 use hyper::Method;
 use serde_json::Value;
 
-use super::{Output, client::Socket};
+use super::{Output, channels, client::Socket};
 
 /// Its arguments.
 #[derive(Debug, clap::Args)]
@@ -40,6 +40,10 @@ fn lines(status: &Value) -> String {
         error => lines.push(format!("record: FAILS: {}", text(error))),
     }
     credentials(&mut lines, &status["credentials"]);
+    for channel in list(&status["channels"]) {
+        let of = |part: &str| words_of(&channel[part]);
+        lines.push(format!("channel {}: {} to tell; {}", of("name"), of("backlog"), channels::state(channel)));
+    }
     if let Some(error) = status["kernel"]["Err"].as_str() {
         lines.push(format!("kernel: FAILS: {error}"));
     }

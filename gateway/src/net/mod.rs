@@ -16,6 +16,7 @@ use std::{
 use bytes::{Buf, BytesMut};
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 
+pub mod http;
 pub mod keep;
 pub mod link;
 pub mod namespace;

@@ -118,6 +118,11 @@ impl People {
         person
     }
 
+    /// The person with this e-mail address, for which somebody else vouches.
+    pub fn of_email(&self, email: &str) -> Option<Person> {
+        self.accounts.of_email(email).map(|person| self.with_extra_groups(person))
+    }
+
     /// The session of a cookie's value, with the person as they are now.
     pub fn session(&self, cookie: &str) -> Option<Session> {
         let session = self.sessions.find(cookie)?;

@@ -14,6 +14,7 @@ mod encoding;
 pub mod entry;
 mod error;
 mod json;
+mod outbox;
 mod read;
 pub mod session;
 pub mod signed;
@@ -33,6 +34,7 @@ use std::{
 pub use self::{
     chain::Head,
     error::RecordError,
+    outbox::{Delivered, Outbox},
     read::{GrantHistory, Lookup, Recorded, Records, RequestHistory},
     session::Summary,
 };

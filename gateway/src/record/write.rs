@@ -17,17 +17,18 @@ use std::{
     time::{Duration, Instant},
 };
 
-use tokio::sync::oneshot;
+use tokio::sync::{oneshot, watch};
 
 use super::{
     Options, RecordError,
     chain::{HEADER, Head},
     encoding,
     entry::{Body, Entry},
+    outbox::concerns_the_desk,
     session::Summary,
     store::{
         Batch, Direction, Store,
-        column::{Entries, OpenRequests, RequestEntries, SessionEntries, Sessions},
+        column::{DeskEntries, Entries, OpenRequests, RequestEntries, SessionEntries, Sessions},
     },
 };
 use crate::operation::{GrantId, RequestId, SessionId};
@@ -57,6 +58,8 @@ struct Tail {
     /// Summaries of sessions that are not over.
     open: HashMap<SessionId, Summary>,
     failure: Option<Failure>,
+    /// Moves with every entry that concerns the desk.
+    desk: watch::Sender<u64>,
     /// How often the record was opened again: positions before and after need not mean the same entries.
     reopened: u64,
 }
@@ -137,6 +140,11 @@ impl Log {
         self.lock()?.store()
     }
 
+    /// Moves with every entry that concerns the desk.
+    pub(super) fn desk(&self) -> Result<watch::Receiver<u64>, RecordError> {
+        Ok(self.lock()?.desk.subscribe())
+    }
+
     /// The store and how far it was written.
     pub(super) fn written(&self) -> Result<(Arc<Store>, Place), RecordError> {
         let tail = self.lock()?;
@@ -163,7 +171,8 @@ impl Log {
 impl Tail {
     fn at_end_of(store: Store) -> Result<Self, RecordError> {
         let head = super::read::head(&store)?;
-        Ok(Self { store: Some(Arc::new(store)), head, open: HashMap::new(), failure: None, reopened: 0 })
+        let (store, desk) = (Some(Arc::new(store)), watch::Sender::new(head.position));
+        Ok(Self { store, head, open: HashMap::new(), failure: None, desk, reopened: 0 })
     }
 
     fn store(&self) -> Result<Arc<Store>, RecordError> {
@@ -196,6 +205,7 @@ impl Tail {
         let store = self.store()?;
         let first = Place { position: self.head.position + 1, reopened: self.reopened };
         let mut head = self.head;
+        let mut of_the_desk = false;
         let mut batch = store.batch();
         for Queued { entry, value, .. } in queue {
             head = head.next(&value[HEADER..]);
@@ -206,10 +216,17 @@ impl Tail {
                 self.summarise(session, head.position, entry, &store, &mut batch)?;
             }
             index_request(&entry.body, head.position, &mut batch);
+            if concerns_the_desk(&entry.body) {
+                batch.put::<DeskEntries>(&head.position, &());
+                of_the_desk = true;
+            }
         }
         match store.write(batch) {
             Ok(()) => {
                 self.head = head;
+                if of_the_desk {
+                    self.desk.send_replace(head.position);
+                }
                 Ok(first)
             }
             Err(error) => {
@@ -235,7 +252,7 @@ impl Tail {
         match Store::open(&dir, options).and_then(Self::at_end_of) {
             Ok(tail) => {
                 tracing::warn!(position = tail.head.position, "recording goes on after a failed write");
-                *self = Self { reopened: self.reopened + 1, ..tail };
+                *self = Self { reopened: self.reopened + 1, desk: self.desk.clone(), ..tail };
                 Ok(())
             }
             Err(_) => {

@@ -32,6 +32,8 @@ const MODULES: &[(&str, &[&str])] = &[
     // Who decides; policy has the words for them.
     ("people", &["operation", "config", "net", "passkey", "policy", "record"]),
     ("hold", &["operation", "workload", "people", "policy", "record", "clock"]),
+    // Tells of what is on record; decides through a trait that `app` gives it.
+    ("channels", &["operation", "config", "net", "policy", "record"]),
     (
         "gate",
         &[
@@ -78,6 +80,7 @@ const MODULES: &[(&str, &[&str])] = &[
         &[
             "assess",
             "console",
+            "channels",
             "credentials",
             "crowd",
             "damage",
@@ -124,13 +127,14 @@ const HOMES: &[(&str, &[&str])] = &[
     ("aho_corasick", &["mask"]),
     ("axum", &["admin"]),
     ("maud", &["console"]),
-    ("hyper", &["admin", "cli", "credentials"]),
-    ("hyper_util", &["admin", "cli", "credentials"]),
+    ("hyper", &["admin", "cli", "net"]),
+    ("hyper_util", &["admin", "cli", "net"]),
     ("sd_notify", &["app", "net"]),
+    ("lettre", &["channels"]),
     ("rustls", &["net"]),
     ("tokio_rustls", &["net"]),
     ("rustls_native_certs", &["net"]),
-    ("aws_lc_rs", &["net", "credentials", "passkey", "protocol::postgres"]),
+    ("aws_lc_rs", &["net", "channels", "credentials", "passkey", "protocol::postgres"]),
     ("tokio_postgres", &["discover::postgres"]),
     ("rpassword", &["cli"]),
     ("clap", &["cli", "main"]),

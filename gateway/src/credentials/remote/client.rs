@@ -1,28 +1,17 @@
-//! One question to a Vault over HTTP/1.1: a connection of its own, bounded, in TLS that is verified.
+//! One question to a Vault.
 //!
 //! # Security
-//! A token goes to the address in the settings and nowhere else: no redirection is followed and no proxy used. What the
-//! Vault says of an error is repeated only where nothing of what it was sent stands in it.
+//! A token goes to the address in the settings and nowhere else (`net::http`). What the Vault says of an error is repeated
+//! only where nothing of what it was sent stands in it.
 
-use std::{net::IpAddr, ops::Deref, pin::pin};
+use std::ops::Deref;
 
-use http_body_util::{BodyExt as _, Full, Limited};
-use hyper::{
-    Method, Request, StatusCode, Uri,
-    body::Bytes,
-    header::{HOST, HeaderValue},
-};
-use hyper_util::rt::TokioIo;
 use serde::{Deserialize, Deserializer, Serialize};
-use tokio::{
-    io::{AsyncRead, AsyncWrite},
-    net::TcpStream,
-};
 use zeroize::Zeroizing;
 
 use crate::{
     config::VaultKey,
-    net::tls::{HandshakeError, Settings, Tls},
+    net::http::{self, HeaderMap, HeaderValue, Method, StatusCode},
     visible::visible_start,
 };
 
@@ -82,12 +71,9 @@ impl From<String> for Failed {
     }
 }
 
-/// Where a Vault is, and how it is told from others.
+/// Where a Vault is.
 pub(super) struct Client {
-    host: String,
-    port: u16,
-    /// `None`: in clear, which only the loopback is spoken to.
-    tls: Option<(Tls, Settings)>,
+    http: http::Client,
     namespace: Option<HeaderValue>,
 }
 
@@ -95,23 +81,13 @@ impl Client {
     pub(super) fn new(settings: &VaultKey) -> Result<Self, String> {
         let VaultKey { address, ca, server_name, namespace, .. } = settings;
         let wrong = |why: &str| format!("`vault: {address}` {why}");
-        let uri: Uri = address.parse().map_err(|_| wrong("is no address; expected one such as https://HOST:8200"))?;
-        let (scheme, authority) = (uri.scheme_str().unwrap_or_default(), uri.authority());
-        let authority = authority.ok_or_else(|| wrong("names no host; expected one such as https://HOST:8200"))?;
-        if authority.as_str().contains('@') || !matches!(uri.path(), "" | "/") || uri.query().is_some() {
+        let http = http::Client::new(address, ca.clone(), server_name.clone()).map_err(wrong)?;
+        if http.path() != "/" {
             return Err(wrong("is more than an address; expected nothing but https://HOST:PORT"));
         }
-        let host = authority.host().trim_matches(['[', ']']).to_owned();
-        let tls = match scheme {
-            "https" => Some((Tls::new(None), Settings::verified(ca.clone(), server_name.clone()))),
-            "http" if is_loopback(&host) => None,
-            "http" => return Err(wrong("would send keys in clear; say https://, since it is not on the loopback")),
-            _ => return Err(wrong("is neither https:// nor http://")),
-        };
         let namespace = namespace.as_deref().map(HeaderValue::from_str).transpose();
         let namespace = namespace.map_err(|_| "`namespace:` can be none of a Vault's".to_owned())?;
-        let usual = if tls.is_some() { 443 } else { 80 };
-        Ok(Self { host, port: authority.port_u16().unwrap_or(usual), tls, namespace })
+        Ok(Self { http, namespace })
     }
 
     /// Asks, and reads the answer.
@@ -120,16 +96,10 @@ impl Client {
         call: &Call<'_>,
         token: Option<&str>,
     ) -> Result<T, Failed> {
-        let request = self.request(call, token)?;
-        let stream = self.connect().await?;
-        let answered = match &self.tls {
-            None => exchange(stream, request).await,
-            Some((tls, settings)) => {
-                let shaken = tls.connect_stream(stream, settings, b"http/1.1", &self.host).await;
-                exchange(shaken.map_err(|error| not_it(&error))?.0, request).await
-            }
-        };
-        let (status, body) = answered?;
+        let path = format!("/v1/{}", call.path);
+        let headers = self.headers(token)?;
+        let http::Answer { status, body, .. } =
+            self.http.send(&call.method, &path, headers, call.body.clone(), LONGEST).await?;
         if status.is_success() {
             // The library's own words could have what it read in them.
             return serde_json::from_slice(&body)
@@ -150,59 +120,18 @@ impl Client {
         Err(Failed { denied: status == StatusCode::FORBIDDEN, why })
     }
 
-    fn request(&self, call: &Call<'_>, token: Option<&str>) -> Result<Request<Full<Bytes>>, String> {
-        let host = if self.host.contains(':') { format!("[{}]", self.host) } else { self.host.clone() };
-        let body = Full::new(Bytes::from_owner(call.body.clone()));
-        let uri = format!("/v1/{}", call.path);
-        let request = Request::builder().method(&call.method).uri(uri).header(HOST, format!("{host}:{}", self.port));
-        let request = request.header("x-vault-request", "true").body(body);
-        let mut request = request.map_err(|error| format!("it cannot be asked: {error}"))?;
+    fn headers(&self, token: Option<&str>) -> Result<HeaderMap, String> {
+        let mut headers = HeaderMap::new();
+        headers.insert("x-vault-request", HeaderValue::from_static("true"));
         if let Some(namespace) = &self.namespace {
-            request.headers_mut().insert("x-vault-namespace", namespace.clone());
+            headers.insert("x-vault-namespace", namespace.clone());
         }
         if let Some(token) = token {
             let mut token = HeaderValue::from_str(token).map_err(|_| "the token has bytes that none has".to_owned())?;
             token.set_sensitive(true);
-            request.headers_mut().insert("x-vault-token", token);
+            headers.insert("x-vault-token", token);
         }
-        Ok(request)
-    }
-
-    async fn connect(&self) -> Result<TcpStream, String> {
-        let unreachable = |error: std::io::Error| format!("it cannot be reached: {error}");
-        let found = tokio::net::lookup_host((self.host.as_str(), self.port)).await.map_err(unreachable)?;
-        let mut last = std::io::Error::other("its name has no address");
-        for address in found {
-            if self.tls.is_none() && !address.ip().is_loopback() {
-                continue;
-            }
-            match TcpStream::connect(address).await {
-                Ok(stream) => return Ok(stream),
-                Err(error) => last = error,
-            }
-        }
-        Err(unreachable(last))
-    }
-}
-
-/// Sends one request and reads the whole answer, within bounds.
-async fn exchange<S: AsyncRead + AsyncWrite + Send + Unpin>(
-    stream: S,
-    request: Request<Full<Bytes>>,
-) -> Result<(StatusCode, Zeroizing<Vec<u8>>), String> {
-    let broken = |error: hyper::Error| format!("the connection to it broke: {error}");
-    let (mut sender, connection) = hyper::client::conn::http1::handshake(TokioIo::new(stream)).await.map_err(broken)?;
-    let mut asked = pin!(async move {
-        let answer = sender.send_request(request).await.map_err(broken)?;
-        let status = answer.status();
-        let body = Limited::new(answer.into_body(), LONGEST).collect().await;
-        let body = body.map_err(|error| format!("its answer cannot be read: {error}"))?;
-        Ok((status, Zeroizing::new(body.to_bytes().to_vec())))
-    });
-    tokio::select! {
-        done = &mut asked => done,
-        // Over, perhaps with an answer that was not read to its end.
-        _ = connection => asked.await,
+        Ok(headers)
     }
 }
 
@@ -215,21 +144,6 @@ fn words<'a>(body: &[u8], mut secrets: impl Iterator<Item = &'a str>) -> String 
     let said = serde_json::from_slice::<Errors>(body).ok().and_then(|said| said.errors.into_iter().next());
     let Some(said) = said.filter(|said| !secrets.any(|secret| said.contains(secret))) else { return String::new() };
     format!(", and says: {}", visible_start(said.as_bytes(), WORDS))
-}
-
-fn not_it(error: &HandshakeError) -> String {
-    match error {
-        HandshakeError::Refused { why, .. } => format!(
-            "its certificate is refused: {why}; `ca:` says who signs it, `server_name:` for whom it is if not for the \
-             address's host"
-        ),
-        HandshakeError::Backend(error) => format!("the TLS handshake with it failed: {error}"),
-        other => other.to_string(),
-    }
-}
-
-fn is_loopback(host: &str) -> bool {
-    host == "localhost" || host.parse::<IpAddr>().is_ok_and(|address| address.is_loopback())
 }
 
 /// The longest answer, in bytes.
@@ -258,7 +172,7 @@ mod tests {
         for (address, port) in
             [("https://vault:8200", 8200), ("https://[::1]", 443), ("http://127.0.0.1:1", 1), ("http://localhost/", 80)]
         {
-            assert_eq!(client(address).map(|client| client.port), Ok(port), "{address}");
+            assert_eq!(client(address).map(|client| client.http.port()), Ok(port), "{address}");
         }
         for (address, word) in [
             ("http://vault:8200", "in clear"),

@@ -27,8 +27,17 @@ pub(in crate::record) trait Value: Sized {
 }
 
 /// Every column family of the current format.
-pub(in crate::record) const NAMES: [&str; 6] =
-    [Meta::NAME, Entries::NAME, Sessions::NAME, SessionEntries::NAME, OpenRequests::NAME, RequestEntries::NAME];
+pub(in crate::record) const NAMES: [&str; 9] = [
+    Meta::NAME,
+    Entries::NAME,
+    Sessions::NAME,
+    SessionEntries::NAME,
+    OpenRequests::NAME,
+    RequestEntries::NAME,
+    DeskEntries::NAME,
+    Cursors::NAME,
+    Announced::NAME,
+];
 
 /// Position → sealed entry: the chain itself. All else can be made again from it.
 pub(in crate::record) enum Entries {}
@@ -40,6 +49,13 @@ pub(in crate::record) enum SessionEntries {}
 pub(in crate::record) enum OpenRequests {}
 /// Request and position → nothing: its `Requested`, `Decided` and `Closed` entries. Grants likewise.
 pub(in crate::record) enum RequestEntries {}
+/// Position → nothing: the entries that people may want to hear of. See `outbox::concerns_the_desk`.
+pub(in crate::record) enum DeskEntries {}
+/// Channel → position of the last entry that it has dealt with. Not made from the chain, and no loss: without it a
+/// channel begins with what comes next.
+pub(in crate::record) enum Cursors {}
+/// Channel and request → what the channel keeps of its message about it, while there may be more to say.
+pub(in crate::record) enum Announced {}
 /// Facts about the store: format, node key, time of creation.
 pub(in crate::record) enum Meta {}
 
@@ -67,6 +83,21 @@ impl Column for RequestEntries {
     const NAME: &'static str = "request_entries";
     type Key = (RequestId, u64);
     type Value = ();
+}
+impl Column for DeskEntries {
+    const NAME: &'static str = "desk_entries";
+    type Key = u64;
+    type Value = ();
+}
+impl Column for Cursors {
+    const NAME: &'static str = "cursors";
+    type Key = ChannelKey;
+    type Value = u64;
+}
+impl Column for Announced {
+    const NAME: &'static str = "announced";
+    type Key = (ChannelKey, RequestId);
+    type Value = Vec<u8>;
 }
 impl Column for Meta {
     const NAME: &'static str = "meta";
@@ -143,6 +174,38 @@ impl<T> Key for (Id<T>, u64) {
     fn from_bytes(bytes: &[u8]) -> Option<Self> {
         let (id, position) = bytes.split_first_chunk::<16>()?;
         Some((Id::from_bytes(*id), Key::from_bytes(position)?))
+    }
+}
+
+/// A channel's name, hashed to a fixed width.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub(in crate::record) struct ChannelKey(pub(in crate::record) [u8; 16]);
+
+impl Key for ChannelKey {
+    type Bytes = [u8; 16];
+
+    fn to_bytes(&self) -> [u8; 16] {
+        self.0
+    }
+
+    fn from_bytes(bytes: &[u8]) -> Option<Self> {
+        bytes.try_into().ok().map(Self)
+    }
+}
+
+impl<T> Key for (ChannelKey, Id<T>) {
+    type Bytes = [u8; 32];
+
+    fn to_bytes(&self) -> [u8; 32] {
+        let mut bytes = [0; 32];
+        bytes[..16].copy_from_slice(&self.0.0);
+        bytes[16..].copy_from_slice(self.1.as_bytes());
+        bytes
+    }
+
+    fn from_bytes(bytes: &[u8]) -> Option<Self> {
+        let (channel, id) = bytes.split_first_chunk::<16>()?;
+        Some((ChannelKey(*channel), Key::from_bytes(id)?))
     }
 }
 

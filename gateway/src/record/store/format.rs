@@ -2,6 +2,9 @@
 //!
 //! # History
 //! 1. November 2026: the first.
+//! 2. November 2026: which entries concern the desk (`desk_entries`), and what channels keep (`cursors`, `announced`).
+
+mod from_1;
 
 use super::{
     Store,
@@ -10,7 +13,7 @@ use super::{
 use crate::record::{RecordError, entry::Timestamp};
 
 /// The format that this version writes, and the newest that it reads.
-pub(in crate::record) const FORMAT: u32 = 1;
+pub(in crate::record) const FORMAT: u32 = 2;
 
 /// One step from a format to the next: one file each, registered here, run in order at open.
 struct Upgrade {
@@ -19,7 +22,7 @@ struct Upgrade {
 }
 
 /// Every upgrade, oldest first.
-const UPGRADES: [Upgrade; 0] = [];
+const UPGRADES: [Upgrade; 1] = [Upgrade { from: 1, run: from_1::run }];
 
 /// The format that the store says it has; `None` for one that was never written to.
 pub(super) fn found(store: &Store) -> Result<Option<u32>, RecordError> {

@@ -58,7 +58,12 @@ impl Rocks {
         let mut global = global_options();
         // A follower must keep the files open that the writer may delete.
         global.set_max_open_files(-1);
-        let columns = || descriptors(Options::default().memtable_bytes);
+        // A store of an older format lacks what only a writer brings.
+        let there = DB::list_cf(&global, dir).map_err(|error| explain(dir, Doing::Opening, &error))?;
+        let columns = || {
+            let all = descriptors(Options::default().memtable_bytes).into_iter();
+            all.filter(|column| there.iter().any(|name| name == column.name())).collect::<Vec<_>>()
+        };
         let open = || DB::open_cf_descriptors_as_secondary(&global, dir, &scratch.0, columns());
         // The writer may replace files between our listing and our opening them: look again.
         let db = (0..3).fold(open(), |db, _| db.or_else(|_| open()));

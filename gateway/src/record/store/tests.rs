@@ -6,6 +6,7 @@ use rocksdb::DB;
 use tempfile::TempDir;
 
 use super::*;
+use crate::record::{Recorder, Records, samples::one_of_each};
 
 fn made() -> TempDir {
     let dir = TempDir::new().expect("a temporary directory");
@@ -25,13 +26,13 @@ fn a_newer_format_asks_for_the_newer_binary() {
     let dir = made();
     let store = Store::open(dir.path(), &Options::default()).expect("opens");
     let mut batch = store.batch();
-    batch.put::<Meta>(&Fact::Format, &2u32.to_be_bytes().to_vec());
+    batch.put::<Meta>(&Fact::Format, &3u32.to_be_bytes().to_vec());
     store.write(batch).expect("written");
     drop(store);
     let refused = |dir: &Path| {
         for error in both_errors(dir) {
             let words = error.to_string();
-            assert!(words.contains("store of format 2, this holdpoint reads up to 1"), "{words}");
+            assert!(words.contains("store of format 3, this holdpoint reads up to 2"), "{words}");
             assert!(words.contains("use the newer binary"), "{words}");
         }
     };
@@ -117,9 +118,58 @@ fn the_directory_is_its_owners_alone() {
 
 /// The names and widths are the format; a change is a new one.
 #[test]
-fn the_columns_of_format_1() {
-    assert_eq!(column::NAMES, ["meta", "entries", "sessions", "session_entries", "open_requests", "request_entries"]);
-    assert_eq!(format::FORMAT, 1);
+fn the_columns_of_format_2() {
+    assert_eq!(
+        column::NAMES,
+        [
+            "meta",
+            "entries",
+            "sessions",
+            "session_entries",
+            "open_requests",
+            "request_entries",
+            "desk_entries",
+            "cursors",
+            "announced"
+        ]
+    );
+    assert_eq!(format::FORMAT, 2);
     let session = crate::record::samples::SESSION;
     assert_eq!((session, 258).to_bytes()[15..], [0x11, 0, 0, 0, 0, 0, 0, 1, 2]);
+    let channel = column::ChannelKey([0x22; 16]);
+    assert_eq!((channel, crate::record::samples::REQUEST).to_bytes()[15..18], [0x22, 0x33, 0x33]);
+}
+
+#[test]
+fn a_store_of_the_first_format_is_read_as_it_is_and_indexed_when_it_is_opened_to_write() {
+    let dir = TempDir::new().expect("a temporary directory");
+    let recorder = Recorder::open(dir.path(), &Options::default()).expect("opens");
+    for entry in one_of_each() {
+        let _ = recorder.append_written(entry).expect("the disk takes it");
+    }
+    drop(recorder);
+    let store = Store::open(dir.path(), &Options::default()).expect("opens");
+    let indexed = |store: &Store| {
+        let positions = store.scan::<column::DeskEntries>(None, Direction::Forward);
+        positions.map(|item| item.expect("readable").0).collect::<Vec<_>>()
+    };
+    let made = indexed(&store);
+    assert!(made.len() > 6, "{made:?}");
+    let mut batch = store.batch();
+    batch.put::<Meta>(&Fact::Format, &1u32.to_be_bytes().to_vec());
+    store.write(batch).expect("written");
+    drop(store);
+    let options = rocksdb::Options::default();
+    let names = DB::list_cf(&options, dir.path()).expect("listed");
+    let mut db = DB::open_cf(&options, dir.path(), names).expect("opens");
+    for name in ["desk_entries", "cursors", "announced"] {
+        db.drop_cf(name).expect("it is there");
+    }
+    drop(db);
+    let before = Records::open(dir.path()).expect("an old store can be read");
+    assert_eq!(before.entries(1).count(), one_of_each().len());
+    drop(before);
+    let store = Store::open(dir.path(), &Options::default()).expect("upgraded");
+    assert_eq!(indexed(&store), made);
+    assert_eq!(store.fetch::<Meta>(&Fact::Format).expect("readable"), Some(2u32.to_be_bytes().to_vec()));
 }
