@@ -16,9 +16,11 @@ use serde::{
 
 mod console;
 mod key;
+mod rota;
 
 pub use console::{Console, ConsoleTls};
 pub use key::{AppRole, KeptKey, KubernetesRole, Kv, SealingKey, Transit, VaultAuth, VaultKey};
+pub use rota::Rota;
 
 /// Everything that can be set. Every field has a default, so an empty file is a valid one.
 #[derive(Debug, Clone, Deserialize)]
@@ -71,6 +73,8 @@ pub struct Config {
     pub console: Option<Console>,
     /// Extra groups of approvers: name → users of this machine. Beside the machine's own groups.
     pub groups: BTreeMap<String, Vec<String>>,
+    /// Who is on call: name → rotation. Policies ask them as `on_call: NAME`.
+    pub on_call: BTreeMap<String, Rota>,
 }
 
 impl Default for Config {
@@ -96,6 +100,7 @@ impl Default for Config {
             credentials_key_before: None,
             console: None,
             groups: BTreeMap::new(),
+            on_call: BTreeMap::new(),
         }
     }
 }

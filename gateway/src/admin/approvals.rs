@@ -12,7 +12,7 @@ use serde::{Deserialize, Serialize};
 
 use super::{Admin, Caller, Problem, grants};
 use crate::{
-    hold::{DecideError, Decided, Terms, View},
+    hold::{self, DecideError, Decided, Terms, View},
     people::{Person, Role},
 };
 
@@ -23,12 +23,23 @@ impl IntoResponse for DecideError {
             DecideError::Unknown(_) => (StatusCode::NOT_FOUND, "no such request"),
             DecideError::Ambiguous(_) => (StatusCode::BAD_REQUEST, "ambiguous"),
             DecideError::Ended(..) => (StatusCode::CONFLICT, "already ended"),
-            DecideError::Twice(_) | DecideError::PerhapsTwice(..) => (StatusCode::CONFLICT, "already approved by you"),
+            DecideError::Twice(_)
+            | DecideError::PerhapsTwice(..)
+            | DecideError::Spent(..)
+            | DecideError::PlaceTaken(..)
+            | DecideError::StepOver(..) => (StatusCode::CONFLICT, "already approved"),
             DecideError::OtherDigest(_) => (StatusCode::PRECONDITION_FAILED, "another digest"),
-            DecideError::OwnRequest(..) | DecideError::NotAnApprover(..) | DecideError::NotYet(..) => {
-                (StatusCode::FORBIDDEN, "not allowed")
-            }
+            DecideError::OwnRequest(..)
+            | DecideError::NotAnApprover(..)
+            | DecideError::NotYet(..)
+            | DecideError::StepNotYet(..)
+            | DecideError::Barred(..)
+            | DecideError::NoGlass(_)
+            | DecideError::MayNotBreak(..) => (StatusCode::FORBIDDEN, "not allowed"),
             DecideError::ReasonRequired => (StatusCode::UNPROCESSABLE_ENTITY, "reason required"),
+            DecideError::TicketRequired(_) => (StatusCode::UNPROCESSABLE_ENTITY, "ticket required"),
+            DecideError::PasskeyRequired(_) => (StatusCode::UNPROCESSABLE_ENTITY, "passkey required"),
+            DecideError::Remark => (StatusCode::UNPROCESSABLE_ENTITY, "no remark"),
             DecideError::Record(_) => (StatusCode::SERVICE_UNAVAILABLE, "cannot record"),
         };
         Problem::response(status, title, self)
@@ -97,6 +108,9 @@ pub struct Decision {
     /// The grant that the approval is to become.
     #[serde(default)]
     pub grant: Option<Terms>,
+    /// The ticket that an approval names.
+    #[serde(default)]
+    pub ticket: Option<String>,
 }
 
 pub(super) async fn decide(
@@ -106,16 +120,13 @@ pub(super) async fn decide(
     Json(decision): Json<Decision>,
 ) -> Result<Json<Decided>, Response> {
     let person = caller.person;
-    let Decision { approve, reason, digest, grant } = decision;
-    let decided = match grant {
-        Some(_) if !approve => {
-            let detail = "a denial cannot become a grant; leave `grant` out";
-            return Err(Problem::response(StatusCode::BAD_REQUEST, "no grant", detail));
-        }
-        Some(terms) => admin.desk.grant(&request, &person, reason, digest.as_deref(), terms),
-        None => admin.desk.decide(&request, &person, approve, reason, digest.as_deref()),
-    };
-    decided.map(Json).map_err(IntoResponse::into_response)
+    let Decision { approve, reason, digest, grant, ticket } = decision;
+    if grant.is_some() && !approve {
+        let detail = "a denial cannot become a grant; leave `grant` out";
+        return Err(Problem::response(StatusCode::BAD_REQUEST, "no grant", detail));
+    }
+    let decision = hold::Decision { approve, reason, ticket, digest, grant, proof: None };
+    admin.desk.decide_on(&request, &person, decision).map(Json).map_err(IntoResponse::into_response)
 }
 
 /// How long a waiting list request may wait.

@@ -8,11 +8,14 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use bytes::Bytes;
 use minicbor::{Decode, Encode};
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 
 use super::{encoding, json};
-use crate::operation::{Digest, Effects, GrantId, Impact, Object, OperationId, Parameter, RequestId, SessionId, State};
-use crate::policy::{Approval, Decide};
+use crate::operation::{
+    DelegationId, Digest, Effects, GrantId, Impact, Object, OperationId, Parameter, RequestId, ReviewId, SessionId,
+    State,
+};
+use crate::policy::{Approval, Decide, Who};
 use crate::workload::{Process, Workload};
 
 /// Nanoseconds since the Unix epoch, by the wall clock. Order in the record is by position, never by this.
@@ -155,6 +158,9 @@ pub enum Body {
         /// The grant that it was to become, in words, where it was.
         #[n(8)]
         terms: Option<String>,
+        /// As what an approval counts. `None` in a denial, and in records of an older gateway.
+        #[n(9)]
+        counts: Option<Box<Counts>>,
     },
     /// A request ended.
     #[n(10)]
@@ -241,6 +247,198 @@ pub enum Body {
     /// A person's passkey was enrolled: from here on it signs for them.
     #[n(18)]
     Enrolled(#[n(0)] Box<Enrolled>),
+    /// People are asked from here on: their step was opened, or their turn in it has come.
+    #[n(20)]
+    Asked {
+        /// The request.
+        #[cbor(n(0), with = "encoding::id")]
+        request: RequestId,
+        /// In which step, from 0.
+        #[n(1)]
+        step: u32,
+        /// Their places in the step, from 0.
+        #[n(2)]
+        places: Vec<u32>,
+        /// Who stands there.
+        #[cbor(n(3), with = "encoding::many_who")]
+        who: Vec<Who>,
+        /// Those of them who are on call now, by name.
+        #[n(4)]
+        on_call: Vec<String>,
+    },
+    /// Somebody said something about an open request that decides nothing.
+    #[n(21)]
+    Said {
+        /// The request.
+        #[cbor(n(0), with = "encoding::id")]
+        request: RequestId,
+        /// Who: the authenticated name.
+        #[n(1)]
+        by: String,
+        /// Which human.
+        #[n(2)]
+        person: String,
+        /// What it is.
+        #[n(3)]
+        kind: Remark,
+        /// Their words.
+        #[n(4)]
+        text: String,
+    },
+    /// One person released an operation alone, in an emergency.
+    #[n(22)]
+    BrokeGlass(#[n(0)] Box<BrokenGlass>),
+    /// Somebody else wrote what to think of that.
+    #[n(23)]
+    Reviewed {
+        /// What was open.
+        #[cbor(n(0), with = "encoding::id")]
+        review: ReviewId,
+        /// Who: the authenticated name.
+        #[n(1)]
+        by: String,
+        /// Which human.
+        #[n(2)]
+        person: String,
+        /// Their words.
+        #[n(3)]
+        text: String,
+    },
+    /// An approver lent what they may decide.
+    #[n(24)]
+    Delegated(#[n(0)] Box<Delegated>),
+    /// What was lent was taken or given back before its time.
+    #[n(25)]
+    DelegationEnded {
+        /// Which.
+        #[cbor(n(0), with = "encoding::id")]
+        delegation: DelegationId,
+        /// Who ended it; `None`: its time ran out.
+        #[n(1)]
+        by: Option<String>,
+        /// Which human.
+        #[n(2)]
+        person: Option<String>,
+    },
+}
+
+/// As what an approval counts.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Encode, Decode)]
+pub struct Counts {
+    /// In which step, from 0.
+    #[n(0)]
+    pub step: u32,
+    /// The places in it that this person may take, from 0.
+    #[n(1)]
+    pub places: Vec<u32>,
+    /// The ticket that they named.
+    #[n(2)]
+    pub ticket: Option<String>,
+    /// What they were lent, where they may take these places only by that.
+    #[n(3)]
+    pub lent: Option<Lent>,
+}
+
+/// By whose leave somebody decides.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Encode, Decode)]
+pub struct Lent {
+    /// The delegation.
+    #[cbor(n(0), with = "encoding::id")]
+    pub delegation: DelegationId,
+    /// Who lent it: their name.
+    #[n(1)]
+    pub by: String,
+    /// Which human that is.
+    #[n(2)]
+    pub person: String,
+}
+
+/// What somebody says about a request without deciding.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, Encode, Decode)]
+#[serde(rename_all = "lowercase")]
+#[cbor(index_only)]
+pub enum Remark {
+    /// A remark.
+    #[n(0)]
+    Comment,
+    /// A question to the requester's owner.
+    #[n(1)]
+    Question,
+    /// An answer to one.
+    #[n(2)]
+    Answer,
+}
+
+impl Remark {
+    /// The word for people.
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Remark::Comment => "comment",
+            Remark::Question => "question",
+            Remark::Answer => "answer",
+        }
+    }
+}
+
+/// One person's release of an operation in an emergency.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Encode, Decode)]
+pub struct BrokenGlass {
+    /// The review that is open from here on.
+    #[cbor(n(0), with = "encoding::id")]
+    pub review: ReviewId,
+    /// The request.
+    #[cbor(n(1), with = "encoding::id")]
+    pub request: RequestId,
+    /// Who: the authenticated name.
+    #[n(2)]
+    pub by: String,
+    /// Their user id on this machine, where they have one.
+    #[n(3)]
+    pub uid: Option<u32>,
+    /// Which human.
+    #[n(4)]
+    pub person: String,
+    /// The group in which they may.
+    #[n(5)]
+    pub group: String,
+    /// Why.
+    #[n(6)]
+    pub reason: String,
+    /// The digest of what they released.
+    #[cbor(n(7), with = "encoding::digest")]
+    pub digest: Digest,
+    /// Everybody who would have been asked, and is to be told.
+    #[cbor(n(8), with = "encoding::many_who")]
+    pub skipped: Vec<Who>,
+    /// What they signed, where they did.
+    #[n(9)]
+    pub proof: Option<Box<Proof>>,
+}
+
+/// What an approver lent to somebody else.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Encode, Decode)]
+pub struct Delegated {
+    /// Its name.
+    #[cbor(n(0), with = "encoding::id")]
+    pub delegation: DelegationId,
+    /// Who lends: the authenticated name, in which the other may decide.
+    #[n(1)]
+    pub from: String,
+    /// Which human.
+    #[n(2)]
+    pub person: String,
+    /// Their user id on this machine, where they have one.
+    #[n(3)]
+    pub uid: Option<u32>,
+    /// To whom, by name.
+    #[n(4)]
+    pub to: String,
+    /// Up to when.
+    #[n(5)]
+    pub until: Timestamp,
+    /// The groups in which the other may decide.
+    #[n(6)]
+    pub groups: Vec<String>,
 }
 
 /// A person's own signature under a decision: what their passkey answered to a challenge that is a hash of the decision
@@ -468,4 +666,7 @@ pub struct Requested {
     /// What a grant would cover; `None` where it cannot be a grant.
     #[n(7)]
     pub shape: Option<Shape>,
+    /// Who may not decide, by name. `None`: nobody is kept out by name.
+    #[n(8)]
+    pub barred: Option<Vec<String>>,
 }
