@@ -150,11 +150,12 @@ impl Desk {
         }
         let digest = open.requested.digest;
         let granted = match (terms, any) {
-            (Some(terms), Some(any)) => Some(self.make_grant(grants, open, &terms, any)?),
+            (Some(terms), Some(any)) => Some(self.make_grant(grants, open, &terms, any)),
             _ => None,
         };
+        // All who were needed have approved, whatever becomes of the grant.
         self.close(&mut state, request, Ended::Approved { digest });
-        Ok(granted.map_or(Decided::Approved, |grant| Decided::Granted { grant: grant.short() }))
+        Ok(granted.transpose()?.map_or(Decided::Approved, |grant| Decided::Granted { grant: grant.short() }))
     }
 
     /// One person releases an operation alone, in an emergency. Everybody who would have been asked is told, and a review
@@ -258,11 +259,11 @@ impl Desk {
             })
             .collect();
         let now = jiff::Timestamp::now();
-        let turns = |name: &str| {
-            let is_theirs = |rota: &&String| self.0.on_call.who(rota, now) == Some(name);
+        let turns = |person: &Person| {
+            let is_theirs = |rota: &&String| self.0.on_call.who(rota, now).is_some_and(|name| person.is_called(name));
             rotas.iter().filter(is_theirs).cloned().collect::<Vec<_>>()
         };
-        Decider { person: person.clone(), on_call: turns(&person.name), loans: state.delegations.to(person, turns) }
+        Decider { person: person.clone(), on_call: turns(person), loans: state.delegations.to(person, turns) }
     }
 }
 

@@ -80,13 +80,13 @@ struct Delegation {
 
 impl Delegations {
     /// What is lent to a person now, with the rotations in which it is the lender's turn.
-    pub(super) fn to(&self, person: &Person, turns: impl Fn(&str) -> Vec<String>) -> Vec<Loan> {
+    pub(super) fn to(&self, person: &Person, turns: impl Fn(&Person) -> Vec<String>) -> Vec<Loan> {
         let now = Now::read();
-        let theirs = self.0.values().filter(|one| one.delegated.to == person.name && one.is_in_force(now));
+        let theirs = self.0.values().filter(|one| person.is_called(&one.delegated.to) && one.is_in_force(now));
         let loan = |one: &Delegation| Loan {
             delegation: one.delegated.delegation,
             lender: one.lender.clone(),
-            on_call: turns(&one.delegated.from),
+            on_call: turns(&one.lender),
         };
         theirs.map(loan).collect()
     }
@@ -100,14 +100,7 @@ impl Delegations {
     fn begin(&mut self, delegated: Delegated, made: Timestamp, now: Timestamp) {
         let until = Instant::now() + delegated.until.since(now).min(delegated.until.since(made));
         let Delegated { from, person, uid, groups, .. } = &delegated;
-        let lender = Person {
-            id: id_of(person),
-            name: from.clone(),
-            uid: *uid,
-            email: None,
-            groups: groups.clone(),
-            roles: Default::default(),
-        };
+        let lender = recorded(person, from, *uid, groups);
         self.0.insert(delegated.delegation, Delegation { delegated, made, lender, until });
     }
 
@@ -169,7 +162,7 @@ impl Desk {
         if !(SHORTEST..=LONGEST).contains(&lasts) {
             return Err(DelegateError::Bounds);
         }
-        if to.trim().is_empty() || to.trim() != to || to.len() > 200 || to == person.name {
+        if to.trim().is_empty() || to.trim() != to || to.len() > 200 || person.is_called(to) {
             return Err(DelegateError::ToWhom(to.to_owned()));
         }
         let groups = groups.unwrap_or_else(|| person.groups.clone());
@@ -217,7 +210,7 @@ impl Desk {
         let mut state = self.state();
         let one = state.delegations.named(typed)?;
         let Delegated { delegation, from, to, .. } = one.delegated.clone();
-        if !person.is_root() && one.lender.id != person.id && to != person.name {
+        if !person.is_root() && one.lender.id != person.id && !person.is_called(&to) {
             return Err(DelegateError::NotTheirs(delegation.short(), from, to));
         }
         let (by, id) = (Some(person.name.clone()), Some(person.id.to_string()));
@@ -248,8 +241,14 @@ impl Desk {
     }
 }
 
+/// Somebody as the record has them.
+pub(super) fn recorded(id: &str, name: &str, uid: Option<u32>, groups: &[String]) -> Person {
+    let (also, email, roles) = (Vec::new(), None, Default::default());
+    Person { id: id_of(id), name: name.to_owned(), also, uid, email, groups: groups.to_vec(), roles }
+}
+
 /// A human's id as the record has it: the inverse of its `Display`.
-pub(super) fn id_of(text: &str) -> PersonId {
+fn id_of(text: &str) -> PersonId {
     let machine = text.strip_prefix("machine:").and_then(|uid| uid.parse().ok()).map(PersonId::Machine);
     let local = || text.strip_prefix("local:").map(|name| PersonId::Local(name.to_owned()));
     machine.or_else(local).unwrap_or_else(|| {

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use serde::Serialize;
 
-use super::{Desk, delegation::id_of};
+use super::{Desk, delegation::recorded};
 use crate::{
     operation::{RequestId, ReviewId},
     people::{Person, Role},
@@ -122,14 +122,7 @@ impl Desk {
             (Some(_), Some(_)) => return Err(ReviewError::Ambiguous(typed.to_owned())),
             (None, _) => return Err(ReviewError::Unknown(typed.to_owned())),
         };
-        let breaker = Person {
-            id: id_of(&broken.person),
-            name: broken.by.clone(),
-            uid: broken.uid,
-            email: None,
-            groups: Vec::new(),
-            roles: Default::default(),
-        };
+        let breaker = recorded(&broken.person, &broken.by, broken.uid, &[]);
         if !person.is_surely_another(&breaker) {
             return Err(ReviewError::Own(broken.by));
         }

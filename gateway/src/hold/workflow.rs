@@ -425,7 +425,7 @@ impl Parties {
 /// By name, or by the address that somebody vouches for.
 fn is_named(person: &Person, names: &[String]) -> bool {
     let email = person.email.as_deref();
-    names.iter().any(|name| *name == person.name || email.is_some_and(|email| email.eq_ignore_ascii_case(name)))
+    names.iter().any(|name| person.is_called(name) || email.is_some_and(|email| email.eq_ignore_ascii_case(name)))
 }
 
 /// Somebody's right to decide: their own, or one that was lent.
