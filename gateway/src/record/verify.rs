@@ -25,7 +25,7 @@ use super::{
 };
 use crate::{
     operation::{DelegationId, Digest, GrantId, Impact, OperationId, RequestId, ReviewId, SessionId},
-    policy::{Decide, Who},
+    policy::Decide,
 };
 
 mod course;
