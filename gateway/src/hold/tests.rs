@@ -21,6 +21,8 @@ use crate::{
 };
 
 mod grants;
+mod races;
+mod workflow;
 
 #[tokio::test(start_paused = true)]
 async fn what_it_would_touch_is_part_of_what_is_approved_from_then_on() {

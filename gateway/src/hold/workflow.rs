@@ -468,3 +468,6 @@ const LONGEST_REMARK: usize = 4000;
 
 /// The most remarks on one request.
 const MOST_REMARKS: usize = 100;
+
+#[cfg(test)]
+mod tests;
