@@ -119,7 +119,7 @@ async fn serve(config: Config) -> Result<Option<UnixStream>> {
     destinations.recall();
     // Before the first entry that they might tell.
     let channels = channels.open(&recorder)?;
-    let desk = Desk::open_on(recorder.clone())?;
+    let desk = Desk::open_with(recorder.clone(), crate::people::OnCall::of(config.on_call.clone()))?;
     let socket = patiently(from_another, || admin::listen(&config.socket())).await?;
     let health = match config.health {
         Some(at) => Some(patiently(from_another, || listen_for_health(at)).await?),

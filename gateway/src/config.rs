@@ -17,10 +17,12 @@ use serde::{
 mod channels;
 mod console;
 mod key;
+mod rota;
 
 pub use channels::{About, Channel, Email, MailTls, MayDo, Show, Slack, Teams, Webhook};
 pub use console::{Console, ConsoleTls};
 pub use key::{AppRole, KeptKey, KubernetesRole, Kv, SealingKey, Transit, VaultAuth, VaultKey};
+pub use rota::Rota;
 
 /// Everything that can be set. Every field has a default, so an empty file is a valid one.
 #[derive(Debug, Clone, Deserialize)]
@@ -75,6 +77,8 @@ pub struct Config {
     pub channels: Vec<Channel>,
     /// Extra groups of approvers: name → users of this machine. Beside the machine's own groups.
     pub groups: BTreeMap<String, Vec<String>>,
+    /// Who is on call: name → rotation. Policies ask them as `on_call: NAME`.
+    pub on_call: BTreeMap<String, Rota>,
 }
 
 impl Default for Config {
@@ -101,6 +105,7 @@ impl Default for Config {
             console: None,
             channels: Vec::new(),
             groups: BTreeMap::new(),
+            on_call: BTreeMap::new(),
         }
     }
 }

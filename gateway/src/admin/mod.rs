@@ -19,6 +19,7 @@ mod pages;
 mod people;
 mod signin;
 mod web;
+mod workflow;
 
 use std::{path::Path, sync::Arc};
 
@@ -158,6 +159,13 @@ fn routes() -> Vec<Route> {
         route("/api/v1/approvals", May::Concerned, PEOPLE, get(approvals::list)),
         route("/api/v1/approvals/{request}", May::Concerned, PEOPLE, get(approvals::show)),
         route("/api/v1/approvals/{request}/decision", May::Concerned, PEOPLE, post(approvals::decide)),
+        route("/api/v1/approvals/{request}/challenge", May::Concerned, CONSOLE, post(approvals::challenge)),
+        route("/api/v1/approvals/{request}/remarks", May::Concerned, PEOPLE, post(workflow::say)),
+        route("/api/v1/approvals/{request}/break-glass", May::Concerned, PEOPLE, post(workflow::break_glass)),
+        route("/api/v1/delegations", May::Concerned, PEOPLE, get(workflow::delegations).post(workflow::delegate)),
+        route("/api/v1/delegations/{delegation}/end", May::Concerned, PEOPLE, post(workflow::end_delegation)),
+        route("/api/v1/reviews", May::Concerned, PEOPLE, get(workflow::reviews)),
+        route("/api/v1/reviews/{review}", May::Concerned, PEOPLE, post(workflow::review)),
         route("/api/v1/grants", May::Concerned, PEOPLE, get(grants::list)),
         route("/api/v1/grants/{grant}", May::Concerned, PEOPLE, get(grants::show)),
         route("/api/v1/grants/{grant}/revocation", May::Concerned, PEOPLE, post(grants::revoke)),

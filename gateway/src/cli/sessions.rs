@@ -240,9 +240,12 @@ fn verdict(records: &Records, operated: &Operated) -> anyhow::Result<String> {
 pub(super) fn decided(history: &RequestHistory) -> String {
     let people: Vec<_> = history.decisions.iter().map(|decision| visible(decision.by.as_bytes())).collect();
     let by = if people.is_empty() { String::new() } else { format!(" by {}", people.join(", ")) };
-    match history.closed {
-        Some((at, outcome)) => format!("{}{by} after {}", outcome.as_str(), span(history.at, at)),
-        None => "still waiting".to_owned(),
+    match (history.closed, &history.broken) {
+        (Some((at, _)), Some(broken)) => {
+            format!("released by {} alone after {}", visible(broken.by.as_bytes()), span(history.at, at))
+        }
+        (Some((at, outcome)), None) => format!("{}{by} after {}", outcome.as_str(), span(history.at, at)),
+        (None, _) => "still waiting".to_owned(),
     }
 }
 

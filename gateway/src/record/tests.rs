@@ -249,7 +249,8 @@ fn a_decision_on_another_digest_is_no_approval() {
         unreachable!()
     };
     let digest = crate::operation::Digest([0; 32]);
-    let other = entry(Body::Decided { request, by, uid, approve, reason, digest, person, proof, terms });
+    let counts = None;
+    let other = entry(Body::Decided { request, by, uid, approve, reason, digest, person, proof, terms, counts });
     finds(|session| session[4] = other.clone(), 5, "for another digest");
     finds(|session| session[4] = other, 7, "with 1 of 2 approvals");
 }

@@ -14,8 +14,9 @@ use super::{
     RecordError, Records,
     chain::{Head, Sealed},
     encoding,
-    entry::{Asked, Body, Connected, Enrolled, Entry, Granted, Operated, Outcome, Requested, Shape, Timestamp},
-    signed::{self, Meant},
+    entry::{
+        Asked, Body, Connected, Delegated, Enrolled, Entry, Granted, Operated, Outcome, Requested, Shape, Timestamp,
+    },
     store::{
         Direction, Store,
         column::{Entries, OpenRequests, SessionEntries, Sessions},
@@ -23,9 +24,14 @@ use super::{
     write::indexed,
 };
 use crate::{
-    operation::{Digest, GrantId, Impact, OperationId, RequestId, SessionId},
+    operation::{DelegationId, Digest, GrantId, Impact, OperationId, RequestId, ReviewId, SessionId},
     policy::Decide,
 };
+
+mod course;
+mod people;
+
+use course::Course;
 
 /// What verifying found.
 #[derive(Debug, Clone, PartialEq)]
@@ -99,8 +105,14 @@ struct Walk<'a> {
     grants: BTreeMap<GrantId, GrantCase>,
     /// Passkeys enrolled so far.
     keys: HashMap<Bytes, Enrolled>,
+    /// What was lent, each with where that stands; `None`: it has ended.
+    delegations: BTreeMap<DelegationId, (u64, Option<Delegated>)>,
+    /// Who broke the glass, each with where that stands, and whether nobody has reviewed it.
+    reviews: BTreeMap<ReviewId, (u64, String, bool)>,
     /// Whose connection a session is, to which resource.
     connected: HashMap<SessionId, (String, String)>,
+    /// As which user.
+    users: HashMap<SessionId, u32>,
     findings: Vec<Finding>,
 }
 
@@ -116,9 +128,7 @@ struct Case {
     digest: Digest,
     /// Whether what it would touch is part of that.
     previewed: bool,
-    quorum: usize,
-    /// Who approved exactly what the digest was then.
-    approved_by: BTreeSet<String>,
+    course: Course,
     closed: Option<Outcome>,
     released_at: Option<u64>,
 }
@@ -151,7 +161,10 @@ impl<'a> Walk<'a> {
             sessions: HashSet::new(),
             requests: BTreeMap::new(),
             grants: BTreeMap::new(),
+            delegations: BTreeMap::new(),
+            reviews: BTreeMap::new(),
             connected: HashMap::new(),
+            users: HashMap::new(),
             findings: Vec::new(),
         })
     }
@@ -230,21 +243,38 @@ impl<'a> Walk<'a> {
     fn judge(&mut self, position: u64, entry: Entry) {
         self.signed(position, &entry.body);
         match entry.body {
-            Body::Requested(requested) => self.requested(position, *requested),
-            Body::Decided { request, by, uid, approve, digest, person, .. } => {
-                let person = person.or_else(|| uid.map(|uid| format!("machine:{uid}"))).unwrap_or(by);
-                self.decided(position, request, person, approve, digest);
+            Body::Requested(requested) => self.requested(position, entry.session, *requested),
+            Body::Decided { .. } => self.decided(position, entry.at, &entry.body),
+            Body::Asked { request, step, places, who, .. } => self.asks(position, request, step, &places, &who),
+            Body::Said { request, .. } => {
+                if self.requests.get(&request).is_none_or(|case| case.closed.is_some()) {
+                    self.find(Some(position), format!("a remark on request {}, which was not open", request.short()));
+                }
+            }
+            Body::BrokeGlass(broken) => self.broke_glass(position, &broken),
+            Body::Reviewed { review, person, .. } => self.reviewed(position, review, &person),
+            Body::Delegated(delegated) => {
+                self.delegations.insert(delegated.delegation, (position, Some(*delegated)));
+            }
+            Body::DelegationEnded { delegation, .. } => {
+                let lent = self.delegations.get_mut(&delegation).and_then(|(_, delegated)| delegated.take());
+                if lent.is_none() {
+                    let short = delegation.short();
+                    self.find(Some(position), format!("the end of delegation {short}, which was not in force"));
+                }
             }
             Body::Previewed { request, impact } => self.previewed(position, request, &impact),
             Body::Closed { request, outcome } => self.closed(position, request, outcome),
             Body::Operation(operated) => self.operated(position, entry.session, &operated),
             Body::Connected(connected) => {
-                let Connected { workload, resource, .. } = *connected;
+                let Connected { workload, resource, process, .. } = *connected;
+                self.users.extend(entry.session.map(|session| (session, process.uid)));
                 let known = (workload.name, resource.unwrap_or_default());
                 self.connected.extend(entry.session.map(|session| (session, known)));
             }
             Body::Disconnected { .. } => {
                 entry.session.and_then(|session| self.connected.remove(&session));
+                entry.session.and_then(|session| self.users.remove(&session));
             }
             Body::Granted(granted) => self.granted(position, &granted),
             Body::GrantUsed { grant, operation, left, shape } => {
@@ -260,18 +290,18 @@ impl<'a> Walk<'a> {
         }
     }
 
-    fn requested(&mut self, position: u64, requested: Requested) {
+    fn requested(&mut self, position: u64, session: Option<SessionId>, requested: Requested) {
+        let uid = session.and_then(|session| self.users.get(&session).copied());
         let case = Case {
             position,
             waits: requested.waits,
             digest: requested.digest,
             previewed: false,
-            quorum: requested.approval.quorum.max(1) as usize,
+            course: Course::new(requested.approval, requested.barred.unwrap_or_default(), uid),
             asked: requested.asked,
             workload: requested.workload,
             resource: requested.resource,
             shape: requested.shape,
-            approved_by: BTreeSet::new(),
             closed: None,
             released_at: None,
         };
@@ -279,42 +309,6 @@ impl<'a> Walk<'a> {
         if self.requests.insert(requested.request, case).is_some() {
             self.find(Some(position), format!("request {short} was opened twice"));
         }
-    }
-
-    fn decided(&mut self, position: u64, request: RequestId, person: String, approve: bool, digest: Digest) {
-        let short = request.short();
-        let what = match self.requests.get_mut(&request) {
-            None => format!("a decision on request {short}, which was never opened"),
-            Some(case) if case.closed.is_some() => format!("a decision on request {short} after it had ended"),
-            Some(case) if case.digest != digest => format!("a decision on request {short} for another digest"),
-            Some(case) => {
-                if approve {
-                    case.approved_by.insert(person);
-                }
-                return;
-            }
-        };
-        self.find(Some(position), what);
-    }
-
-    /// A decision that its maker signed must be theirs, and be what they signed.
-    fn signed(&mut self, position: u64, body: &Body) {
-        let Some((meant, proof)) = Meant::recorded(body) else { return };
-        let short = meant.request.short();
-        let what = match self.keys.get(&proof.key) {
-            None => format!("a decision on request {short}, signed with a passkey that was not enrolled before"),
-            Some(key) if key.person != meant.person => {
-                format!("a decision on request {short} by {}, signed with a passkey of {}", meant.person, key.person)
-            }
-            Some(key) => match signed::check(&meant, proof, key, None) {
-                Ok(()) => {
-                    self.signatures += 1;
-                    return;
-                }
-                Err(why) => format!("a decision on request {short} that its maker did not sign so: {why}"),
-            },
-        };
-        self.find(Some(position), what);
     }
 
     /// From here on people approve this as well.
@@ -334,11 +328,10 @@ impl<'a> Walk<'a> {
             Some(Case { closed: Some(_), .. }) => format!("request {short} ended twice"),
             Some(case) => {
                 case.closed = Some(outcome);
-                let given = case.approved_by.len();
-                if outcome != Outcome::Approved || given >= case.quorum {
+                if outcome != Outcome::Approved || case.course.is_approved() {
                     return;
                 }
-                format!("request {short} ended approved with {given} of {} approvals", case.quorum)
+                format!("request {short} ended approved with {}", case.course.standing())
             }
         };
         self.find(Some(position), what);
@@ -375,9 +368,8 @@ impl<'a> Walk<'a> {
         if let Some(before) = case.released_at.replace(position) {
             wrong.push(format!("forwarded under request {short}, which had released entry {before} already"));
         }
-        if case.approved_by.len() < case.quorum {
-            let given = case.approved_by.len();
-            wrong.push(format!("forwarded under request {short} with {given} of {} approvals", case.quorum));
+        if !case.course.is_approved() {
+            wrong.push(format!("forwarded under request {short} with {}", case.course.standing()));
         }
         if !is_what_was_asked(&operated.asked, case) {
             wrong.push(format!("forwarded under request {short}, but it is not what was asked there"));
@@ -391,9 +383,8 @@ impl<'a> Walk<'a> {
         let short = granted.grant.short();
         let what = match self.requests.get(&granted.request) {
             None => Some(format!("grant {short} comes from a request that was never opened")),
-            Some(case) if case.approved_by.len() < case.quorum => {
-                let given = case.approved_by.len();
-                Some(format!("grant {short} was made with {given} of {} approvals", case.quorum))
+            Some(case) if !case.course.is_approved() => {
+                Some(format!("grant {short} was made with {}", case.course.standing()))
             }
             Some(_) => None,
         };
@@ -475,6 +466,17 @@ impl<'a> Walk<'a> {
         for (grant, case) in &self.grants {
             if self.store.fetch::<OpenRequests>(&indexed(*grant))?.is_some() == case.ended {
                 wrong.push((case.position, format!("the index of open grants is wrong about grant {}", grant.short())));
+            }
+        }
+        for (delegation, (position, delegated)) in &self.delegations {
+            if self.store.fetch::<OpenRequests>(&indexed(*delegation))?.is_some() != delegated.is_some() {
+                let short = delegation.short();
+                wrong.push((*position, format!("the index of delegations is wrong about delegation {short}")));
+            }
+        }
+        for (review, (position, _, open)) in &self.reviews {
+            if self.store.fetch::<OpenRequests>(&indexed(*review))?.is_some() != *open {
+                wrong.push((*position, format!("the index of open reviews is wrong about review {}", review.short())));
             }
         }
         for (position, what) in wrong {

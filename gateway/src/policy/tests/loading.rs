@@ -32,8 +32,8 @@ fn a_resource_is_read_whole() {
     assert_eq!(resource.masks.for_name("old_ssn"), Some(Method::Null));
     assert!(resource.masks.detectors().is_some());
     let approval = resource.approval.as_deref().expect("stated");
-    assert_eq!(approval.from[1].after.as_secs(), 300);
-    assert_eq!((approval.quorum, approval.timeout.as_secs(), approval.reason_required), (1, 600, true));
+    assert_eq!(approval.steps[0].from[1].after.as_secs(), 300);
+    assert_eq!((approval.people(), approval.timeout.as_secs(), approval.reason_required), (1, 600, true));
     assert_eq!(resource.on_hold, OnHold::Retry);
 }
 
