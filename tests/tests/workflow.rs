@@ -73,7 +73,8 @@ fn a_veto_a_ticket_and_the_hour_each_count() {
 
     // No hour of any day is one of these but the last minute of a Sunday on the other side of the world, or not even it.
     let days = if is_sunday_on_kiritimati() { "mon" } else { "sun" };
-    let hours = format!("{{ days: {days}, from: \"23:59\", to: \"24:00\", zone: Pacific/Kiritimati, otherwise: refuse }}");
+    let hours =
+        format!("{{ days: {days}, from: \"23:59\", to: \"24:00\", zone: Pacific/Kiritimati, otherwise: refuse }}");
     let rules = Rules::allowing().hold_for(
         "schema-changes",
         "schema",
@@ -100,7 +101,9 @@ fn the_glass_is_broken_by_one_and_reviewed_by_another() {
     let (psql, request) = held(&lab, &pg, "broken");
     as_user(&lab, "backup", "break-glass", &request, &["--reason", "hurry"]).failed().says(&["only group emergency"]);
     as_user(&lab, "news", "approve", &request, &[]).failed().says(&["may not decide"]);
-    as_user(&lab, "news", "break-glass", &request, &["--reason", "the shop is down"]).ok().says(&["review", "somebody else"]);
+    as_user(&lab, "news", "break-glass", &request, &["--reason", "the shop is down"])
+        .ok()
+        .says(&["review", "somebody else"]);
     psql.finish(SOON).ok();
     assert_eq!(pg.ran("CREATE TABLE broken"), 1);
     // The review outlives the gateway.
