@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use crate::{
     operation::{Impact, RequestId},
-    policy::{Approval, Approver, Who},
+    policy::{Approval, Approver},
     record::{
         RecordError, Recorded, Recorder,
         entry::{Body, Connected, Granted, Outcome, Requested, Timestamp},
@@ -323,6 +323,7 @@ fn connected(recorder: &Recorder, session: crate::operation::SessionId) -> Resul
 #[cfg(test)]
 pub(super) mod tests {
     use super::*;
+    use crate::policy::Who;
     use crate::{
         channels::filter::Filter,
         config::About,

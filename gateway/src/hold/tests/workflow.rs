@@ -8,7 +8,7 @@ use crate::{
     record::entry::{Proof, Remark},
 };
 
-fn step(need: Need, groups: &[(&str, u64)]) -> PolicyStep {
+fn step(need: Need, groups: &[(&'static str, u64)]) -> PolicyStep {
     let [from] = &terms(groups, 1).steps[..] else { panic!("one step") };
     PolicyStep { from: from.from.clone(), need }
 }

@@ -110,7 +110,7 @@ impl World {
     }
 
     /// Does one thing; the referee says whether what came of it is right.
-    fn go(&self, before: &Workflow, mut referee: Referee<'_>, act: Act) -> (Workflow, Referee<'_>) {
+    fn go<'w>(&'w self, before: &Workflow, mut referee: Referee<'w>, act: Act) -> (Workflow, Referee<'w>) {
         if act == Act::Tick {
             referee.at += TICK;
         }
