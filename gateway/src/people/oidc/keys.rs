@@ -69,14 +69,15 @@ fn unreachable(error: HttpError) -> Why {
     Why::Unreachable { about: "for its keys", why: error.0 }
 }
 
-fn read(written: serde_json::Value) -> Option<Jwk> {
+pub(super) fn read(written: serde_json::Value) -> Option<Jwk> {
     let key: Jwk = serde_json::from_value(written).ok()?;
     let signs = matches!(key.common.public_key_use, None | Some(PublicKeyUse::Signature));
-    signs.then_some(key)
+    let is_public = !matches!(key.algorithm, AlgorithmParameters::OctetKey(_) | AlgorithmParameters::Other(_));
+    (signs && is_public).then_some(key)
 }
 
 /// The key that a token means: by its name, or the only one that there is for the method.
-fn choose<'a>(keys: &'a [Jwk], kid: Option<&str>, algorithm: Algorithm) -> Option<&'a Jwk> {
+pub(super) fn choose<'a>(keys: &'a [Jwk], kid: Option<&str>, algorithm: Algorithm) -> Option<&'a Jwk> {
     let mut fitting = keys.iter().filter(|key| fits(key, algorithm));
     match kid {
         Some(kid) => fitting.find(|key| key.common.key_id.as_deref() == Some(kid)),

@@ -46,6 +46,9 @@ mod pending;
 mod profile;
 mod token;
 
+#[cfg(test)]
+mod tests;
+
 use self::{
     answer::Answer,
     check::verify,
