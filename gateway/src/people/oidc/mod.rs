@@ -13,12 +13,14 @@
 //! answers of each provider's own. A provider that cannot be asked stops nobody but those who sign in there.
 
 use std::{
-    fs,
+    fs::File,
+    io::{self, Read as _},
     os::unix::fs::MetadataExt as _,
     sync::{Arc, Mutex},
     time::{Duration, SystemTime},
 };
 
+use nix::unistd::geteuid;
 use oauth2::{
     AuthType, AuthUrl, AuthorizationCode, ClientId, ClientSecret, CsrfToken, EndpointNotSet, EndpointSet,
     ErrorResponse, ExtraTokenFields, PkceCodeChallenge, RedirectUrl, RequestTokenError, Scope, StandardRevocableToken,
@@ -435,11 +437,16 @@ impl Provider {
     fn secret(&self) -> Result<Option<ClientSecret>, String> {
         let Some(path) = &self.settings.client_secret_file else { return Ok(None) };
         let failed = |why: String| format!("cannot read `client_secret_file: {}`: {why}", path.display());
-        let about = fs::metadata(path).map_err(|error| failed(error.to_string()))?;
-        if about.mode() & 0o077 != 0 {
-            return Err(failed("others than its owner may read it; `chmod 600` it".to_owned()));
+        let wrong = |error: io::Error| failed(error.to_string());
+        let mut file = File::open(path).map_err(wrong)?;
+        let about = file.metadata().map_err(wrong)?;
+        if about.mode() & 0o077 != 0 || about.uid() != geteuid().as_raw() {
+            return Err(failed(
+                "others than the gateway's user may read it; `chmod 600` it, and `chown` it".to_owned(),
+            ));
         }
-        let text = fs::read_to_string(path).map(Zeroizing::new).map_err(|error| failed(error.to_string()))?;
+        let mut text = Zeroizing::new(String::new());
+        file.read_to_string(&mut text).map_err(wrong)?;
         let secret = text.trim();
         if secret.is_empty() {
             return Err(failed("it is empty".to_owned()));

@@ -339,3 +339,28 @@ async fn a_code_on_a_terminal_is_waited_for() {
     issuer.says("/device", device);
     assert!(why(provider.begin_device().await).contains("not https"));
 }
+
+#[tokio::test]
+async fn a_provider_that_says_slow_down_is_asked_later() {
+    let issuer = Issuer::start().await;
+    let provider = provider(OidcProvider { device: true, ..issuer.settings("corp") });
+    let address = format!("{}/code", issuer.url);
+    issuer.says(
+        "/device",
+        json!({ "device_code": "d", "user_code": "A", "verification_uri": address, "expires_in": 60, "interval": 0 }),
+    );
+    issuer.replies("/token", Reply::Status(400, json!({ "error": "slow_down" })));
+    let begun = provider.begin_device().await.expect("it begins");
+    let started = Instant::now();
+    let typed = async {
+        while issuer.asked("/token") == 0 {
+            tokio::task::yield_now().await;
+        }
+        issuer.issues(&issuer.claims());
+    };
+    let (ada, ()) = tokio::join!(provider.finish_device(begun), typed);
+    assert_eq!(ada.expect("Ada").subject, "1");
+    // RFC 8628, 3.5: five seconds more than before.
+    assert!(started.elapsed() >= Duration::from_secs(5), "{:?}", started.elapsed());
+    assert_eq!(issuer.asked("/token"), 2);
+}

@@ -68,4 +68,6 @@ fn a_secret_is_for_its_owner_alone() {
     }
     fs::set_permissions(&path, fs::Permissions::from_mode(0o600)).expect("it is ours");
     assert!(providers(with()).is_ok());
+    std::os::unix::fs::chown(&path, Some(65534), None).expect("root may");
+    assert!(refused(with()).contains("chown"));
 }
