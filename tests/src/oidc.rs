@@ -3,7 +3,7 @@
 use std::{
     fs,
     io::{BufRead as _, BufReader, Write as _},
-    path::PathBuf,
+    path::{Path, PathBuf},
     process::{Child, ChildStdin, Command, Stdio},
     sync::{Arc, Mutex},
     time::Duration,
@@ -120,14 +120,7 @@ impl Oidc {
     /// When it meets an error.
     #[track_caller]
     pub fn browse(&self, url: &str, who: &str) -> String {
-        let ran = Command::new("node")
-            .arg(self.scripts.join("browser.mjs"))
-            .args([url, who, &self.scripts.join(format!("cookies-{}-{who}", self.port)).display().to_string()])
-            .env("NODE_EXTRA_CA_CERTS", &self.ca)
-            .output()
-            .expect("node is there");
-        assert!(ran.status.success(), "{url}: {}", String::from_utf8_lossy(&ran.stderr));
-        String::from_utf8_lossy(&ran.stdout).trim().to_owned()
+        browse(&self.scripts, &self.ca, url, who)
     }
 
     /// Ends it.
@@ -139,6 +132,23 @@ impl Oidc {
     fn said(&self) -> Vec<String> {
         self.said.lock().expect("no test panics with this lock").clone()
     }
+}
+
+/// Runs a browser that keeps its cookies in `dir` and trusts what `ca` signs.
+#[track_caller]
+pub(crate) fn browse(dir: &Path, ca: &str, url: &str, who: &str) -> String {
+    let (script, text) = SCRIPTS[1];
+    fs::write(dir.join(script), text).expect("the lab's directory is ours");
+    // One for each provider: cookies know nothing of ports.
+    let place = url.split('/').nth(2).unwrap_or_default().replace(':', "-");
+    let ran = Command::new("node")
+        .arg(dir.join(script))
+        .args([url, who, &dir.join(format!("cookies-{place}-{who}")).display().to_string()])
+        .env("NODE_EXTRA_CA_CERTS", ca)
+        .output()
+        .expect("node is there");
+    assert!(ran.status.success(), "{url}: {}", String::from_utf8_lossy(&ran.stderr));
+    String::from_utf8_lossy(&ran.stdout).trim().to_owned()
 }
 
 fn registered(client: &OidcClient) -> Value {

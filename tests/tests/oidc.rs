@@ -7,7 +7,7 @@ use holdpoint::{
     people::oidc::{Begun, OidcError, Providers, Subject},
 };
 use tests::{
-    Certificates, Lab, Oidc,
+    Certificates, Keycloak, Lab, Oidc, keycloak,
     oidc::{CLIENT_ID, OidcClient, SIGNED_OUT},
 };
 use tokio::{
@@ -33,9 +33,13 @@ impl World {
 
     /// The settings of one that was started, with `extra` ones.
     fn settings(&self, name: &str, oidc: &Oidc, extra: &str) -> OidcProvider {
-        let (issuer, ca) = (oidc.issuer(), self.certificates.path("ca.crt"));
+        self.settings_of(name, &oidc.issuer(), "email, groups", extra)
+    }
+
+    fn settings_of(&self, name: &str, issuer: &str, scopes: &str, extra: &str) -> OidcProvider {
+        let ca = self.certificates.path("ca.crt");
         let text = format!(
-            "{{name: {name}, issuer: '{issuer}', client_id: {CLIENT_ID}, scopes: [email, groups], ca: '{ca}', \
+            "{{name: {name}, issuer: '{issuer}', client_id: {CLIENT_ID}, scopes: [{scopes}], ca: '{ca}', \
              groups: {{DBA: dba}}, {extra}}}"
         );
         serde_saphyr::from_str(&text).expect("the settings are right")
@@ -268,6 +272,30 @@ async fn a_provider_that_is_gone_or_another_stops_only_those_who_sign_in_there()
     let stranger = OidcProvider { ca: Some(ca), ..world.settings("corp", &corp, "") };
     let error = why(sign_in(&providers(&[stranger]), &corp, "ada").await);
     assert!(error.contains("certificate is refused") && error.contains("`ca:`"), "{error}");
+}
+
+#[tokio::test]
+async fn people_sign_in_with_keycloak() {
+    let world = World::new("oidc-keycloak");
+    let there = Keycloak::start(&world.lab, &world.certificates, "https://desk.example/signin/oidc/corp/return");
+    let secret = world.secret(keycloak::SECRET);
+    let extra = format!("client_secret_file: '{secret}', device: true, max_age: 1h");
+    let all = providers(&[world.settings_of("corp", &there.issuer(), "email", &extra)]);
+    let provider = all.get("corp").expect("it is there");
+    for (who, counts) in [("ada", true), ("eve", false)] {
+        let Begun { url, pending } = provider.begin().await.expect("it begins");
+        let outcome = provider.finish(pending, back(&there.browse(&url, who), RETURN)).await;
+        if counts {
+            let ada = outcome.expect("Ada signs in");
+            assert_eq!((&ada.name[..], &ada.groups[..]), ("ada@corp.example", &["dba".to_owned()][..]));
+            assert!(ada.sid.is_some() && ada.auth_time.is_some());
+        } else {
+            assert!(why(outcome).contains("not verified"));
+        }
+    }
+    let device = provider.begin_device().await.expect("it begins");
+    there.browse(device.whole_address().expect("it has one"), "ada");
+    assert_eq!(provider.finish_device(device).await.expect("Ada signs in").name, "ada@corp.example");
 }
 
 /// The token of a request, when the whole of it is there.

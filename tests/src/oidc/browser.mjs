@@ -42,7 +42,8 @@ for (let step = 0; step < 30; step += 1) {
   form = new URLSearchParams();
   for (const [input] of page.matchAll(/<input[^>]*>/g)) {
     const field = (name) => new RegExp(`\\b${name}="([^"]*)"`).exec(input)?.[1];
-    if (field('name')) form.append(field('name'), field('value') ?? who);
+    if (!field('name')) continue;
+    form.append(field('name'), field('value') || (field('type') === 'hidden' ? '' : who));
   }
   if (page.includes('logoutForm')) form.set('logout', 'yes');
   if (who === '-' && page.includes('deviceConfirmForm')) {

@@ -2,13 +2,14 @@
 
 use std::time::Duration;
 
-use oauth2::{DeviceAuthorizationUrl, Scope, StandardDeviceAuthorizationResponse};
+use oauth2::{DeviceAuthorizationUrl, PkceCodeChallenge, PkceCodeVerifier, Scope, StandardDeviceAuthorizationResponse};
 
 use super::{OidcError, Provider, Subject, error::Why, exchanged, http::HttpError, now};
 
 /// A sign-in on a terminal that was begun.
 pub struct Device {
     begun: u64,
+    verifier: PkceCodeVerifier,
     details: StandardDeviceAuthorizationResponse,
 }
 
@@ -59,10 +60,14 @@ impl Provider {
         let endpoint = metadata.device_authorization_endpoint.clone();
         let endpoint = endpoint.ok_or(Why::NoDevice("the provider does not have them"))?;
         let client = self.client(&metadata)?.set_device_authorization_url(DeviceAuthorizationUrl::from_url(endpoint));
+        // Not in the RFC; some providers want it of every flow, and others leave it alone.
+        let (challenge, verifier) = PkceCodeChallenge::new_random_sha256();
         let scopes = self.scopes().into_iter().map(Scope::new);
         let details: StandardDeviceAuthorizationResponse = client
             .exchange_device_code()
             .add_scopes(scopes)
+            .add_extra_param("code_challenge", challenge.as_str())
+            .add_extra_param("code_challenge_method", challenge.method().as_str())
             .request_async(&|request| self.http.call(request))
             .await
             .map_err(exchanged)?;
@@ -70,7 +75,7 @@ impl Provider {
         if !address.is_ok_and(|url| self.http.may_ask(&url)) {
             return Err(Why::Metadata("the address for codes is not https".to_owned()));
         }
-        Ok(Device { begun: now(), details })
+        Ok(Device { begun: now(), verifier, details })
     }
 
     async fn try_finish_device(&self, device: Device) -> Result<Subject, Why> {
@@ -79,6 +84,7 @@ impl Provider {
         let call = |request| async { self.http.call(request).await };
         let tokens = client
             .exchange_device_access_token(&device.details)
+            .add_extra_param("code_verifier", device.verifier.secret())
             .request_async(&call, tokio::time::sleep, Some(device.life()))
             .await
             .map_err(exchanged::<HttpError, _>)?;

@@ -334,7 +334,9 @@ async fn a_code_on_a_terminal_is_waited_for() {
     };
     let (ada, ()) = tokio::join!(provider.finish_device(begun), typed);
     assert_eq!(ada.expect("Ada").name, "ada@corp.example");
-    assert_eq!(issuer.posted("/token")["device_code"], "d");
+    let (asked, posted) = (issuer.posted("/device"), issuer.posted("/token"));
+    assert_eq!(posted["device_code"], "d");
+    assert_eq!(URL_SAFE_NO_PAD.encode(Sha256::digest(&posted["code_verifier"])), asked["code_challenge"]);
     device["verification_uri"] = "http://evil.example/".into();
     issuer.says("/device", device);
     assert!(why(provider.begin_device().await).contains("not https"));
