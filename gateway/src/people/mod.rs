@@ -20,6 +20,7 @@ use crate::policy::Who;
 mod accounts;
 mod bucket;
 mod ceremony;
+pub mod oidc;
 mod on_call;
 mod register;
 mod sessions;
