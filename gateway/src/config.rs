@@ -23,7 +23,7 @@ mod rota;
 pub use channels::{About, Channel, Email, MailTls, MayDo, Show, Slack, Teams, Webhook};
 pub use console::{Console, ConsoleTls};
 pub use key::{AppRole, KeptKey, KubernetesRole, Kv, SealingKey, Transit, VaultAuth, VaultKey};
-pub use people::{OidcClaims, OidcGroups, OidcProvider, OidcRequire, Vouchers};
+pub use people::{OidcClaims, OidcGroups, OidcProvider, OidcRequire, RoleName, Vouchers};
 pub use rota::Rota;
 
 /// Everything that can be set. Every field has a default, so an empty file is a valid one.

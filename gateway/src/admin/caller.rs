@@ -82,7 +82,7 @@ pub(super) async fn by_peer(State(admin): State<Arc<Admin>>, mut request: Reques
 
 /// Names the caller of a request at the console.
 pub(super) async fn by_cookie(State(admin): State<Arc<Admin>>, mut request: Request, next: Next) -> Response {
-    if let Some(cookie) = cookie(request.headers())
+    if let Some(cookie) = cookie(request.headers(), COOKIE)
         && let Some(session) = admin.people.session(&cookie)
     {
         let way = Way::Console { csrf: session.csrf.reveal().to_owned(), cookie };
@@ -172,11 +172,11 @@ fn form_urlencoded(text: &str) -> String {
     text.bytes().map(|byte| if kept(byte) { char::from(byte).to_string() } else { format!("%{byte:02X}") }).collect()
 }
 
-/// The session's cookie.
-fn cookie(headers: &HeaderMap) -> Option<String> {
+/// The value of a cookie.
+pub(super) fn cookie(headers: &HeaderMap, wanted: &str) -> Option<String> {
     let all = headers.get_all(header::COOKIE).iter().filter_map(|line| line.to_str().ok());
     let mut pairs = all.flat_map(|line| line.split(';')).filter_map(|pair| pair.trim().split_once('='));
-    pairs.find(|(name, _)| *name == COOKIE).map(|(_, value)| value.to_owned())
+    pairs.find(|(name, _)| *name == wanted).map(|(_, value)| value.to_owned())
 }
 
 /// The cookie's name: browsers take one that begins so only over TLS (or from `localhost`), for this host and every path.

@@ -15,6 +15,7 @@ mod health;
 mod limits;
 mod live;
 mod machine;
+mod oidc;
 mod pages;
 mod people;
 mod signin;
@@ -173,6 +174,7 @@ fn routes() -> Vec<Route> {
     routes.extend(live::routes());
     routes.extend(channels::routes());
     routes.extend(people::routes());
+    routes.extend(oidc::routes());
     routes.extend(signin::routes());
     routes.extend(events::routes());
     routes.extend(pages::routes());

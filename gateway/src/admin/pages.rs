@@ -26,7 +26,7 @@ use crate::{
 pub(super) fn routes() -> Vec<Route> {
     let auditor = May::Role(Role::Auditor);
     vec![
-        route("/signin", May::Anybody, CONSOLE, get(async || page(console::sign_in()))),
+        route("/signin", May::Anybody, CONSOLE, get(sign_in)),
         route("/enrol/{code}", May::Anybody, CONSOLE, get(enrol)),
         route("/assets/{name}", May::Anybody, CONSOLE, get(asset)),
         route("/", May::Concerned, CONSOLE, get(inbox)),
@@ -46,6 +46,11 @@ fn page(page: Page) -> Response {
 
 fn viewer(caller: &Caller) -> Viewer {
     Viewer::of(&caller.person, caller.csrf())
+}
+
+async fn sign_in(State(admin): State<Arc<Admin>>) -> Response {
+    let providers: Vec<_> = admin.people.providers.iter().map(|provider| provider.name().to_owned()).collect();
+    page(console::sign_in(&providers))
 }
 
 async fn asset(InPath(name): InPath<String>) -> Response {

@@ -181,17 +181,20 @@ async fn sign_out(State(admin): State<Arc<Admin>>, caller: Caller) -> Response {
 
 fn signed_in(admin: &Admin, cookie: &Token, name: &str) -> Response {
     let mut response = Json(json!({ "signed_in": name })).into_response();
-    let life = admin.people.sessions.absolute().as_secs();
-    let cookie = format!("{COOKIE}={}; {ATTRIBUTES}; Max-Age={life}", cookie.reveal());
-    response.headers_mut().insert(header::SET_COOKIE, set(&cookie));
+    response.headers_mut().insert(header::SET_COOKIE, session_cookie(admin, cookie));
     response
 }
 
-fn set(cookie: &str) -> HeaderValue {
+pub(super) fn session_cookie(admin: &Admin, cookie: &Token) -> HeaderValue {
+    let life = admin.people.sessions.absolute().as_secs();
+    set(&format!("{COOKIE}={}; {ATTRIBUTES}; Max-Age={life}", cookie.reveal()))
+}
+
+pub(super) fn set(cookie: &str) -> HeaderValue {
     HeaderValue::from_str(cookie).expect("tokens and these attributes are ASCII")
 }
 
-fn slow_down(admin: &Admin, remote: std::net::IpAddr) -> Result<(), Response> {
+pub(super) fn slow_down(admin: &Admin, remote: std::net::IpAddr) -> Result<(), Response> {
     if admin.people.attempts.take(remote) {
         return Ok(());
     }
@@ -217,7 +220,7 @@ impl IntoResponse for SignInError {
 
 /// With these a cookie goes over TLS only, to this host only, and no script reads it. `Lax`: a link in a chat or a mail
 /// leads to the page, and requests that change anything must name the session's own token besides.
-const ATTRIBUTES: &str = "Path=/; Secure; HttpOnly; SameSite=Lax";
+pub(super) const ATTRIBUTES: &str = "Path=/; Secure; HttpOnly; SameSite=Lax";
 
 /// How long a browser waits for a passkey, milliseconds.
 const TIMEOUT: u32 = 5 * 60 * 1000;

@@ -54,7 +54,10 @@ pub(super) fn listen(config: &Config, tls: &Tls) -> Result<Option<Listening>> {
 pub(super) fn people(config: &Config, console: Option<&Listening>) -> Result<People> {
     let directory = Directory::with_groups(config.groups.clone());
     let console = console.map(|console| (&console.settings, console.origin.clone()));
-    Ok(People::open(directory, &config.state.join("people.json"), console)?)
+    if console.is_none() && !config.people.oidc.is_empty() {
+        bail!("`people: oidc:` is for people who sign in at the console; say where that is with `console:`");
+    }
+    Ok(People::open(directory, &config.state.join("people.json"), &config.people, console)?)
 }
 
 impl Listening {

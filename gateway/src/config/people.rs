@@ -22,6 +22,23 @@ use super::optional_seconds;
 pub struct Vouchers {
     /// Providers of OpenID Connect.
     pub oidc: Vec<OidcProvider>,
+    /// Which groups may use what at the console, beside what accounts are given by name: role → groups. Whoever a
+    /// provider knows is an approver where a rule asks them, and nothing else without this.
+    pub roles: BTreeMap<RoleName, Vec<String>>,
+}
+
+/// What somebody may use, as settings write it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum RoleName {
+    /// Sees requests.
+    Viewer,
+    /// Decides, where a rule asks them.
+    Approver,
+    /// Sees sessions and the console's own audit.
+    Auditor,
+    /// Ends sessions.
+    Admin,
 }
 
 /// A provider of OpenID Connect at which people sign in.

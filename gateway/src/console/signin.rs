@@ -4,13 +4,16 @@ use maud::{Markup, html};
 
 use super::shell;
 
-/// Where people sign in.
-pub fn sign_in() -> Markup {
+/// Where people sign in: with a passkey, or at one of these providers.
+pub fn sign_in(providers: &[String]) -> Markup {
     alone(
         "Sign in",
         &html! {
             p { "This is where people release what bots ask for." }
             button type="button" class="main" data-passkey="/signin/passkey" { "Sign in with a passkey" }
+            @for name in providers {
+                p { a class="button" href={ "/signin/oidc/" (name) } { "Sign in with " (name) } }
+            }
             p id="said" role="alert" {}
             p class="small" {
                 "No passkey yet? An administrator gives you a link with "

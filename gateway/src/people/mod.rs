@@ -30,7 +30,7 @@ pub use accounts::{Account, AccountError, Accounts, LINK_LIFE, Passkey};
 pub use bucket::Buckets;
 pub use ceremony::{Ceremonies, Purpose};
 pub use on_call::OnCall;
-pub use register::{Origin, People, SignInError};
+pub use register::{OpenError, Origin, People, SignInError};
 pub use sessions::{Session, Sessions};
 pub use token::Token;
 

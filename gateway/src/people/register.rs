@@ -1,14 +1,15 @@
 //! Everybody who may have a say, by every way in which they come.
 
-use std::path::Path;
+use std::{collections::BTreeMap, path::Path};
 
 use nix::unistd::{Uid, User};
 
 use super::{
-    AccountError, Accounts, Buckets, Ceremonies, Directory, Person, PersonId, Purpose, Session, Sessions, Token,
+    AccountError, Accounts, Buckets, Ceremonies, Directory, Person, PersonId, Purpose, Role, Session, Sessions, Token,
+    oidc::{Providers, SettingsError, Subject, Waiting},
 };
 use crate::{
-    config::Console,
+    config::{Console, RoleName, Vouchers},
     passkey::{self, Assertion, Expected, PasskeyError},
 };
 
@@ -23,6 +24,11 @@ pub struct People {
     pub ceremonies: Ceremonies,
     /// Who tries to sign in too often.
     pub attempts: Buckets,
+    /// Who vouches for people.
+    pub providers: Providers,
+    /// Whoever is at a provider to sign in.
+    pub away: Waiting,
+    roles: BTreeMap<Role, Vec<String>>,
     /// What the console is called; `None` where there is none.
     pub origin: Option<Origin>,
 }
@@ -38,6 +44,17 @@ pub struct Origin {
     pub authority: String,
     /// Whether it is https.
     pub tls: bool,
+}
+
+/// Why nobody can be known.
+#[derive(Debug, thiserror::Error)]
+pub enum OpenError {
+    /// Accounts.
+    #[error(transparent)]
+    Accounts(#[from] AccountError),
+    /// Providers.
+    #[error(transparent)]
+    Providers(#[from] SettingsError),
 }
 
 /// Why somebody is not signed in.
@@ -95,7 +112,15 @@ impl People {
     ///
     /// # Errors
     /// The accounts cannot be read.
-    pub fn open(directory: Directory, file: &Path, console: Option<(&Console, Origin)>) -> Result<Self, AccountError> {
+    pub fn open(
+        directory: Directory,
+        file: &Path,
+        vouchers: &Vouchers,
+        console: Option<(&Console, Origin)>,
+    ) -> Result<Self, OpenError> {
+        let url = console.as_ref().map_or("", |(_, origin)| origin.url.as_str());
+        let providers =
+            if url.is_empty() { Providers::default() } else { Providers::from_config(&vouchers.oidc, url)? };
         let (idle, absolute) =
             console.as_ref().map(|(console, _)| (console.idle, console.absolute)).unwrap_or_default();
         Ok(Self {
@@ -104,6 +129,9 @@ impl People {
             sessions: Sessions::new(idle, absolute),
             ceremonies: Ceremonies::default(),
             attempts: Buckets::default(),
+            providers,
+            away: Waiting::default(),
+            roles: vouchers.roles.iter().map(|(role, groups)| (role_of(*role), groups.clone())).collect(),
             origin: console.map(|(_, origin)| origin),
         })
     }
@@ -112,10 +140,12 @@ impl People {
     pub fn of_machine(&self, uid: u32) -> Person {
         let name = User::from_uid(Uid::from_raw(uid)).ok().flatten().map(|user| user.name);
         let machine = self.directory.person(uid);
-        let Some(mut person) = name.and_then(|name| self.accounts.of_user(&name)) else { return machine };
+        let Some(mut person) = name.and_then(|name| self.accounts.of_user(&name)) else {
+            return self.with_roles(machine);
+        };
         person.groups.extend(machine.groups);
         person.roles.extend(machine.roles);
-        person
+        self.with_roles(person)
     }
 
     /// The person with this e-mail address, for which somebody else vouches.
@@ -127,11 +157,17 @@ impl People {
     pub fn session(&self, cookie: &str) -> Option<Session> {
         let session = self.sessions.find(cookie)?;
         let person = match &session.person.id {
-            PersonId::Local(name) => self.accounts.person(name),
+            PersonId::Local(name) => self.accounts.person(name).map(|mut person| {
+                // What a provider said at sign-in of somebody who has an account as well.
+                let said = session.person.groups.iter().filter(|_| session.vouched);
+                let more: Vec<_> = said.filter(|group| !person.groups.contains(group)).cloned().collect();
+                person.groups.extend(more);
+                person
+            }),
             _ => Some(session.person.clone()),
         };
         match person {
-            Some(person) => Some(Session { person: self.with_extra_groups(person), ..session }),
+            Some(person) => Some(Session { person: self.with_roles(self.with_extra_groups(person)), ..session }),
             None => {
                 self.sessions.end(cookie);
                 None
@@ -176,6 +212,30 @@ impl People {
         Ok((self.sessions.begin(person.clone()), person, registered))
     }
 
+    /// Signs somebody in for whom a provider vouches: as the account that has their address, if there is one.
+    pub fn vouched(&self, subject: Subject) -> (Token, Person) {
+        let account = subject.email.as_deref().and_then(|email| self.accounts.of_email(email));
+        let mut person = account.unwrap_or_else(|| Person {
+            id: subject.id(),
+            name: subject.name.clone(),
+            also: subject.email.iter().cloned().collect(),
+            uid: None,
+            email: subject.email.clone(),
+            groups: Vec::new(),
+            roles: [Role::Approver].into(),
+        });
+        person.groups.extend(subject.groups.iter().cloned());
+        (self.sessions.begin_with(person.clone(), Some(subject)), person)
+    }
+
+    /// With what their groups may use.
+    fn with_roles(&self, mut person: Person) -> Person {
+        let theirs = |groups: &Vec<String>| groups.iter().any(|group| person.groups.contains(group));
+        let given: Vec<_> = self.roles.iter().filter(|(_, groups)| theirs(groups)).map(|(role, _)| *role).collect();
+        person.roles.extend(given);
+        person
+    }
+
     /// What must be so for a passkey's word to count here.
     ///
     /// # Errors
@@ -190,6 +250,15 @@ impl People {
             person.groups.extend(self.directory.person(user).groups);
         }
         person
+    }
+}
+
+fn role_of(name: RoleName) -> Role {
+    match name {
+        RoleName::Viewer => Role::Viewer,
+        RoleName::Approver => Role::Approver,
+        RoleName::Auditor => Role::Auditor,
+        RoleName::Admin => Role::Admin,
     }
 }
 

@@ -13,7 +13,11 @@ use std::{
 use sha2::{Digest as _, Sha256};
 use tokio::time::Instant;
 
-use super::{Person, token::Token};
+use super::{
+    Person,
+    oidc::{LoggedOut, Subject},
+    token::Token,
+};
 
 /// Who is signed in.
 pub struct Sessions {
@@ -24,6 +28,8 @@ pub struct Sessions {
 
 struct Held {
     person: Person,
+    /// What a provider said of them, where one did.
+    subject: Option<Subject>,
     csrf: Token,
     begun: Instant,
     used: Instant,
@@ -36,6 +42,8 @@ pub struct Session {
     pub person: Person,
     /// What a page must say to change something.
     pub csrf: Token,
+    /// Whether a provider vouched for them.
+    pub vouched: bool,
 }
 
 impl Sessions {
@@ -46,6 +54,11 @@ impl Sessions {
 
     /// Begins a session; gives the cookie's value.
     pub fn begin(&self, person: Person) -> Token {
+        self.begin_with(person, None)
+    }
+
+    /// The same for somebody for whom a provider vouches.
+    pub fn begin_with(&self, person: Person, subject: Option<Subject>) -> Token {
         let (token, now) = (Token::random(), Instant::now());
         let mut held = self.held();
         held.retain(|_, held| self.is_alive(held, now));
@@ -54,7 +67,7 @@ impl Sessions {
             let oldest = held.iter().min_by_key(|(_, held)| held.used).map(|(hash, _)| *hash);
             oldest.and_then(|hash| held.remove(&hash));
         }
-        held.insert(token.hash(), Held { person, csrf: Token::random(), begun: now, used: now });
+        held.insert(token.hash(), Held { person, subject, csrf: Token::random(), begun: now, used: now });
         token
     }
 
@@ -68,7 +81,7 @@ impl Sessions {
             return None;
         }
         held.used = now;
-        Some(Session { person: held.person.clone(), csrf: held.csrf.clone() })
+        Some(Session { person: held.person.clone(), csrf: held.csrf.clone(), vouched: held.subject.is_some() })
     }
 
     /// Ends a session; says whose it was.
@@ -76,9 +89,12 @@ impl Sessions {
         self.held().remove(&hash(cookie)).map(|held| held.person)
     }
 
-    /// Ends every session of which this is true.
-    pub fn end_where(&self, gone: impl Fn(&Person) -> bool) {
-        self.held().retain(|_, held| !gone(&held.person));
+    /// Ends every session of somebody of whom a provider says that they signed out; says how many.
+    pub fn end_at_provider(&self, gone: &LoggedOut) -> usize {
+        let mut held = self.held();
+        let before = held.len();
+        held.retain(|_, held| !held.subject.as_ref().is_some_and(|subject| gone.ends(subject)));
+        before - held.len()
     }
 
     /// How long a session lives at most.
