@@ -1,32 +1,29 @@
-//! One question to a provider: a connection of its own, bounded in bytes and time, in TLS that is verified.
+//! Questions to a provider: bounded in bytes and time, each over a connection of its own.
 //!
 //! # Security
 //! No redirection is followed and no proxy used. In clear only the loopback is spoken to, and only where the issuer itself
 //! is there.
 
-use std::{net::IpAddr, path::PathBuf, pin::pin, time::Duration};
+use std::{path::PathBuf, time::Duration};
 
-use http_body_util::{BodyExt as _, Full, Limited};
-use hyper::{
-    Request, Response,
-    body::Bytes,
-    header::{ACCEPT, AUTHORIZATION, HOST, HeaderValue},
+use oauth2::{
+    HttpRequest, HttpResponse,
+    http::{
+        Request, Response,
+        header::{ACCEPT, AUTHORIZATION, HeaderValue},
+    },
+    url::Url,
 };
-use hyper_util::rt::TokioIo;
-use oauth2::{HttpRequest, HttpResponse, url::Url};
 use serde::de::DeserializeOwned;
-use tokio::{
-    io::{AsyncRead, AsyncWrite},
-    net::TcpStream,
-    time::timeout,
-};
+use tokio::time::timeout;
+use zeroize::Zeroizing;
 
-use crate::net::tls::{HandshakeError, Settings, Tls};
+use crate::net::http::{Client, is_loopback};
 
 /// Who asks.
 pub(super) struct Http {
-    tls: Tls,
-    settings: Settings,
+    /// Who signs the provider's certificate, where this machine does not trust them.
+    ca: Option<PathBuf>,
     /// Whether the loopback is spoken to in clear.
     plain: bool,
 }
@@ -38,14 +35,14 @@ pub(super) struct HttpError(pub(super) String);
 
 impl Http {
     pub(super) fn new(ca: Option<PathBuf>, plain: bool) -> Self {
-        Self { tls: Tls::new(None), settings: Settings::verified(ca, None), plain }
+        Self { ca, plain }
     }
 
     /// Whether this is asked at all.
     pub(super) fn may_ask(&self, url: &Url) -> bool {
         match url.scheme() {
             "https" => url.has_host() && url.username().is_empty() && url.password().is_none(),
-            "http" => self.plain && url.host_str().is_some_and(is_loopback),
+            "http" => self.plain && url.host_str().is_some_and(|host| is_loopback(host.trim_matches(['[', ']']))),
             _ => false,
         }
     }
@@ -84,73 +81,16 @@ impl Http {
     }
 
     async fn exchange(&self, request: HttpRequest) -> Result<HttpResponse, String> {
-        let (mut parts, body) = request.into_parts();
-        let url = Url::parse(&parts.uri.to_string()).map_err(|_| "it is no address".to_owned())?;
-        let host = url.host_str().filter(|_| self.may_ask(&url)).ok_or("it is not spoken to in clear")?;
-        let host = host.trim_matches(['[', ']']).to_owned();
-        let authority = parts.uri.authority().map_or("", |authority| authority.as_str());
-        let authority = HeaderValue::from_str(authority).map_err(|_| "it is no host".to_owned())?;
-        parts.headers.insert(HOST, authority);
-        let path = parts.uri.path_and_query().map_or("/", |path| path.as_str());
-        parts.uri = path.parse().map_err(|_| "it is no path".to_owned())?;
-        let request = Request::from_parts(parts, Full::new(Bytes::from(body)));
-        let tls = url.scheme() == "https";
-        let stream = connect(&host, url.port_or_known_default().unwrap_or(443), tls).await?;
-        if !tls {
-            return send(stream, request).await;
-        }
-        let shaken = self.tls.connect_stream(stream, &self.settings, b"http/1.1", &host).await;
-        send(shaken.map_err(|error| not_it(&error))?.0, request).await
+        let (asked, body) = request.into_parts();
+        let url = Url::parse(&asked.uri.to_string()).ok().filter(|url| self.may_ask(url));
+        let url = url.ok_or("it is not spoken to in clear")?;
+        let client = Client::new(url.as_str(), self.ca.clone(), None)?;
+        let body = Zeroizing::new(body);
+        let answer = client.send(&asked.method, client.path(), asked.headers, body, LONGEST).await?;
+        let mut response = Response::new(answer.body.to_vec());
+        (*response.status_mut(), *response.headers_mut()) = (answer.status, answer.headers);
+        Ok(response)
     }
-}
-
-async fn connect(host: &str, port: u16, tls: bool) -> Result<TcpStream, String> {
-    let unreachable = |error: std::io::Error| format!("it cannot be reached: {error}");
-    let mut last = std::io::Error::other("its name has no address");
-    for address in tokio::net::lookup_host((host, port)).await.map_err(unreachable)? {
-        if !tls && !address.ip().is_loopback() {
-            continue;
-        }
-        match TcpStream::connect(address).await {
-            Ok(stream) => return Ok(stream),
-            Err(error) => last = error,
-        }
-    }
-    Err(unreachable(last))
-}
-
-/// Sends one request and reads the whole answer, within bounds.
-async fn send<S: AsyncRead + AsyncWrite + Send + Unpin>(
-    stream: S,
-    request: Request<Full<Bytes>>,
-) -> Result<HttpResponse, String> {
-    let broken = |error: hyper::Error| format!("the connection to it broke: {error}");
-    let (mut sender, connection) = hyper::client::conn::http1::handshake(TokioIo::new(stream)).await.map_err(broken)?;
-    let mut asked = pin!(async move {
-        let (parts, body) = sender.send_request(request).await.map_err(broken)?.into_parts();
-        let body = Limited::new(body, LONGEST).collect().await;
-        let body = body.map_err(|error| format!("its answer cannot be read: {error}"))?;
-        Ok(Response::from_parts(parts, body.to_bytes().to_vec()))
-    });
-    tokio::select! {
-        done = &mut asked => done,
-        // Over, perhaps with an answer that was not read to its end.
-        _ = connection => asked.await,
-    }
-}
-
-fn not_it(error: &HandshakeError) -> String {
-    match error {
-        HandshakeError::Refused { why, .. } => format!("its certificate is refused: {why}; `ca:` says who signs it"),
-        HandshakeError::Backend(error) => format!("the TLS handshake with it failed: {error}"),
-        other => other.to_string(),
-    }
-}
-
-/// Whether this host can only be this machine.
-pub(super) fn is_loopback(host: &str) -> bool {
-    let host = host.trim_matches(['[', ']']);
-    host == "localhost" || host.parse::<IpAddr>().is_ok_and(|address| address.is_loopback())
 }
 
 /// The longest answer, in bytes: keys with certificate chains are long.
