@@ -101,7 +101,7 @@ async fn request(State(admin): State<Arc<Admin>>, caller: Caller, InPath(typed):
 }
 
 fn may_see_ended(person: &Person, history: &RequestHistory) -> bool {
-    let asked = history.requested.approval.from.iter().any(|step| person.is(&step.who));
+    let asked = history.requested.approval.everybody().any(|who| person.is(&who));
     asked || [Role::Viewer, Role::Auditor, Role::Admin].iter().any(|role| person.roles.contains(role))
 }
 
