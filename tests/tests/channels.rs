@@ -77,8 +77,7 @@ impl World {
             old = secret("old", OLD_HOOK),
         );
         lab.set("channels", &channels.replace('\n', " "));
-        let console = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).expect("loopback has free ports");
-        let console = console.local_addr().expect("it is bound").port();
+        let console = free_port();
         lab.set("console", &format!("{{ listen: \"127.0.0.1:{console}\" }}"));
         lab.start();
         Self { lab, pg, slack, teams, hook, mail, console }
@@ -351,6 +350,12 @@ fn what_is_refused_for_good_is_passed_over_and_on_record() {
     world.lab.verify();
 }
 
+/// For the gateway's console, whose address must be known before it starts.
+fn free_port() -> u16 {
+    let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).expect("loopback has free ports");
+    listener.local_addr().expect("it is bound").port()
+}
+
 /// What Slack would send, signed at `at`; gives status and body of the answer.
 fn interact(world: &World, payload: &Value, at: &str, secret: &str) -> (u16, String) {
     let encoded: String = payload.to_string().bytes().map(|byte| format!("%{byte:02X}")).collect();
@@ -462,6 +467,8 @@ fn people_decide_in_slack_by_a_signed_click_of_a_confirmed_member() {
 #[test]
 fn a_secret_that_others_can_read_and_a_channel_that_leads_nowhere_are_refused_at_the_start() {
     let lab = Lab::new("settings");
+    let rules = Rules::allowing().hold("deletes", "delete");
+    lab.policies(&rules.resource(1), &rules.policies());
     let path = lab.path("token");
     fs::write(&path, "xoxb-canary").expect("the lab's directory is ours");
     fs::set_permissions(&path, fs::Permissions::from_mode(0o644)).expect("ours");
