@@ -14,6 +14,7 @@ use crate::{
     drain::Drain,
     gate::{Connection, Gate, Services},
     intercept::{Arrival, Intercepted, Interceptor},
+    live::Live,
     net::{ClientAddr, Dialer, Namespace, OriginalDst, split_tcp},
     operation::{ProtocolName, SessionId},
     protocol::Protocol,
@@ -42,6 +43,8 @@ pub struct Acceptor {
     pub names: Option<Names>,
     /// How often a waiting client is told that it still waits.
     pub remind: Duration,
+    /// Which connections are open.
+    pub live: Live,
     /// How many connections each workload has.
     pub crowd: Crowd<CgroupId>,
     /// Hears that the gateway stops.
@@ -108,6 +111,7 @@ impl Acceptor {
             learnt,
         });
         tracing::debug!(session = %connection.id, workload = %connection.workload.name, destination = %destination.0, "connection");
+        let session = connection.id;
         let (read, write) = match split_tcp(stream) {
             Ok(halves) => halves,
             Err(error) => return tracing::debug!(%error, "the client has gone"),
@@ -120,7 +124,10 @@ impl Acceptor {
             Err(error) => return tracing::error!(%error, "cannot record a connection, so it is closed"),
         };
         match protocol {
-            Some(protocol) => protocol.clone().serve(read, gate, self.drain, self.remind).await,
+            Some(protocol) => {
+                let (_presence, ended) = self.live.enter(session, &gate.facts());
+                protocol.clone().serve(read, gate, self.drain.of_connection(ended), self.remind).await;
+            }
             None => {
                 let why = ambiguous.map(|why| format!("refused: {why}"));
                 gate.incident(why.as_deref().unwrap_or("refused: no resource of the policy is at this destination"));

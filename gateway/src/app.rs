@@ -24,6 +24,7 @@ use crate::{
     guards::{Guards, Node},
     hold::Desk,
     intercept::{Interceptor, Options, deny::TableName},
+    live::Live,
     namespaces::{self, Listening, Namespaces},
     net::{Namespace, keep},
     policy::{Inspector, Objection, Policies, Resource},
@@ -118,7 +119,7 @@ async fn serve(config: Config) -> Result<Option<UnixStream>> {
     destinations.recall();
     // Before the first entry that they might tell.
     let channels = channels.open(&recorder)?;
-    let desk = Desk::open_on(recorder.clone())?;
+    let desk = Desk::open_with(recorder.clone(), crate::people::OnCall::of(config.on_call.clone()))?;
     let socket = patiently(from_another, || admin::listen(&config.socket())).await?;
     let health = match config.health {
         Some(at) => Some(patiently(from_another, || listen_for_health(at)).await?),
@@ -150,6 +151,7 @@ async fn serve(config: Config) -> Result<Option<UnixStream>> {
 
     let vault = trust::vault(&config).await?;
     let (stop, drain) = drain::channel();
+    let live = Live::default();
     let tls = trust::open(&config, &node)?;
     let services = Services {
         recorder: recorder.clone(),
@@ -177,6 +179,7 @@ async fn serve(config: Config) -> Result<Option<UnixStream>> {
         protocols: Arc::new(protocol::all()),
         namespace,
         remind: config.remind,
+        live: live.clone(),
         crowd: Crowd::default(),
         drain,
     };
@@ -230,6 +233,7 @@ async fn serve(config: Config) -> Result<Option<UnixStream>> {
         damages,
         rulebook: rulebook.clone(),
         road: tokio::runtime::Handle::current(),
+        live,
         connections: Box::new(move || crowd.count() as u64),
     };
     channels.start().context("cannot start the channels")?;

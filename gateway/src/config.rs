@@ -17,10 +17,14 @@ use serde::{
 mod channels;
 mod console;
 mod key;
+mod people;
+mod rota;
 
 pub use channels::{About, Channel, Email, MailTls, MayDo, Show, Slack, Teams, Webhook};
 pub use console::{Console, ConsoleTls};
 pub use key::{AppRole, KeptKey, KubernetesRole, Kv, SealingKey, Transit, VaultAuth, VaultKey};
+pub use people::{OidcClaims, OidcGroups, OidcProvider, OidcRequire, Vouchers};
+pub use rota::Rota;
 
 /// Everything that can be set. Every field has a default, so an empty file is a valid one.
 #[derive(Debug, Clone, Deserialize)]
@@ -73,8 +77,12 @@ pub struct Config {
     pub console: Option<Console>,
     /// How people hear of what waits.
     pub channels: Vec<Channel>,
+    /// Who vouches for people who sign in there, beside the gateway itself.
+    pub people: Vouchers,
     /// Extra groups of approvers: name → users of this machine. Beside the machine's own groups.
     pub groups: BTreeMap<String, Vec<String>>,
+    /// Who is on call: name → rotation. Policies ask them as `on_call: NAME`.
+    pub on_call: BTreeMap<String, Rota>,
 }
 
 impl Default for Config {
@@ -100,7 +108,9 @@ impl Default for Config {
             credentials_key_before: None,
             console: None,
             channels: Vec::new(),
+            people: Vouchers::default(),
             groups: BTreeMap::new(),
+            on_call: BTreeMap::new(),
         }
     }
 }
@@ -316,6 +326,17 @@ mod seconds {
         let text = String::deserialize(deserializer)?;
         humantime::parse_duration(&text)
             .map_err(|_| D::Error::custom(format!("`{text}` is not a duration; write it as `15s` or `5m`")))
+    }
+}
+
+mod optional_seconds {
+    //! The same, where there may be none.
+    use std::time::Duration;
+
+    use serde::Deserializer;
+
+    pub(super) fn deserialize<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<Duration>, D::Error> {
+        super::seconds::deserialize(deserializer).map(Some)
     }
 }
 

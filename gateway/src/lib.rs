@@ -41,6 +41,7 @@ pub mod dns;
 pub mod accept;
 pub mod assess;
 pub mod guards;
+pub mod live;
 pub mod namespaces;
 pub mod rulebook;
 
@@ -48,3 +49,4 @@ pub mod admin;
 pub mod app;
 pub mod channels;
 pub mod cli;
+pub mod console;

@@ -469,6 +469,12 @@ pub enum RequestMark {}
 /// Marks an [`Id`] of one grant.
 #[derive(Debug)]
 pub enum GrantMark {}
+/// Marks an [`Id`] of one delegation.
+#[derive(Debug)]
+pub enum DelegationMark {}
+/// Marks an [`Id`] of one review.
+#[derive(Debug)]
+pub enum ReviewMark {}
 
 /// Names a session.
 pub type SessionId = Id<SessionMark>;
@@ -478,6 +484,10 @@ pub type OperationId = Id<OperationMark>;
 pub type RequestId = Id<RequestMark>;
 /// Names a grant.
 pub type GrantId = Id<GrantMark>;
+/// Names what an approver lent to somebody else.
+pub type DelegationId = Id<DelegationMark>;
+/// Names what somebody else must write after the glass was broken.
+pub type ReviewId = Id<ReviewMark>;
 
 #[cfg(test)]
 mod tests;

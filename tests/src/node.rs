@@ -19,12 +19,25 @@ pub fn node() -> PathBuf {
     }
     let node = python::cache().join("node");
     let path = node.display().to_string();
-    let install = ["npm", "install", "--prefix", &path, "--silent", "--no-audit", "--no-fund", "--ignore-scripts"];
     fs::create_dir_all(&node).expect("the cache directory can be written to");
-    python::must_run(&[&install[..], &["pg@8", &format!("{}@{NEWEST}", package())]].concat());
+    python::must_run(&[&INSTALL[..], &["--prefix", &path, "pg@8", &format!("{}@{NEWEST}", package())]].concat());
     // The server's package leaves its links out and makes them in a script of its own; only that one is run.
     let server = newest_postgres(&node).parent().expect("it is inside its package").display().to_string();
     python::must_run(&["env", "-C", &server, "node", "scripts/hydrate-symlinks.js"]);
+    fs::write(node.join(COMPLETE), "").expect("the directory was just made");
+    node
+}
+
+/// A directory of that name that has these packages in its `node_modules`; each list of packages needs a name of its own.
+pub(crate) fn packages(name: &str, packages: &[&str]) -> PathBuf {
+    let _one_at_a_time = python::lock(name);
+    let node = python::cache().join(name);
+    if node.join(COMPLETE).exists() {
+        return node;
+    }
+    let path = node.display().to_string();
+    fs::create_dir_all(&node).expect("the cache directory can be written to");
+    python::must_run(&[&INSTALL[..], &["--prefix", &path], packages].concat());
     fs::write(node.join(COMPLETE), "").expect("the directory was just made");
     node
 }
@@ -48,6 +61,8 @@ pub(crate) fn made() -> Option<PathBuf> {
     let node = python::cache().join("node");
     node.join(COMPLETE).exists().then_some(node)
 }
+
+const INSTALL: [&str; 6] = ["npm", "install", "--silent", "--no-audit", "--no-fund", "--ignore-scripts"];
 
 /// There when everything is.
 const COMPLETE: &str = ".complete-2";

@@ -87,7 +87,7 @@ const KERNEL_PROGRAMS: Need = Need {
 };
 
 /// What many machines have from elsewhere: installed only where the program is not there.
-const UNLESS_THERE: [(&str, Need); 2] = [
+const UNLESS_THERE: [(&str, Need); 3] = [
     ("npm", Need { packages: &["nodejs", "npm"], reason: "tests use Node's driver, which npm fetches", testing: true }),
     (
         "javac",
@@ -97,6 +97,7 @@ const UNLESS_THERE: [(&str, Need); 2] = [
             testing: true,
         },
     ),
+    ("mvn", Need { packages: &["maven"], reason: "tests sign in with Keycloak, which Maven fetches", testing: true }),
 ];
 
 pub(crate) fn main(arguments: &Arguments) -> Result<()> {

@@ -9,11 +9,19 @@ use axum::{
     response::{IntoResponse, Response},
 };
 use serde::{Deserialize, Serialize};
+use serde_json::Value;
 
-use super::{Admin, Caller, Problem, grants};
+use super::{
+    Admin, Caller, Problem, grants,
+    signin::{Given, Signed, question},
+};
 use crate::{
-    hold::{DecideError, Decided, Terms, View},
+    hold::{self, DecideError, Decided, Terms, View},
     people::{Person, Role},
+    record::{
+        entry::{Enrolled, Proof},
+        signed::{self, Meant},
+    },
 };
 
 impl IntoResponse for DecideError {
@@ -23,12 +31,23 @@ impl IntoResponse for DecideError {
             DecideError::Unknown(_) => (StatusCode::NOT_FOUND, "no such request"),
             DecideError::Ambiguous(_) => (StatusCode::BAD_REQUEST, "ambiguous"),
             DecideError::Ended(..) => (StatusCode::CONFLICT, "already ended"),
-            DecideError::Twice(_) | DecideError::PerhapsTwice(..) => (StatusCode::CONFLICT, "already approved by you"),
+            DecideError::Twice(_)
+            | DecideError::PerhapsTwice(..)
+            | DecideError::Spent(..)
+            | DecideError::PlaceTaken(..)
+            | DecideError::StepOver(..) => (StatusCode::CONFLICT, "already approved"),
             DecideError::OtherDigest(_) => (StatusCode::PRECONDITION_FAILED, "another digest"),
-            DecideError::OwnRequest(..) | DecideError::NotAnApprover(..) | DecideError::NotYet(..) => {
-                (StatusCode::FORBIDDEN, "not allowed")
-            }
+            DecideError::OwnRequest(..)
+            | DecideError::NotAnApprover(..)
+            | DecideError::NotYet(..)
+            | DecideError::StepNotYet(..)
+            | DecideError::Barred(..)
+            | DecideError::NoGlass(_)
+            | DecideError::MayNotBreak(..) => (StatusCode::FORBIDDEN, "not allowed"),
             DecideError::ReasonRequired => (StatusCode::UNPROCESSABLE_ENTITY, "reason required"),
+            DecideError::TicketRequired(_) => (StatusCode::UNPROCESSABLE_ENTITY, "ticket required"),
+            DecideError::PasskeyRequired(_) => (StatusCode::PRECONDITION_REQUIRED, "passkey required"),
+            DecideError::Remark => (StatusCode::UNPROCESSABLE_ENTITY, "no remark"),
             DecideError::Record(_) => (StatusCode::SERVICE_UNAVAILABLE, "cannot record"),
         };
         Problem::response(status, title, self)
@@ -97,6 +116,12 @@ pub struct Decision {
     /// The grant that the approval is to become.
     #[serde(default)]
     pub grant: Option<Terms>,
+    /// The ticket that an approval names.
+    #[serde(default)]
+    pub ticket: Option<String>,
+    /// What the person's passkey answered to [`challenge`]: as `PublicKeyCredential.toJSON()` has it.
+    #[serde(default)]
+    pub proof: Option<Value>,
 }
 
 pub(super) async fn decide(
@@ -106,16 +131,78 @@ pub(super) async fn decide(
     Json(decision): Json<Decision>,
 ) -> Result<Json<Decided>, Response> {
     let person = caller.person;
-    let Decision { approve, reason, digest, grant } = decision;
-    let decided = match grant {
-        Some(_) if !approve => {
-            let detail = "a denial cannot become a grant; leave `grant` out";
-            return Err(Problem::response(StatusCode::BAD_REQUEST, "no grant", detail));
-        }
-        Some(terms) => admin.desk.grant(&request, &person, reason, digest.as_deref(), terms),
-        None => admin.desk.decide(&request, &person, approve, reason, digest.as_deref()),
+    let proof = decision.proof.clone().map(|given| proved(&admin, &request, &person, &decision, given)).transpose()?;
+    let Decision { approve, reason, digest, grant, ticket, proof: _ } = decision;
+    if grant.is_some() && !approve {
+        let detail = "a denial cannot become a grant; leave `grant` out";
+        return Err(Problem::response(StatusCode::BAD_REQUEST, "no grant", detail));
+    }
+    let decision = hold::Decision { approve, reason, ticket, digest, grant, proof };
+    admin.desk.decide_on(&request, &person, decision).map(Json).map_err(IntoResponse::into_response)
+}
+
+/// What a passkey is to sign for this decision, by this person, now.
+pub(super) async fn challenge(
+    State(admin): State<Arc<Admin>>,
+    caller: Caller,
+    InPath(request): InPath<String>,
+    Json(decision): Json<Decision>,
+) -> Result<Json<Value>, Response> {
+    let person = caller.person;
+    let challenge = meant(&admin, &request, &person, &decision, |meant| signed::challenge(meant))?;
+    let keys = admin.people.accounts.passkeys(&person.id);
+    if keys.is_empty() {
+        let detail = "you have no passkey here; an administrator gives you a link with `holdpoint people enrol`";
+        return Err(Problem::response(StatusCode::CONFLICT, "no passkey", detail));
+    }
+    Ok(Json(serde_json::json!({ "publicKey": question(&admin, &challenge, &keys) })))
+}
+
+/// Hands what this person means by this decision to `then`: on the request as it is now.
+fn meant<T>(
+    admin: &Admin,
+    request: &str,
+    person: &Person,
+    decision: &Decision,
+    then: impl FnOnce(&Meant<'_>) -> T,
+) -> Result<T, Response> {
+    let view = admin.desk.show(request).map_err(IntoResponse::into_response)?;
+    if !may_see(person, &view) {
+        return Err(DecideError::Unknown(request.to_owned()).into_response());
+    }
+    if decision.digest.as_ref() != Some(&view.digest.to_string()) {
+        return Err(DecideError::OtherDigest(view.short).into_response());
+    }
+    let (id, terms) = (person.id.to_string(), decision.grant.as_ref().map(Terms::to_string));
+    Ok(then(&Meant {
+        request: view.request,
+        approve: decision.approve,
+        reason: decision.reason.as_deref(),
+        digest: view.digest,
+        person: &id,
+        terms: terms.as_deref(),
+    }))
+}
+
+/// The signature under a decision, if it is this person's, for this decision.
+fn proved(admin: &Admin, request: &str, person: &Person, decision: &Decision, given: Value) -> Result<Proof, Response> {
+    let wrong = |why: &dyn std::fmt::Display| Problem::response(StatusCode::FORBIDDEN, "not signed", why);
+    let given: Given<Signed> = serde_json::from_value(given).map_err(|error| wrong(&error))?;
+    let proof = given.proof()?;
+    let key = admin.people.accounts.passkey(&proof.key).filter(|key| key.person == person.id.to_string());
+    let key = key.ok_or_else(|| wrong(&"this passkey is not one of yours"))?;
+    let origin = admin.people.origin.as_ref().ok_or_else(|| wrong(&"there is no console here"))?;
+    let key = Enrolled {
+        person: key.person,
+        name: person.name.clone(),
+        key: proof.key.clone(),
+        public: key.public.into(),
+        party: origin.host.clone(),
     };
-    decided.map(Json).map_err(IntoResponse::into_response)
+    let checked =
+        meant(admin, request, person, decision, |meant| signed::check(meant, &proof, &key, Some(&origin.url)))?;
+    checked.map_err(|error| wrong(&error))?;
+    Ok(proof)
 }
 
 /// How long a waiting list request may wait.

@@ -41,7 +41,7 @@ pub(super) fn said(error: &GrantError) -> (StatusCode, &'static str) {
     }
 }
 
-fn may_see(person: &Person, view: &GrantView) -> bool {
+pub(super) fn may_see(person: &Person, view: &GrantView) -> bool {
     view.asks(person) || [Role::Viewer, Role::Auditor, Role::Admin].iter().any(|role| person.roles.contains(role))
 }
 

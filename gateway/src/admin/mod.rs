@@ -9,13 +9,17 @@ mod bounded;
 mod caller;
 mod channels;
 mod credentials;
+mod events;
 mod grants;
 mod health;
 mod limits;
+mod live;
 mod machine;
+mod pages;
 mod people;
 mod signin;
 mod web;
+mod workflow;
 
 use std::{path::Path, sync::Arc};
 
@@ -38,6 +42,7 @@ use crate::{
     guards::Guards,
     hold::Desk,
     intercept::Interceptor,
+    live::Live,
     namespaces::Namespaces,
     people::{People, Role},
     policy::Policies,
@@ -83,6 +88,8 @@ pub struct Admin {
     pub rulebook: Arc<Rulebook>,
     /// The threads that serve guarded connections.
     pub road: tokio::runtime::Handle,
+    /// Which guarded connections are open.
+    pub live: Live,
     /// How many guarded connections are open.
     pub connections: Box<dyn Fn() -> u64 + Send + Sync>,
 }
@@ -152,13 +159,23 @@ fn routes() -> Vec<Route> {
         route("/api/v1/approvals", May::Concerned, PEOPLE, get(approvals::list)),
         route("/api/v1/approvals/{request}", May::Concerned, PEOPLE, get(approvals::show)),
         route("/api/v1/approvals/{request}/decision", May::Concerned, PEOPLE, post(approvals::decide)),
+        route("/api/v1/approvals/{request}/challenge", May::Concerned, CONSOLE, post(approvals::challenge)),
+        route("/api/v1/approvals/{request}/remarks", May::Concerned, PEOPLE, post(workflow::say)),
+        route("/api/v1/approvals/{request}/break-glass", May::Concerned, PEOPLE, post(workflow::break_glass)),
+        route("/api/v1/delegations", May::Concerned, PEOPLE, get(workflow::delegations).post(workflow::delegate)),
+        route("/api/v1/delegations/{delegation}/end", May::Concerned, PEOPLE, post(workflow::end_delegation)),
+        route("/api/v1/reviews", May::Concerned, PEOPLE, get(workflow::reviews)),
+        route("/api/v1/reviews/{review}", May::Concerned, PEOPLE, post(workflow::review)),
         route("/api/v1/grants", May::Concerned, PEOPLE, get(grants::list)),
         route("/api/v1/grants/{grant}", May::Concerned, PEOPLE, get(grants::show)),
         route("/api/v1/grants/{grant}/revocation", May::Concerned, PEOPLE, post(grants::revoke)),
     ];
+    routes.extend(live::routes());
     routes.extend(channels::routes());
     routes.extend(people::routes());
     routes.extend(signin::routes());
+    routes.extend(events::routes());
+    routes.extend(pages::routes());
     routes
 }
 

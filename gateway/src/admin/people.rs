@@ -34,11 +34,14 @@ struct Me {
     name: String,
     groups: Vec<String>,
     roles: BTreeSet<Role>,
+    /// At the console: what a request that changes something must say in `x-csrf`.
+    csrf: Option<String>,
 }
 
 async fn me(caller: Caller) -> Json<Me> {
+    let csrf = Some(caller.csrf().to_owned()).filter(|csrf| !csrf.is_empty());
     let Person { id, name, groups, roles, .. } = caller.person;
-    Json(Me { id: id.to_string(), name, groups, roles })
+    Json(Me { id: id.to_string(), name, groups, roles, csrf })
 }
 
 /// Somebody who may sign in.

@@ -25,7 +25,7 @@ use super::{
 use crate::{
     passkey::Assertion,
     people::{Passkey, Purpose, SignInError, Token},
-    record::entry::{Body, Enrolled},
+    record::entry::{Body, Enrolled, Proof},
 };
 
 pub(super) fn routes() -> Vec<Route> {
@@ -76,6 +76,18 @@ pub(super) struct Signed {
     signature: String,
 }
 
+impl Given<Signed> {
+    /// As the record keeps it; nothing of it is believed yet.
+    pub(super) fn proof(&self) -> Result<Proof, Response> {
+        Ok(Proof {
+            key: bytes(&self.id)?.into(),
+            authenticator: bytes(&self.response.authenticator_data)?.into(),
+            client: bytes(&self.response.client_data)?.into(),
+            signature: bytes(&self.response.signature)?.into(),
+        })
+    }
+}
+
 /// A new passkey.
 #[derive(Debug, Deserialize)]
 #[serde(rename_all = "camelCase")]
@@ -96,9 +108,7 @@ async fn finish(
     Json(Finish { credential }): Json<Finish<Signed>>,
 ) -> Answer {
     slow_down(&admin, remote)?;
-    let (key, signed) = (bytes(&credential.id)?, credential.response);
-    let (authenticator, client) = (bytes(&signed.authenticator_data)?, bytes(&signed.client_data)?);
-    let signature = bytes(&signed.signature)?;
+    let Proof { key, authenticator, client, signature } = credential.proof()?;
     let assertion = Assertion { authenticator: &authenticator, client: &client, signature: &signature };
     let (cookie, person) = admin.people.sign_in(&key, &assertion).map_err(|error| {
         tracing::info!(%remote, %error, "somebody could not sign in");

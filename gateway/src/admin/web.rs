@@ -123,7 +123,7 @@ const HARD: [(&str, &str); 7] = [
         "content-security-policy",
         "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self' data:; connect-src 'self'; \
          font-src 'self'; manifest-src 'self'; form-action 'self'; base-uri 'none'; frame-ancestors 'none'; \
-         require-trusted-types-for 'script'",
+         require-trusted-types-for 'script'; trusted-types console",
     ),
     ("x-content-type-options", "nosniff"),
     ("x-frame-options", "DENY"),

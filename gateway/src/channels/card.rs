@@ -151,7 +151,7 @@ fn headline(case: &Case, what: What, short: &str) -> String {
             case.words.iter().filter(|word| word.approve == approve).map(|word| line(&word.by)).collect();
         if names.is_empty() { String::new() } else { format!(" by {}", names.join(", ")) }
     };
-    let quorum = case.requested.approval.quorum;
+    let quorum = case.requested.approval.people();
     match what {
         What::Opened | What::Previewed if quorum > 1 => format!("Approval needed ({quorum} people): {short}"),
         What::Opened | What::Previewed => format!("Approval needed: {short}"),

@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use crate::{
     operation::{Impact, RequestId},
-    policy::{Approval, Approver, Who},
+    policy::{Approval, Approver},
     record::{
         RecordError, Recorded, Recorder,
         entry::{Body, Connected, Granted, Outcome, Requested, Timestamp},
@@ -279,8 +279,7 @@ impl Case {
 
     /// How many approvals are still needed.
     pub(super) fn missing(&self) -> usize {
-        let quorum = usize::try_from(self.requested.approval.quorum).unwrap_or(usize::MAX);
-        quorum.saturating_sub(self.approved_by().count())
+        self.requested.approval.people().saturating_sub(self.approved_by().count())
     }
 
     /// Where it stands.
@@ -304,23 +303,13 @@ impl Case {
 }
 
 /// Those who may decide.
-pub(super) fn asked(approval: &Approval) -> &[Approver] {
-    &approval.from
+pub(super) fn asked(approval: &Approval) -> impl Iterator<Item = &Approver> {
+    approval.approvers()
 }
 
 /// Those who may decide, in words.
 pub(super) fn asked_in_words(approval: &Approval) -> Vec<String> {
-    let words = |approver: &Approver| {
-        let who = match &approver.who {
-            Who::User(name) => name.clone(),
-            Who::Group(name) => format!("group {name}"),
-        };
-        match approver.after {
-            Duration::ZERO => who,
-            after => format!("{who} after {}", humantime::format_duration(after)),
-        }
-    };
-    asked(approval).iter().map(words).collect()
+    asked(approval).map(Approver::to_string).collect()
 }
 
 fn connected(recorder: &Recorder, session: crate::operation::SessionId) -> Result<Option<Connected>, RecordError> {
@@ -334,6 +323,7 @@ fn connected(recorder: &Recorder, session: crate::operation::SessionId) -> Resul
 #[cfg(test)]
 pub(super) mod tests {
     use super::*;
+    use crate::policy::Who;
     use crate::{
         channels::filter::Filter,
         config::About,
@@ -369,12 +359,8 @@ pub(super) mod tests {
             why: "deletes need a *second* pair of <eyes>".to_owned(),
             observed: None,
         };
-        let approval = Approval {
-            from: vec![Approver { who: Who::Group("dba".to_owned()), after: Duration::ZERO }],
-            quorum,
-            timeout: Duration::from_secs(900),
-            reason_required: false,
-        };
+        let from = vec![Approver { who: Who::Group("dba".to_owned()), after: Duration::ZERO }];
+        let approval = Approval::simple(from, quorum, Duration::from_secs(900));
         Requested {
             request: REQUEST,
             asked,
@@ -384,6 +370,7 @@ pub(super) mod tests {
             resource: "shop".to_owned(),
             waits: true,
             shape: None,
+            barred: None,
         }
     }
 
@@ -403,6 +390,8 @@ pub(super) mod tests {
             digest: Digest([0x55; 32]),
             person: None,
             proof: None,
+            terms: None,
+            counts: None,
         }
     }
 

@@ -46,9 +46,9 @@ impl Filter {
     /// Whether the request is one of those it is for.
     pub(super) fn chooses(&self, case: &Case) -> bool {
         let requested = &case.requested;
-        let groups = asked(&requested.approval).iter().filter_map(|approver| match &approver.who {
+        let groups = asked(&requested.approval).filter_map(|approver| match &approver.who {
             Who::Group(name) => Some(name.as_str()),
-            Who::User(_) => None,
+            Who::User(_) | Who::OnCall(_) => None,
         });
         some(self.groups.as_deref(), groups)
             && some(self.rules.as_deref(), [requested.asked.rule.as_str()])

@@ -158,7 +158,7 @@ fn data(case: &Case, look: &Look) -> Value {
         "digest": case.digest().to_string(),
         "opened": rfc3339(case.opened),
         "deadline": rfc3339(case.deadline()),
-        "quorum": requested.approval.quorum,
+        "quorum": requested.approval.people(),
         "decisions": decisions.collect::<Vec<_>>(),
         "outcome": case.closed.map(|(_, outcome)| outcome.as_str()),
         "grant": grant,

@@ -13,6 +13,8 @@ use crate::{
     visible::visible,
 };
 
+mod workflow;
+
 /// Its arguments.
 #[derive(Debug, clap::Args)]
 pub struct Args {
@@ -40,6 +42,8 @@ enum Command {
     Approve(Approve),
     /// Refuse an operation
     Deny(Decide),
+    #[command(flatten)]
+    More(workflow::Command),
 }
 
 #[derive(Debug, clap::Args)]
@@ -58,6 +62,9 @@ struct Decide {
 struct Approve {
     #[command(flatten)]
     decide: Decide,
+    /// The ticket that it is for, where the rule wants one
+    #[arg(long)]
+    ticket: Option<String>,
     /// Let the same workload do the same again without asking
     #[arg(long)]
     grant: bool,
@@ -98,8 +105,9 @@ pub fn run(args: &Args) -> anyhow::Result<ExitCode> {
         Command::List => list(args)?,
         Command::Show { request } => show(args, request)?,
         Command::Watch => watch(args)?,
-        Command::Approve(approve) => decided(args, &approve.decide, true, approve.terms().as_ref())?,
-        Command::Deny(decide) => decided(args, decide, false, None)?,
+        Command::Approve(approve) => decided(args, &approve.decide, Some(approve))?,
+        Command::Deny(decide) => decided(args, decide, None)?,
+        Command::More(command) => workflow::run(args, command)?,
     }
     Ok(ExitCode::SUCCESS)
 }
@@ -162,9 +170,16 @@ fn watch(args: &Args) -> anyhow::Result<()> {
     }
 }
 
-fn decided(args: &Args, decide: &Decide, approve: bool, grant: Option<&Terms>) -> anyhow::Result<()> {
+/// `approve`: with what; otherwise it is denied.
+fn decided(args: &Args, decide: &Decide, approve: Option<&Approve>) -> anyhow::Result<()> {
     let path = format!("/api/v1/approvals/{}/decision", path_word(&decide.request));
-    let body = json!({ "approve": approve, "reason": decide.reason, "digest": decide.digest, "grant": grant });
+    let body = json!({
+        "approve": approve.is_some(),
+        "reason": decide.reason,
+        "digest": decide.digest,
+        "grant": approve.and_then(Approve::terms),
+        "ticket": approve.and_then(|approve| approve.ticket.as_ref()),
+    });
     let decided: Value = args.socket.ask(&Method::POST, &path, Some(&body))?;
     match (args.output, word(&decided["decided"]).as_str()) {
         (Output::Json, _) => println!("{decided}"),
@@ -202,8 +217,10 @@ fn card(request: &Value) -> String {
     line("values", &numbered(&request["values"]));
     line("fingerprint", &word(&request["fingerprint"]));
     line("state", &state(&request["state"]));
-    line("approvers", &words(&request["approvers"]));
+    line("asked", &workflow::steps(request));
     line("approvals", &format!("{} of {}", request["approvals"], request["quorum"]));
+    line("only", &workflow::rules(request));
+    line("said", &workflow::remarks(request));
     line("digest", &word(&request["digest"]));
     line("approve", &format!("holdpoint approvals approve {}{}", word(&request["short"]), reason(request)));
     if request["fingerprint"].is_string() {
@@ -227,7 +244,12 @@ fn who(request: &Value) -> String {
 }
 
 fn reason(request: &Value) -> &'static str {
-    if request["reason_required"] == true { " --reason \"…\"" } else { "" }
+    match (request["reason_required"] == true, request["ticket"].is_string()) {
+        (true, true) => " --reason \"…\" --ticket …",
+        (true, false) => " --reason \"…\"",
+        (false, true) => " --ticket …",
+        (false, false) => "",
+    }
 }
 
 /// A long statement's end is where something could hide.

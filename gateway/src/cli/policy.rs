@@ -10,7 +10,7 @@ use clap::Subcommand;
 use crate::{
     app,
     operation::{Effect, Effects, Meaning, Operation},
-    policy::{Caller, Decide, Explanation, Failure, Mode, PolicySet, Resource, TrialReport, Who},
+    policy::{Caller, Decide, Explanation, Failure, Mode, PolicySet, Resource, TrialReport},
     visible::{visible, visible_start},
 };
 
@@ -250,28 +250,7 @@ fn asked(explanation: &Explanation) -> String {
     let mut text = String::new();
     let verdict = &explanation.verdict;
     if let Some(approval) = &verdict.approval {
-        let people: Vec<String> = approval
-            .from
-            .iter()
-            .map(|approver| {
-                let who = match &approver.who {
-                    Who::User(name) => format!("user {name}"),
-                    Who::Group(name) => format!("group {name}"),
-                };
-                match approver.after.is_zero() {
-                    true => who,
-                    false => format!("{who} after {}", humantime::format_duration(approver.after)),
-                }
-            })
-            .collect();
-        let reason = if approval.reason_required { ", with a reason" } else { "" };
-        let _ = writeln!(
-            text,
-            "  asks       {} from {}{reason}, within {}",
-            counted(approval.quorum as usize, "person", "people"),
-            people.join(", "),
-            humantime::format_duration(approval.timeout)
-        );
+        let _ = writeln!(text, "  asks       {}", visible(approval.to_string().as_bytes()));
     }
     if let Some((decide, rule)) = &verdict.observed {
         let _ = writeln!(text, "  observed   {rule} would {decide}");

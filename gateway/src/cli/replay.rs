@@ -14,7 +14,7 @@ use super::{
 };
 use crate::{
     operation::{ProtocolName, SessionId},
-    policy::{Approval, Decide, Who},
+    policy::{Decide, Who},
     protocol::Renderer,
     record::{
         Recorded, Records,
@@ -150,7 +150,7 @@ impl Player<'_> {
             }
             Body::Operation(operated) => operation(operated),
             Body::Requested(requested) => hold(requested),
-            Body::Decided { by, uid, person, approve, reason, proof, .. } => {
+            Body::Decided { by, uid, person, approve, reason, proof, counts, .. } => {
                 let word = if *approve { "approved" } else { "denied" };
                 let why = reason.as_deref().map_or_else(String::new, |why| format!(": {}", visible(why.as_bytes())));
                 let who = match (uid, person) {
@@ -159,7 +159,12 @@ impl Player<'_> {
                     (None, None) => String::new(),
                 };
                 let signed = if proof.is_some() { ", signed with a passkey" } else { "" };
-                vec![format!("-- {word} by {}{who}{signed}{why}", visible(by.as_bytes()))]
+                let counts = counts.as_deref();
+                let lent = counts.and_then(|counts| counts.lent.as_ref());
+                let lent = lent.map_or_else(String::new, |lent| format!(" for {}", visible(lent.by.as_bytes())));
+                let ticket = counts.and_then(|counts| counts.ticket.as_ref());
+                let ticket = ticket.map_or_else(String::new, |name| format!(", ticket {}", visible(name.as_bytes())));
+                vec![format!("-- {word} by {}{who}{lent}{signed}{ticket}{why}", visible(by.as_bytes()))]
             }
             Body::Closed { request, outcome } => {
                 let how = self.records.request(*request)?.map(|history| decided(&history));
@@ -197,6 +202,12 @@ impl Player<'_> {
                 vec![format!("-- {}: {}", visible(by.as_bytes()), visible(what.as_bytes()))]
             }
             Body::Enrolled(enrolled) => vec![format!("-- a passkey of {}", visible(enrolled.name.as_bytes()))],
+            Body::Asked { .. }
+            | Body::Said { .. }
+            | Body::BrokeGlass(_)
+            | Body::Reviewed { .. }
+            | Body::Delegated(_)
+            | Body::DelegationEnded { .. } => workflow(&entry.body),
             Body::Incident { what } => vec![format!("!! {}", visible(what.as_bytes()))],
             Body::Disconnected { reason } => {
                 let lasted = self.first.map_or_else(String::new, |first| format!(" after {}", span(first, entry.at)));
@@ -247,26 +258,31 @@ fn hold(requested: &Requested) -> Vec<String> {
     let Asked { rule, why, effects, .. } = &requested.asked;
     let (rule, why) = (visible(rule.as_bytes()), visible(why.as_bytes()));
     lines.push(format!("-- HELD by {rule}: {why} [{effects}]"));
-    lines.push(format!("-- request {} {}", requested.request.short(), wanted(&requested.approval)));
+    let wanted = visible(requested.approval.to_string().as_bytes());
+    lines.push(format!("-- request {} wants {wanted}", requested.request.short()));
     lines
 }
 
-fn wanted(approval: &Approval) -> String {
-    let from = approval.from.iter().map(|approver| {
-        let (kind, name) = match &approver.who {
-            Who::User(name) => ("user", name),
-            Who::Group(name) => ("group", name),
-        };
-        let after = if approver.after.is_zero() {
-            String::new()
-        } else {
-            format!(" after {}", humantime::format_duration(approver.after))
-        };
-        format!("{kind} {}{after}", visible(name.as_bytes()))
-    });
-    let from = from.collect::<Vec<_>>().join(", ");
-    let timeout = humantime::format_duration(approval.timeout);
-    format!("wants {} of {from} within {timeout}", approval.quorum)
+/// What happened to a request between its opening and its end, beside decisions.
+fn workflow(body: &Body) -> Vec<String> {
+    let shown = |text: &str| visible(text.as_bytes());
+    let names = |who: &[Who]| shown(&who.iter().map(Who::to_string).collect::<Vec<_>>().join(", "));
+    let line = match body {
+        Body::Asked { step, who, on_call, .. } => {
+            let now = if on_call.is_empty() { String::new() } else { format!(", now {}", shown(&on_call.join(", "))) };
+            format!("-- asked in step {}: {}{now}", step + 1, names(who))
+        }
+        Body::Said { by, kind, text, .. } => format!("-- {} by {}: {}", kind.as_str(), shown(by), shown(text)),
+        Body::BrokeGlass(broken) => {
+            let (by, reason) = (shown(&broken.by), shown(&broken.reason));
+            format!("!! {by} broke the glass, without {}: {reason}", names(&broken.skipped))
+        }
+        Body::Reviewed { by, text, .. } => format!("-- reviewed by {}: {}", shown(by), shown(text)),
+        Body::Delegated(lent) => format!("-- {} lends what they may decide to {}", shown(&lent.from), shown(&lent.to)),
+        Body::DelegationEnded { delegation, .. } => format!("-- delegation {} ended", delegation.short()),
+        _ => return Vec::new(),
+    };
+    vec![line]
 }
 
 /// What was asked: its text with layout kept, its parameters, and what eyes alone would miss.

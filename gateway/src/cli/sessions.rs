@@ -5,10 +5,14 @@ use std::{
     process::ExitCode,
 };
 
+use hyper::Method;
 use serde::Serialize;
+use serde_json::{Value, json};
 
 use super::{
     Output,
+    approvals::path_word,
+    client::Socket,
     store::{Filter, Store, clock, rfc3339, session, span, table},
 };
 use crate::{
@@ -16,7 +20,7 @@ use crate::{
     policy::Decide,
     record::{
         Recorded, Records, RequestHistory, Summary,
-        entry::{Asked, Body, Connected, Operated},
+        entry::{Asked, Body, Connected, Operated, Timestamp},
     },
     visible::{ascii_json, visible, visible_lines, visible_start},
 };
@@ -42,6 +46,21 @@ enum Command {
         /// The session, in short or whole
         session: String,
     },
+    /// Connections that are open now
+    Live {
+        #[command(flatten)]
+        socket: Socket,
+    },
+    /// End a connection that is open now
+    End {
+        /// The session, in short or whole
+        session: String,
+        /// Why: its client is told, and the record has it
+        #[arg(long)]
+        reason: Option<String>,
+        #[command(flatten)]
+        socket: Socket,
+    },
     /// Operations whose statement, objects or refusal contain a text, newest session first
     Search {
         /// The text; upper and lower case are the same
@@ -56,15 +75,55 @@ enum Command {
 /// # Errors
 /// The record cannot be read, or the session is not in it.
 pub fn run(args: Args) -> anyhow::Result<ExitCode> {
-    let records = args.store.open()?;
     let mut out = io::stdout().lock();
+    let records = || args.store.open();
     match &args.command {
-        Command::List(filter) => list(&records, filter, args.output, &mut out)?,
-        Command::Show { session: typed } => show(&records, session(&records, typed)?, args.output, &mut out)?,
-        Command::Search { text, filter } => search(&records, text, filter, args.output, &mut out)?,
+        Command::List(filter) => list(&records()?, filter, args.output, &mut out)?,
+        Command::Show { session: typed } => {
+            let records = records()?;
+            show(&records, session(&records, typed)?, args.output, &mut out)?;
+        }
+        Command::Search { text, filter } => search(&records()?, text, filter, args.output, &mut out)?,
+        Command::Live { socket } => live(socket, args.output, &mut out)?,
+        Command::End { session, reason, socket } => end(session, reason.as_deref(), socket, &mut out)?,
     }
     out.flush()?;
     Ok(ExitCode::SUCCESS)
+}
+
+fn live(socket: &Socket, output: Output, out: &mut impl Write) -> anyhow::Result<()> {
+    let open: Vec<Value> = socket.ask(&Method::GET, "/api/v1/sessions/live", None)?;
+    if output == Output::Json {
+        writeln!(out, "{}", ascii_json(&open, true)?)?;
+        return Ok(());
+    }
+    if open.is_empty() {
+        writeln!(out, "no guarded connection is open")?;
+        return Ok(());
+    }
+    let now = Timestamp::now();
+    let mut rows = table(["SESSION", "FOR", "WORKLOAD", "USER", "RESOURCE", "DESTINATION"]);
+    for one in &open {
+        let text = |field: &str| visible(one[field].as_str().unwrap_or("-").as_bytes());
+        let since = one["since"].as_u64().map_or(now, Timestamp);
+        rows.add_row([
+            text("short"),
+            span(since, now),
+            text("workload"),
+            text("user"),
+            text("resource"),
+            text("destination"),
+        ]);
+    }
+    writeln!(out, "{rows}")?;
+    Ok(())
+}
+
+fn end(session: &str, reason: Option<&str>, socket: &Socket, out: &mut impl Write) -> anyhow::Result<()> {
+    let path = format!("/api/v1/sessions/{}/termination", path_word(session));
+    let ended: Value = socket.ask(&Method::POST, &path, Some(&json!({ "reason": reason })))?;
+    writeln!(out, "ended: session {}", ended["terminated"].as_str().unwrap_or(session))?;
+    Ok(())
 }
 
 fn list(records: &Records, filter: &Filter, output: Output, out: &mut impl Write) -> anyhow::Result<()> {
@@ -181,9 +240,12 @@ fn verdict(records: &Records, operated: &Operated) -> anyhow::Result<String> {
 pub(super) fn decided(history: &RequestHistory) -> String {
     let people: Vec<_> = history.decisions.iter().map(|decision| visible(decision.by.as_bytes())).collect();
     let by = if people.is_empty() { String::new() } else { format!(" by {}", people.join(", ")) };
-    match history.closed {
-        Some((at, outcome)) => format!("{}{by} after {}", outcome.as_str(), span(history.at, at)),
-        None => "still waiting".to_owned(),
+    match (history.closed, &history.broken) {
+        (Some((at, _)), Some(broken)) => {
+            format!("released by {} alone after {}", visible(broken.by.as_bytes()), span(history.at, at))
+        }
+        (Some((at, outcome)), None) => format!("{}{by} after {}", outcome.as_str(), span(history.at, at)),
+        (None, _) => "still waiting".to_owned(),
     }
 }
 

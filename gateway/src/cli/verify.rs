@@ -49,6 +49,7 @@ fn as_json(found: &Verification) -> serde_json::Value {
         "whole": found.is_whole(),
         "entries": found.entries,
         "operations": found.operations,
+        "signatures": found.signatures,
         "requests": found.requests,
         "open_requests": found.open,
         "head": found.head.to_string(),
@@ -58,8 +59,11 @@ fn as_json(found: &Verification) -> serde_json::Value {
 
 fn print(found: &Verification, args: &Args, out: &mut impl Write) -> io::Result<()> {
     writeln!(out, "record    {}", args.store.dir().display())?;
-    let Verification { entries, operations, requests, open, head, .. } = found;
+    let Verification { entries, operations, signatures, requests, open, head, .. } = found;
     writeln!(out, "entries   {entries} ({operations} operations, {requests} approval requests, {open} of them open)")?;
+    if *signatures > 0 {
+        writeln!(out, "signed    {signatures} decisions, each by the passkey of the person who decided")?;
+    }
     writeln!(out, "head      {head}")?;
     if found.is_whole() {
         writeln!(out, "whole: each entry follows from the one before, and what was held ran only when approved")?;

@@ -22,7 +22,7 @@ use crate::{
     mask::{Masks, Salt},
     net::{Dialer, ReadHalf, WriteHalf, tls},
     operation::{Digest, Effect, Effects, Frame, GrantId, Impact, Operation, OperationId, RequestId, Shape, State},
-    policy::{Approval, Decide, OnHold, Scope, Verdict},
+    policy::{Approval, Decide, OnHold, Scope, Separation, Verdict},
     record::{
         Durability, Receipt,
         entry::{self, Asked, Body, Connected, Entry, Operated, Requested, Timestamp},
@@ -286,7 +286,7 @@ impl Gate {
         };
         match self.services.desk.open(requested).await {
             Ok(waiting) => Settling::Held(Box::new(Held { judged, waiting, digest })),
-            Err(error) => Settling::settled(unrecordable(judged, &error)),
+            Err(error) => Settling::settled(Settled::no(judged, None, error.to_string())),
         }
     }
 
@@ -306,7 +306,7 @@ impl Gate {
                 let again = "send the identical operation again once it is approved";
                 Settled::no(judged, Some(request), format!("held for approval as request {}; {again}", request.short()))
             }
-            Err(error) => unrecordable(judged, &error),
+            Err(error) => Settled::no(judged, None, error.to_string()),
         })
     }
 
@@ -553,8 +553,11 @@ impl Gate {
         approval: &Approval,
         waits: bool,
     ) -> (Requested, Requester) {
+        let labels = &self.connection.workload.labels;
+        let barred: Vec<_> = approval.separation.iter().flat_map(|role| role.named_in(labels)).collect();
         let requested = Requested {
             request,
+            barred: (!barred.is_empty()).then_some(barred),
             asked: Asked { state: (*judged.operation.state).clone(), ..asked(judged) },
             digest,
             approval: approval.clone(),
@@ -577,6 +580,7 @@ impl Gate {
             user: self.connection.process.user.clone(),
             executable: self.connection.process.executable.as_ref().map(|path| path.display().to_string()),
             destination: self.connection.destination.0.to_string(),
+            owners: Separation::ALL.into_iter().flat_map(|role| role.named_in(labels)).collect(),
         };
         (requested, requester)
     }
@@ -593,7 +597,8 @@ impl Gate {
         (**state).clone()
     }
 
-    fn facts(&self) -> Connected {
+    /// The connection's facts, as recorded.
+    pub fn facts(&self) -> Connected {
         Connected {
             workload: self.connection.workload.clone(),
             process: self.connection.process.clone(),

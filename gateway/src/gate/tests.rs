@@ -415,7 +415,7 @@ async fn a_held_operation_goes_when_it_is_approved_and_not_before() {
 async fn what_is_not_approved_is_refused_in_the_words_of_whoever_ended_it() {
     for (ended, words) in [
         (Ended::Denied { by: "ada".into(), reason: Some("no".into()) }, "denied by ada: no"),
-        (Ended::Expired, "nobody approved it in time"),
+        (Ended::Expired { waiting_for: None }, "nobody approved it in time"),
         (Ended::Stopping, "the gateway is stopping; send it again when it is back"),
         (Ended::Unrecorded, "the decision could not be recorded, so it does not count"),
         (Ended::Withdrawn, "the client withdrew it"),

@@ -1,7 +1,24 @@
 //! Why a decision does nothing, in words for the person who decided.
 
 use super::GrantError;
-use crate::record::RecordError;
+use crate::{policy::Approval, record::RecordError};
+
+/// Why a request was not opened.
+#[derive(Debug, thiserror::Error)]
+pub enum OpenError {
+    /// It cannot be recorded.
+    #[error("the request for approval cannot be recorded: {0}")]
+    Record(#[from] RecordError),
+    /// Nobody is asked at this hour.
+    #[error("people are asked only {0}, so this is refused now; send it again then")]
+    OutsideHours(String),
+}
+
+impl OpenError {
+    pub(super) fn outside(approval: &Approval) -> Self {
+        OpenError::OutsideHours(approval.hours.as_ref().map_or_else(String::new, ToString::to_string))
+    }
+}
 
 /// Why a decision does nothing.
 #[derive(Debug, thiserror::Error)]
@@ -33,6 +50,36 @@ pub enum DecideError {
     /// One of the approvers, but not yet.
     #[error("{0} may decide on request {1} only {2} from now")]
     NotYet(String, String, humantime::FormattedDuration),
+    /// Asked in a step that is not open yet.
+    #[error("{0} is asked about request {1} in step {2}, and it waits for {3} first")]
+    StepNotYet(String, String, usize, String),
+    /// Asked in a step that is through.
+    #[error("{0} was asked about request {1} in step {2}, which is through; it waits for {3}")]
+    StepOver(String, String, usize, String),
+    /// Everybody's place that they could take is taken.
+    #[error("somebody has already approved request {0} in your place; it waits for {1}")]
+    PlaceTaken(String, String),
+    /// Somebody decided by what this person lent them.
+    #[error("{0} has approved request {1} by what you lent them, and that is one vote")]
+    Spent(String, String),
+    /// The rule keeps them out.
+    #[error("{0} may not decide on request {1}: they are its owner or author, and the rule keeps those out")]
+    Barred(String, String),
+    /// The rule wants a ticket.
+    #[error("this rule requires a ticket that matches {0}: add --ticket …")]
+    TicketRequired(String),
+    /// The rule wants a passkey's signature.
+    #[error("request {0} must be decided with a passkey, at the console; nothing else can sign for you")]
+    PasskeyRequired(String),
+    /// The rule has no way past it.
+    #[error("the rule of request {0} names nobody who may break the glass; ask those whom it asks")]
+    NoGlass(String),
+    /// Not one of those who may.
+    #[error("{0} may not break the glass for request {1}: only group {2} may")]
+    MayNotBreak(String, String, String),
+    /// A remark that is none.
+    #[error("a remark is 1 to 4000 bytes of text, and a request has 100 of them at most")]
+    Remark,
     /// The rule wants a reason.
     #[error("this rule requires a reason: add --reason \"…\"")]
     ReasonRequired,

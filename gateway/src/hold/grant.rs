@@ -55,6 +55,19 @@ pub enum AnyValue {
     At(Vec<u32>),
 }
 
+impl std::fmt::Display for Terms {
+    /// As the record has them, and as a passkey signs them.
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        let Self { uses, seconds, any } = self;
+        write!(f, "{uses} uses within {seconds} seconds, with ")?;
+        match any {
+            AnyValue::None => f.write_str("the values approved"),
+            AnyValue::All => f.write_str("any values"),
+            AnyValue::At(places) => write!(f, "any values at {places:?}"),
+        }
+    }
+}
+
 /// Why there is no grant, or nothing was done with one.
 #[derive(Debug, thiserror::Error)]
 pub enum GrantError {
@@ -210,7 +223,10 @@ impl Desk {
         if state.stopped {
             return None;
         }
-        let grant = state.grants.open.values_mut().find(|grant| grant.is_in_force(now) && grant.covers(wanted))?;
+        // Outside of the hours in which people are asked, a grant stands in nobody's place.
+        let asked = wanted.approval.at(jiff::Timestamp::now())?;
+        let mut grants = state.grants.open.values_mut();
+        let grant = grants.find(|grant| grant.is_in_force(now) && grant.covers(wanted, &asked))?;
         grant.used += 1;
         let (id, left) = (grant.granted.grant, grant.left());
         let body = Body::GrantUsed { grant: id, operation: wanted.asked.operation, left, shape: wanted.shape.clone() };
@@ -353,7 +369,8 @@ impl Grant {
         in_time && self.left() > 0
     }
 
-    fn covers(&self, wanted: &Requested) -> bool {
+    /// `asked_now` is whom the rule asks at this hour.
+    fn covers(&self, wanted: &Requested, asked_now: &Approval) -> bool {
         let Some(shape) = &wanted.shape else { return false };
         let (approved, asked) = (&self.requested.asked, &wanted.asked);
         shape.covers == self.shape.covers
@@ -363,7 +380,8 @@ impl Grant {
             && asked.objects.iter().all(|object| approved.objects.contains(object))
             && asked.unknown.iter().all(|why| approved.unknown.contains(why))
             && asked.rule == approved.rule
-            && is_no_stricter(&wanted.approval, &self.requested.approval)
+            && [&wanted.approval, asked_now].iter().any(|now| now.is_no_stricter_than(&self.requested.approval))
+            && !wanted.barred.iter().flatten().any(|name| self.granted.by.contains(name))
     }
 
     fn covers_values(&self, shape: &Shape) -> bool {
@@ -405,24 +423,19 @@ impl Grant {
 
 /// Both clocks, read once.
 #[derive(Clone, Copy)]
-struct Now {
-    steady: Instant,
-    clock: Timestamp,
+pub(super) struct Now {
+    pub(super) steady: Instant,
+    pub(super) clock: Timestamp,
 }
 
 impl Now {
-    fn read() -> Self {
+    pub(super) fn read() -> Self {
         Self { steady: Instant::now(), clock: Timestamp::now() }
     }
 }
 
 fn asks(approval: &Approval, person: &Person) -> bool {
-    approval.from.iter().any(|step| person.is(&step.who))
-}
-
-/// Whether those who satisfied `given` would satisfy `now` as well.
-fn is_no_stricter(now: &Approval, given: &Approval) -> bool {
-    now.from == given.from && now.quorum <= given.quorum && (given.reason_required || !now.reason_required)
+    approval.approvers().any(|approver| person.is(&approver.who))
 }
 
 /// What changes rows and nothing else: values cannot make it do something of another kind.

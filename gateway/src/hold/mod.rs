@@ -15,7 +15,6 @@ use std::{
     time::Duration,
 };
 
-use serde::Serialize;
 use tokio::{
     sync::{Notify, oneshot, watch},
     time::Instant,
@@ -23,24 +22,32 @@ use tokio::{
 
 use crate::{
     operation::{Digest, GrantId, Impact, RequestId},
-    people::Person,
+    people::OnCall,
     record::{
         Appending, Durability, Lookup, RecordError, Recorder,
         entry::{Body, Entry, Granted, Outcome, Requested, Timestamp},
     },
 };
 
+mod decide;
+mod delegation;
 mod error;
 mod grant;
 mod open;
+mod review;
 #[cfg(test)]
 mod tests;
 mod view;
+mod workflow;
 
-pub use error::DecideError;
+pub use decide::{Decided, Decision};
+pub use delegation::{DelegateError, DelegationView};
+pub use error::{DecideError, OpenError};
 pub use grant::{AnyValue, GrantError, GrantView, Terms};
-use open::{Approved, Open, approvers_in_words};
-pub use view::{Requester, View};
+use open::{Open, approvers_in_words};
+pub use review::{ReviewError, ReviewView};
+pub use view::{RemarkView, Requester, StepView, View};
+use workflow::Event;
 
 /// The open requests, and who decides on them. A cheap handle.
 #[derive(Clone)]
@@ -48,6 +55,7 @@ pub struct Desk(Arc<Inner>);
 
 struct Inner {
     recorder: Recorder,
+    on_call: OnCall,
     state: Mutex<State>,
     /// Wakes the timer when an earlier deadline arrives.
     deadline_changed: Notify,
@@ -65,6 +73,8 @@ struct State {
     /// How requests ended lately, so that a late decision can be told what happened.
     ended: BTreeMap<RequestId, Outcome>,
     grants: grant::Grants,
+    delegations: delegation::Delegations,
+    reviews: review::Reviews,
     stopped: bool,
 }
 
@@ -84,7 +94,10 @@ pub enum Ended {
         reason: Option<String>,
     },
     /// Time ran out.
-    Expired,
+    Expired {
+        /// The step that nobody answered, in words; `None` where there is only one.
+        waiting_for: Option<String>,
+    },
     /// The client took it back.
     Withdrawn,
     /// The gateway stops.
@@ -99,32 +112,13 @@ impl fmt::Display for Ended {
             Ended::Approved { .. } => f.write_str("approved"),
             Ended::Denied { by, reason: Some(reason) } => write!(f, "denied by {by}: {reason}"),
             Ended::Denied { by, reason: None } => write!(f, "denied by {by}"),
-            Ended::Expired => f.write_str("nobody approved it in time"),
+            Ended::Expired { waiting_for: None } => f.write_str("nobody approved it in time"),
+            Ended::Expired { waiting_for: Some(step) } => write!(f, "nobody approved it in time: it waited for {step}"),
             Ended::Withdrawn => f.write_str("the client withdrew it"),
             Ended::Stopping => f.write_str("the gateway is stopping; send it again when it is back"),
             Ended::Unrecorded => f.write_str("the decision could not be recorded, so it does not count"),
         }
     }
-}
-
-/// What a decision did.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
-#[serde(rename_all = "lowercase", tag = "decided")]
-pub enum Decided {
-    /// The operation is released.
-    Approved,
-    /// It counts, and more people are needed.
-    Counted {
-        /// How many more.
-        missing: u32,
-    },
-    /// The operation is released, and a grant releases more like it.
-    Granted {
-        /// The grant's name, as people type it.
-        grant: String,
-    },
-    /// The operation is refused.
-    Denied,
 }
 
 /// A held operation's place at the desk. Dropping it withdraws the request.
@@ -144,6 +138,14 @@ impl Desk {
     /// # Errors
     /// The record cannot be read or written.
     pub fn open_on(recorder: Recorder) -> Result<Self, RecordError> {
+        Self::open_with(recorder, OnCall::default())
+    }
+
+    /// The same, with who is on call.
+    ///
+    /// # Errors
+    /// The record cannot be read or written.
+    pub fn open_with(recorder: Recorder, on_call: OnCall) -> Result<Self, RecordError> {
         for left in recorder.open_requests()? {
             let body = Body::Closed { request: left.request, outcome: Outcome::Restarted };
             let _ = recorder.append_written(Entry { at: Timestamp::now(), session: None, body })?;
@@ -151,20 +153,23 @@ impl Desk {
         }
         let inner = Inner {
             recorder,
+            on_call,
             state: Mutex::default(),
             deadline_changed: Notify::new(),
             changes: watch::Sender::new(0),
         };
         let desk = Self(Arc::new(inner));
         desk.take_up_grants()?;
+        desk.take_up_delegations()?;
+        desk.take_up_reviews()?;
         Ok(desk)
     }
 
     /// Opens a request whose client waits. Durable when this returns.
     ///
     /// # Errors
-    /// It cannot be recorded: the operation must be refused.
-    pub async fn open(&self, (requested, requester): (Requested, Requester)) -> Result<Waiting, RecordError> {
+    /// It cannot be recorded, or nobody is asked at this hour: the operation must be refused.
+    pub async fn open(&self, (requested, requester): (Requested, Requester)) -> Result<Waiting, OpenError> {
         let (sender, ended) = oneshot::channel();
         let (request, deadline) = self.enter(requested, requester, Some(sender)).await?;
         Ok(Waiting { desk: self.clone(), request, deadline, ended, over: false })
@@ -174,11 +179,8 @@ impl Desk {
     /// to be, this one joins it and pages nobody.
     ///
     /// # Errors
-    /// It cannot be recorded: the operation must be refused.
-    pub async fn open_for_retry(
-        &self,
-        (requested, requester): (Requested, Requester),
-    ) -> Result<RequestId, RecordError> {
+    /// It cannot be recorded, or nobody is asked at this hour: the operation must be refused.
+    pub async fn open_for_retry(&self, (requested, requester): (Requested, Requester)) -> Result<RequestId, OpenError> {
         match self.claim(requested.digest, requested.request) {
             Ok(_opening) => self.enter(requested, requester, None).await.map(|(request, _)| request),
             Err(already) => Ok(already),
@@ -200,16 +202,19 @@ impl Desk {
 
     async fn enter(
         &self,
-        requested: Requested,
+        mut requested: Requested,
         requester: Requester,
         waiter: Option<oneshot::Sender<Ended>>,
-    ) -> Result<(RequestId, Instant), RecordError> {
+    ) -> Result<(RequestId, Instant), OpenError> {
         let request = requested.request;
+        // What holds at this moment is what is recorded, and what holds to the request's end.
+        match requested.approval.at(jiff::Timestamp::now()) {
+            Some(approval) => requested.approval = approval,
+            None => return Err(OpenError::outside(&requested.approval)),
+        }
         let body = Body::Requested(Box::new(requested.clone()));
         let entry = Entry { at: Timestamp::now(), session: Some(requester.session), body };
         let _ = self.0.recorder.append(entry, Durability::Synced).await?;
-        let opened = Instant::now();
-        let deadline = opened + requested.approval.timeout;
         tracing::info!(
             request = %request.short(),
             workload = requested.workload,
@@ -217,119 +222,33 @@ impl Desk {
             rule = requested.asked.rule,
             "held for approval"
         );
-        let seen = requested.digest;
-        let open = Open { requested, requester, impact: None, seen, opened, deadline, approvals: Vec::new(), waiter };
+        let mut open = Open::new(requested, requester, waiter);
+        let deadline = open.deadline;
         let stopped = {
             let mut state = self.state();
+            if !state.stopped {
+                self.ask(&mut open);
+            }
             state.open.insert(request, open);
             state.stopped
         };
         if stopped {
-            self.end(request, Outcome::Restarted, Ended::Stopping);
+            self.end(&mut self.state(), request, &Event::Stop, Ended::Stopping);
         }
         self.0.deadline_changed.notify_one();
         self.changed();
         Ok((request, deadline))
     }
 
-    /// A person's decision on the request that `typed` names. `digest`, where given, is what they saw.
-    ///
-    /// Decides, records and releases under the one lock; see the module's *Correctness*.
-    ///
-    /// # Errors
-    /// It does nothing, and says why.
-    pub fn decide(
-        &self,
-        typed: &str,
-        person: &Person,
-        approve: bool,
-        reason: Option<String>,
-        digest: Option<&str>,
-    ) -> Result<Decided, DecideError> {
-        self.decided(typed, person, approve, reason, digest, None)
-    }
-
-    /// A person's approval that is to become a grant: once everybody who is needed has approved it on these terms.
-    ///
-    /// # Errors
-    /// It does nothing, and says why.
-    pub fn grant(
-        &self,
-        typed: &str,
-        person: &Person,
-        reason: Option<String>,
-        digest: Option<&str>,
-        terms: Terms,
-    ) -> Result<Decided, DecideError> {
-        self.decided(typed, person, true, reason, digest, Some(terms))
-    }
-
-    fn decided(
-        &self,
-        typed: &str,
-        person: &Person,
-        approve: bool,
-        reason: Option<String>,
-        digest: Option<&str>,
-        terms: Option<Terms>,
-    ) -> Result<Decided, DecideError> {
-        let mut state = self.state();
-        let request = state.named(typed).map_err(|error| self.remembered(error))?;
-        let open = state.open.get_mut(&request).ok_or_else(|| DecideError::Unknown(typed.to_owned()))?;
-        if open.deadline <= Instant::now() {
-            // However late the timer is, nobody decides after the deadline.
-            self.finish(state, request, Outcome::Expired, Ended::Expired);
-            return Err(DecideError::Ended(request.short(), words(Outcome::Expired)));
-        }
-        open.may_decide(person, approve, reason.as_deref(), digest)?;
-        let any = match &terms {
-            Some(terms) => Some(open.may_grant(terms)?),
-            None => None,
-        };
-        if let Some(other) = open.approvals.iter().find(|other| terms.is_some() && other.grant != terms) {
-            return Err(GrantError::OtherTerms(other.person.name.clone(), request.short()).into());
-        }
-        let decision = Body::Decided {
-            request,
-            by: person.name.clone(),
-            uid: person.uid,
-            approve,
-            reason: reason.clone(),
-            digest: open.seen,
-            person: Some(person.id.to_string()),
-            proof: None,
-        };
-        let entry = Entry { at: Timestamp::now(), session: Some(open.requester.session), body: decision };
-        let _ = self.0.recorder.append_written(entry)?;
-        if !approve {
-            self.finish(state, request, Outcome::Denied, Ended::Denied { by: person.name.clone(), reason });
-            return Ok(Decided::Denied);
-        }
-        open.approvals.push(Approved { person: person.clone(), grant: terms.clone() });
-        let missing =
-            open.requested.approval.quorum.saturating_sub(u32::try_from(open.approvals.len()).unwrap_or(u32::MAX));
-        if missing > 0 {
-            return Ok(Decided::Counted { missing });
-        }
-        let digest = open.requested.digest;
-        let granted = match (terms, any) {
-            (Some(terms), Some(any)) => Some(self.make_grant(&mut state, request, &terms, any)?),
-            _ => None,
-        };
-        self.finish(state, request, Outcome::Approved, Ended::Approved { digest });
-        Ok(granted.map_or(Decided::Approved, |grant| Decided::Granted { grant: grant.short() }))
-    }
-
     /// Everybody who was needed approved on these terms. In the record before it releases anything.
     fn make_grant(
         &self,
-        state: &mut State,
-        request: RequestId,
+        grants: &mut grant::Grants,
+        open: &Open,
         terms: &Terms,
         any: Vec<u32>,
     ) -> Result<GrantId, RecordError> {
-        let State { open, grants, .. } = state;
-        let open = open.get(&request).expect("it is being decided on, under the lock");
+        let request = open.requested.request;
         let (grant, at) = (GrantId::now(), Timestamp::now());
         let granted = Granted {
             grant,
@@ -337,7 +256,7 @@ impl Desk {
             uses: terms.uses,
             expires: at.after(Duration::from_secs(terms.seconds)),
             any,
-            by: open.approvals.iter().map(|approved| approved.person.name.clone()).collect(),
+            by: open.workflow.approvals().iter().map(|approved| approved.person.name.clone()).collect(),
         };
         let body = Body::Granted(Box::new(granted.clone()));
         let _ = self.0.recorder.append_written(Entry { at, session: Some(open.requester.session), body })?;
@@ -365,25 +284,25 @@ impl Desk {
         self.changed();
     }
 
-    /// Ends a request that is still open; says whether this call ended it.
-    pub fn end(&self, request: RequestId, outcome: Outcome, ended: Ended) -> bool {
-        let state = self.state();
-        self.finish(state, request, outcome, ended)
+    /// Ends a request that is still open by an event that nobody may be kept from.
+    fn end(&self, state: &mut State, request: RequestId, event: &Event<'_>, ended: Ended) {
+        let Some(open) = state.open.get_mut(&request) else { return };
+        if let Ok((then, _)) = open.workflow.on(event, open.opened.elapsed()) {
+            open.workflow = then;
+            self.close(state, request, ended);
+        }
     }
 
-    /// The end of a request: recorded under the lock, told to its waiter once it is on disk.
-    fn finish(&self, mut state: MutexGuard<'_, State>, request: RequestId, outcome: Outcome, ended: Ended) -> bool {
-        let Some(open) = state.open.remove(&request) else { return false };
+    /// The end of a request whose machine has come to it: recorded under the lock, told to its waiter once it is on disk.
+    fn close(&self, state: &mut State, request: RequestId, ended: Ended) {
+        let Some(outcome) = state.open.get(&request).and_then(|open| open.workflow.outcome()) else { return };
+        let Some(open) = state.open.remove(&request) else { return };
         tracing::info!(request = %request.short(), %ended, "a request ended");
-        let body = Body::Closed { request, outcome };
-        let entry = Entry { at: Timestamp::now(), session: Some(open.requester.session), body };
         // Appended now, in order; only the wait for the disk comes later.
-        let closing = self.0.recorder.append(entry, Durability::Synced);
+        let closing = self.0.recorder.append(open.entry(Body::Closed { request, outcome }), Durability::Synced);
         state.remember(request, outcome);
-        drop(state);
         tokio::spawn(self.clone().tell(open, closing, ended));
         self.changed();
-        true
     }
 
     /// Tells the one who waits, once the end is on disk.
@@ -417,7 +336,7 @@ impl Desk {
     /// Every open request, oldest first.
     pub fn list(&self) -> Vec<View> {
         let state = self.state();
-        let mut views: Vec<_> = state.open.values().map(Open::view).collect();
+        let mut views: Vec<_> = state.open.values().map(|open| self.view(&state, open)).collect();
         views.sort_by_key(|view| view.request);
         views
     }
@@ -429,7 +348,8 @@ impl Desk {
     pub fn show(&self, typed: &str) -> Result<View, DecideError> {
         let state = self.state();
         let request = state.named(typed).map_err(|error| self.remembered(error))?;
-        state.open.get(&request).map(Open::view).ok_or_else(|| DecideError::Unknown(typed.to_owned()))
+        let open = state.open.get(&request).ok_or_else(|| DecideError::Unknown(typed.to_owned()))?;
+        Ok(self.view(&state, open))
     }
 
     /// A request that this gateway never had open may have been an earlier one's: the record knows how it ended.
@@ -453,11 +373,11 @@ impl Desk {
         self.0.changes.send_modify(|count| *count += 1);
     }
 
-    /// Refuses what is past its deadline, for as long as the gateway runs. Timers are monotonic: changing the
-    /// machine's clock neither hurries nor delays them.
+    /// Asks whose time has come and refuses what is past its deadline, for as long as the gateway runs. Timers are
+    /// monotonic: changing the machine's clock neither hurries nor delays them.
     pub async fn keep_time(self) {
         loop {
-            let next = [self.expire(), self.expire_grants()].into_iter().flatten().min();
+            let next = [self.advance(), self.expire_grants(), self.expire_delegations()].into_iter().flatten().min();
             let wait = next.map_or(IDLE_CHECK, |next| next.saturating_duration_since(Instant::now()));
             tokio::select! {
                 () = tokio::time::sleep(wait) => {}
@@ -466,30 +386,37 @@ impl Desk {
         }
     }
 
-    /// Ends what is past its deadline; gives the next deadline.
-    fn expire(&self) -> Option<Instant> {
+    /// Does with every request what time alone does; says when that next changes something.
+    fn advance(&self) -> Option<Instant> {
         let now = Instant::now();
-        let (late, next) = {
-            let mut state = self.state();
-            state.approved.retain(|_, (_, until)| *until > now);
-            let late: Vec<_> = state.open.iter().filter(|(_, open)| open.deadline <= now).map(|(id, _)| *id).collect();
-            (late, state.open.values().map(|open| open.deadline).filter(|deadline| *deadline > now).min())
-        };
+        let mut state = self.state();
+        state.approved.retain(|_, (_, until)| *until > now);
+        let late: Vec<_> = state.open.iter().filter(|(_, open)| open.deadline <= now).map(|(id, _)| *id).collect();
         for request in late {
-            self.end(request, Outcome::Expired, Ended::Expired);
+            if let Some(ended) = state.open.get(&request).map(Open::expired) {
+                self.end(&mut state, request, &Event::Time, ended);
+            }
         }
-        next
+        let (mut asked, mut recorded) = (false, true);
+        for open in state.open.values_mut().filter(|open| open.opened + open.workflow.next_change() <= now) {
+            asked = true;
+            recorded &= self.ask(open);
+        }
+        let next = state.open.values().map(|open| open.opened + open.workflow.next_change()).min();
+        drop(state);
+        if asked {
+            self.changed();
+        }
+        if recorded { next } else { next.map(|next| next.max(now + TRY_AGAIN)) }
     }
 
     /// Refuses everything that is held, and from now on whatever asks: the gateway stops.
     pub fn stop(&self) {
-        let open: Vec<_> = {
-            let mut state = self.state();
-            state.stopped = true;
-            state.open.keys().copied().collect()
-        };
+        let mut state = self.state();
+        state.stopped = true;
+        let open: Vec<_> = state.open.keys().copied().collect();
         for request in open {
-            self.end(request, Outcome::Restarted, Ended::Stopping);
+            self.end(&mut state, request, &Event::Stop, Ended::Stopping);
         }
     }
 
@@ -563,7 +490,7 @@ impl Drop for Waiting {
     /// The client cancelled, hung up, or its connection's task ended: the request is withdrawn.
     fn drop(&mut self) {
         if !self.over {
-            self.desk.end(self.request, Outcome::Withdrawn, Ended::Withdrawn);
+            self.desk.end(&mut self.desk.state(), self.request, &Event::Withdraw, Ended::Withdrawn);
         }
     }
 }
@@ -580,6 +507,9 @@ fn words(outcome: Outcome) -> &'static str {
 
 /// How many ended requests are remembered by name, so that a late decision hears what happened.
 const REMEMBERED: usize = 10_000;
+
+/// When those are asked again whose asking could not be recorded.
+const TRY_AGAIN: Duration = Duration::from_millis(500);
 
 /// How often the timer looks when nothing is open.
 const IDLE_CHECK: Duration = Duration::from_secs(60);

@@ -1,15 +1,18 @@
-//! An open request, and who may decide on it.
+//! An open request, and what the desk records of it.
 
-use std::time::Duration;
+use std::sync::Arc;
 
 use tokio::{sync::oneshot, time::Instant};
 
-use super::{DecideError, Ended, Requester, Terms};
+use super::{
+    Ended, Requester,
+    workflow::{Parties, Transition, Workflow},
+};
 use crate::{
     operation::{Digest, Impact},
-    people::Person,
-    policy::{Approval, Who},
-    record::entry::Requested,
+    people::OnCall,
+    policy::{Approval, Approver, Who},
+    record::entry::{Body, Entry, Requested, Timestamp},
 };
 
 /// A request that nobody has ended.
@@ -22,78 +25,59 @@ pub(super) struct Open {
     pub(super) seen: Digest,
     pub(super) opened: Instant,
     pub(super) deadline: Instant,
-    pub(super) approvals: Vec<Approved>,
+    pub(super) workflow: Workflow,
+    /// What people said that decides nothing.
+    pub(super) said: Vec<super::RemarkView>,
     pub(super) waiter: Option<oneshot::Sender<Ended>>,
 }
 
-/// One person's approval.
-pub(super) struct Approved {
-    pub(super) person: Person,
-    /// The grant that it is meant to become.
-    pub(super) grant: Option<Terms>,
+impl Open {
+    pub(super) fn new(requested: Requested, requester: Requester, waiter: Option<oneshot::Sender<Ended>>) -> Self {
+        let barred = requested.barred.clone().unwrap_or_default();
+        let parties = Parties { uid: requester.uid, barred, owners: requester.owners.clone() };
+        let approval = Arc::new(requested.approval.clone());
+        let opened = Instant::now();
+        Self {
+            opened,
+            deadline: opened + approval.timeout,
+            workflow: Workflow::open(approval, requested.request.short(), parties),
+            impact: None,
+            seen: requested.digest,
+            said: Vec::new(),
+            requested,
+            requester,
+            waiter,
+        }
+    }
+
+    pub(super) fn entry(&self, body: Body) -> Entry {
+        Entry { at: Timestamp::now(), session: Some(self.requester.session), body }
+    }
+
+    /// What the record says of it when people are asked.
+    pub(super) fn asks(&self, step: u32, places: &[u32], on_call: &OnCall) -> Body {
+        let now = jiff::Timestamp::now();
+        let step_of = usize::try_from(step).ok().and_then(|step| self.workflow.approval.steps.get(step));
+        let place = |at: &u32| step_of?.from.get(usize::try_from(*at).ok()?).map(|approver| approver.who.clone());
+        let who: Vec<Who> = places.iter().filter_map(place).collect();
+        let on_call = who.iter().filter_map(|who| match who {
+            Who::OnCall(rota) => on_call.who(rota, now).map(str::to_owned),
+            Who::User(_) | Who::Group(_) => None,
+        });
+        let on_call = on_call.collect();
+        Body::Asked { request: self.requested.request, step, places: places.to_vec(), who, on_call }
+    }
 }
 
-impl Open {
-    pub(super) fn may_decide(
-        &self,
-        person: &Person,
-        approve: bool,
-        reason: Option<&str>,
-        digest: Option<&str>,
-    ) -> Result<(), DecideError> {
-        let short = self.requested.request.short();
-        if person.uid == Some(self.requester.uid) {
-            return Err(DecideError::OwnRequest(short, person.name.clone()));
-        }
-        if digest.is_some_and(|seen| seen != self.seen.to_string()) {
-            return Err(DecideError::OtherDigest(short));
-        }
-        self.may_at_this_time(person)?;
-        if !approve {
-            return Ok(());
-        }
-        if let Some(approved) = self.approvals.iter().find(|approved| !person.is_surely_another(&approved.person)) {
-            let same = approved.person.id == person.id;
-            let other = approved.person.name.clone();
-            return Err(if same { DecideError::Twice(short) } else { DecideError::PerhapsTwice(short, other) });
-        }
-        let no_reason = reason.is_none_or(|reason| reason.trim().is_empty());
-        if self.requested.approval.reason_required && no_reason {
-            return Err(DecideError::ReasonRequired);
-        }
-        Ok(())
-    }
-
-    fn may_at_this_time(&self, person: &Person) -> Result<(), DecideError> {
-        let short = self.requested.request.short();
-        let after =
-            self.requested.approval.from.iter().filter(|step| person.is(&step.who)).map(|step| step.after).min();
-        let Some(after) = after else {
-            return Err(DecideError::NotAnApprover(person.name.clone(), short, self.approvers().join(", ")));
-        };
-        let waited = self.opened.elapsed();
-        if waited < after {
-            let left = after - waited;
-            // Rounded up: who comes back then may decide.
-            let left = Duration::from_secs(left.as_secs() + u64::from(left.subsec_nanos() > 0));
-            return Err(DecideError::NotYet(person.name.clone(), short, humantime::format_duration(left)));
-        }
-        Ok(())
-    }
-
-    pub(super) fn approvers(&self) -> Vec<String> {
-        approvers_in_words(&self.requested.approval)
+/// Whether a transition says that people are asked.
+pub(super) fn asked(transition: &Transition) -> Option<(u32, &[u32])> {
+    match transition {
+        Transition::Asked { step, places } => Some((*step, places)),
+        _ => None,
     }
 }
 
 /// Whom a rule asks, for people.
 pub(super) fn approvers_in_words(approval: &Approval) -> Vec<String> {
-    let words = approval.from.iter().map(|step| {
-        let who = match &step.who {
-            Who::User(name) => format!("user {name}"),
-            Who::Group(name) => format!("group {name}"),
-        };
-        if step.after.is_zero() { who } else { format!("{who} after {}", humantime::format_duration(step.after)) }
-    });
-    words.collect()
+    approval.approvers().map(Approver::to_string).collect()
 }

@@ -11,6 +11,7 @@ use tokio::time;
 use super::*;
 use crate::{
     operation::{Effect, Object, SessionId},
+    people::Person,
     policy::{Approval, Approver, Decide, Who},
     record::{
         entry::{Asked, Operated},
@@ -20,6 +21,8 @@ use crate::{
 };
 
 mod grants;
+mod races;
+mod workflow;
 
 #[tokio::test(start_paused = true)]
 async fn what_it_would_touch_is_part_of_what_is_approved_from_then_on() {
@@ -69,7 +72,18 @@ async fn verifying_finds_an_approval_of_another_impact() {
     let append = |body| drop(recorder.append_written(Entry { at: Timestamp::now(), session, body }).expect("written"));
     append(Body::Previewed { request, impact: impact() });
     let (by, reason) = ("ada".to_owned(), None);
-    append(Body::Decided { request, by, uid: Some(1), approve: true, reason, digest, person: None, proof: None });
+    append(Body::Decided {
+        request,
+        by,
+        uid: Some(1),
+        approve: true,
+        reason,
+        digest,
+        person: None,
+        proof: None,
+        terms: None,
+        counts: None,
+    });
     append(Body::Previewed { request, impact: impact() });
     let found = verify(&recorder.records().expect("readable"), None).expect("readable").findings;
     let found: Vec<_> = found.iter().map(|finding| &*finding.what).collect();
@@ -85,7 +99,7 @@ fn terms(from: &[Step], quorum: u32) -> Approval {
         who: Who::Group((*group).to_owned()),
         after: Duration::from_secs(after * 60),
     });
-    Approval { from: from.collect(), quorum, timeout: Duration::from_secs(15 * 60), reason_required: false }
+    Approval::simple(from.collect(), quorum, Duration::from_secs(15 * 60))
 }
 
 fn dba(quorum: u32) -> Approval {
@@ -114,6 +128,7 @@ fn requester() -> Requester {
         user: Some("bot".to_owned()),
         executable: Some("/usr/bin/psql".to_owned()),
         destination: "127.0.0.1:5432".to_owned(),
+        owners: Vec::new(),
     }
 }
 
@@ -127,6 +142,7 @@ fn request(request: RequestId, asked: Asked, approval: &Approval, waits: bool) -
         resource: "orders-db".to_owned(),
         waits,
         shape: None,
+        barred: None,
     };
     (requested, requester())
 }
@@ -443,11 +459,11 @@ async fn a7_each_request_ends_at_its_own_time_while_others_come_and_go() {
     }
     assert_eq!(end_of(&mut short).await, None, "a second early");
     time::sleep(Duration::from_secs(1)).await;
-    assert_eq!(end_of(&mut short).await, Some(Ended::Expired));
+    assert_eq!(end_of(&mut short).await, Some(Ended::Expired { waiting_for: None }));
     time::sleep(Duration::from_secs(8 * 60 - 2)).await;
     assert_eq!(end_of(&mut long).await, None, "a second early");
     time::sleep(Duration::from_secs(2)).await;
-    assert_eq!(end_of(&mut long).await, Some(Ended::Expired));
+    assert_eq!(end_of(&mut long).await, Some(Ended::Expired { waiting_for: None }));
 }
 
 #[tokio::test(start_paused = true)]
@@ -462,7 +478,7 @@ async fn v15_nobody_decides_after_the_deadline_however_late_the_timer_is() {
     time::sleep(Duration::from_secs(15 * 60)).await;
     let late = desk.decide(&id.short(), &person("ada"), true, None, None).expect_err("too late");
     assert!(late.to_string().contains("nobody approved it in time"), "{late}");
-    assert_eq!(end_of(&mut waiting).await, Some(Ended::Expired));
+    assert_eq!(end_of(&mut waiting).await, Some(Ended::Expired { waiting_for: None }));
 }
 
 // ---- names ----
@@ -544,7 +560,7 @@ async fn a2_many_who_ask_the_same_at_once_page_people_once() {
     assert_eq!((two.expect("recorded"), three.expect("recorded")), (one, one));
     assert_eq!(desk.list().len(), 1);
     // Somebody who gave up on the way is in nobody's way.
-    desk.end(one, Outcome::Expired, Ended::Expired);
+    desk.decide(&one.short(), &person("ada"), false, None, None).expect("decides");
     drop(time::timeout(Duration::ZERO, open()).await);
     assert_ne!(open().await.expect("recorded"), one);
 }

@@ -5,12 +5,12 @@ use std::collections::BTreeMap;
 use serde::Serialize;
 use tokio::time::Instant;
 
-use super::Open;
+use super::{Desk, Open, State};
 use crate::{
     operation::{Digest, Effects, Impact, RequestId, SessionId},
     people::Person,
-    policy::Who,
-    record::entry::Requested,
+    policy::{Approver, Need, Who},
+    record::entry::{Remark, Requested},
     visible::{cautions, visible},
 };
 
@@ -53,12 +53,26 @@ pub struct View {
     pub approvers: Vec<String>,
     #[serde(skip)]
     asked: Vec<Who>,
-    /// How many must approve, and how many have.
-    pub quorum: u32,
+    /// How many must approve, in all steps.
+    pub quorum: usize,
     /// How many have.
     pub approvals: usize,
+    /// The steps, in order.
+    pub steps: Vec<StepView>,
     /// Whether a reason is required.
     pub reason_required: bool,
+    /// What the ticket that an approval names must match.
+    pub ticket: Option<String>,
+    /// Whether a decision must be signed by a passkey.
+    pub passkey: bool,
+    /// Who may deny at any time, in words.
+    pub veto: Vec<String>,
+    /// The group of which one person may release it alone.
+    pub break_glass: Option<String>,
+    /// Who may not decide, beside the user of the process.
+    pub barred: Vec<String>,
+    /// What people said that decides nothing, made visible. The words of one person to another: nothing decides by them.
+    pub remarks: Vec<RemarkView>,
     /// Seconds left until the answer is no.
     pub seconds_left: u64,
     /// What it would touch, as far as that is known by now.
@@ -88,6 +102,57 @@ pub struct Requester {
     pub executable: Option<String>,
     /// Where the operation goes.
     pub destination: String,
+    /// Who answers for the workload, as its labels say.
+    pub owners: Vec<String>,
+}
+
+/// A step, as people see it.
+#[derive(Debug, Clone, Serialize)]
+pub struct StepView {
+    /// Whom it asks, in words, each with whether they are asked by now.
+    pub from: Vec<AskedView>,
+    /// Whether one person is needed for each of these.
+    pub all: bool,
+    /// How many people are needed.
+    pub people: usize,
+    /// Whether it waits, is asked now, or is through.
+    pub state: StepState,
+    /// Who has approved in it, and in whose stead.
+    pub answered: Vec<String>,
+}
+
+/// One entry of a step.
+#[derive(Debug, Clone, Serialize)]
+pub struct AskedView {
+    /// Who, in words.
+    pub who: String,
+    /// Whether they are asked by now.
+    pub asked: bool,
+    /// In how many seconds they will be; `None` where that is not known or over.
+    pub in_seconds: Option<u64>,
+}
+
+/// Where a step is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "lowercase")]
+pub enum StepState {
+    /// It is through.
+    Done,
+    /// Its people are asked.
+    Asked,
+    /// It comes later.
+    Next,
+}
+
+/// What somebody said, made visible.
+#[derive(Debug, Clone, Serialize)]
+pub struct RemarkView {
+    /// Who.
+    pub by: String,
+    /// What it is.
+    pub kind: Remark,
+    /// Their words.
+    pub text: String,
 }
 
 impl View {
@@ -97,9 +162,61 @@ impl View {
     }
 }
 
+impl Desk {
+    /// A request with those whom it concerns at this moment: whoever is on call, and to whom somebody lent their word.
+    pub(super) fn view(&self, state: &State, open: &Open) -> View {
+        let now = jiff::Timestamp::now();
+        let mut view = open.view();
+        let on_call = |who: Who| match who {
+            Who::OnCall(rota) => self.0.on_call.who(&rota, now).map(|name| Who::User(name.to_owned())),
+            who => Some(who),
+        };
+        let mut concerned: Vec<Who> = open.workflow.approval.everybody().filter_map(on_call).collect();
+        let lent = state.delegations.in_force().filter(|(lender, _)| concerned.iter().any(|who| lender.is(who)));
+        let lent: Vec<Who> = lent.map(|(_, to)| Who::User(to.to_owned())).collect();
+        concerned.extend(lent);
+        concerned.extend(open.requester.owners.iter().cloned().map(Who::User));
+        view.asked = concerned;
+        view
+    }
+}
+
 impl Open {
-    pub(super) fn view(&self) -> View {
-        let Requested { request, asked, digest: _, approval, workload, resource, waits, shape } = &self.requested;
+    fn steps(&self) -> Vec<StepView> {
+        let (open, asked) = self.workflow.asked();
+        let since = self.opened + self.workflow.since();
+        let steps = self.workflow.approval.steps.iter().enumerate();
+        let view = steps.map(|(at, step)| {
+            let state = match at.cmp(&open) {
+                std::cmp::Ordering::Less => StepState::Done,
+                std::cmp::Ordering::Equal => StepState::Asked,
+                std::cmp::Ordering::Greater => StepState::Next,
+            };
+            let from = (0..).zip(&step.from).map(|(place, approver): (u32, &Approver)| {
+                let is_asked = state == StepState::Done || (state == StepState::Asked && asked.contains(&place));
+                let left = (since + approver.after).saturating_duration_since(Instant::now());
+                let in_seconds = (state == StepState::Asked && !is_asked).then_some(left.as_secs());
+                AskedView { who: visible(approver.who.to_string().as_bytes()), asked: is_asked, in_seconds }
+            });
+            let here = self.workflow.approvals().iter().filter(|approved| approved.counts.step as usize == at);
+            let answered = here.map(|approved| match &approved.counts.lent {
+                Some(lent) => visible(format!("{} for {}", approved.person.name, lent.by).as_bytes()),
+                None => visible(approved.person.name.as_bytes()),
+            });
+            StepView {
+                from: from.collect(),
+                all: step.need == Need::All,
+                people: step.people(),
+                state,
+                answered: answered.collect(),
+            }
+        });
+        view.collect()
+    }
+
+    fn view(&self) -> View {
+        let Requested { request, asked, digest: _, approval, workload, resource, waits, shape, barred } =
+            &self.requested;
         View {
             request: *request,
             short: request.short(),
@@ -121,11 +238,18 @@ impl Open {
             state: asked.state.iter().map(|(name, value)| (name.to_string(), visible(value.as_bytes()))).collect(),
             rule: asked.rule.clone(),
             why: asked.why.clone(),
-            approvers: self.approvers(),
-            asked: approval.from.iter().map(|step| step.who.clone()).collect(),
-            quorum: approval.quorum,
-            approvals: self.approvals.len(),
+            approvers: self.workflow.approvers(),
+            asked: Vec::new(),
+            quorum: approval.people(),
+            approvals: self.workflow.approvals().len(),
+            steps: self.steps(),
             reason_required: approval.reason_required,
+            ticket: approval.ticket.clone(),
+            passkey: approval.passkey,
+            veto: approval.veto.iter().map(Who::to_string).collect(),
+            break_glass: approval.break_glass.clone(),
+            barred: barred.iter().flatten().map(|name| visible(name.as_bytes())).collect(),
+            remarks: self.said.clone(),
             seconds_left: self.deadline.saturating_duration_since(Instant::now()).as_secs(),
             impact: self.impact.clone(),
             impact_lines: self.impact.iter().flat_map(Impact::lines).map(|line| visible(line.as_bytes())).collect(),

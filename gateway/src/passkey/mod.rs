@@ -20,6 +20,8 @@ use minicbor::Decoder;
 use serde::Deserialize;
 
 #[cfg(test)]
+pub(crate) mod samples;
+#[cfg(test)]
 mod tests;
 
 /// What must be so for a passkey's word to count.

@@ -20,6 +20,8 @@ use crate::policy::Who;
 mod accounts;
 mod bucket;
 mod ceremony;
+pub mod oidc;
+mod on_call;
 mod register;
 mod sessions;
 mod token;
@@ -27,6 +29,7 @@ mod token;
 pub use accounts::{Account, AccountError, Accounts, LINK_LIFE, Passkey};
 pub use bucket::Buckets;
 pub use ceremony::{Ceremonies, Purpose};
+pub use on_call::OnCall;
 pub use register::{Origin, People, SignInError};
 pub use sessions::{Session, Sessions};
 pub use token::Token;
@@ -117,6 +120,8 @@ impl Person {
         match who {
             Who::User(name) => self.is_called(name),
             Who::Group(name) => self.groups.contains(name),
+            // Whose turn it is is a question of the moment: see `OnCall`.
+            Who::OnCall(_) => false,
         }
     }
 

@@ -8,7 +8,8 @@
 //!
 //! # Correctness
 //! - The strictest matching rule decides: refuse over hold over hold at commit over allow. Of several that hold, the one that asks more of
-//!   people (quorum, then a reason, then the shorter time), then the one written first.
+//!   people ([`Approval::strictness`]: how many, in how many steps, with what; then the shorter time), then the one
+//!   written first.
 //! - A rule that **holds or refuses** matches on *any* effect or object that it shares with the operation. A rule that
 //!   **allows** must cover *all* of the operation's effects, and all of its objects of the kinds that it names:
 //!   `effects: [read]` does not allow a `SELECT` with a writing CTE, whose effects are `{read, write}`.
@@ -27,10 +28,12 @@
 //! Nothing here can answer "allow" because of an error.
 
 pub mod amend;
+mod approval;
 mod condition;
 mod error;
 mod fields;
 mod files;
+mod hours;
 mod pattern;
 mod reload;
 mod resource;
@@ -38,11 +41,14 @@ mod rule;
 mod scope;
 mod set;
 mod subject;
+mod terms;
 mod trial;
 mod when;
 mod yaml;
 
+pub use approval::{Approval, Approver, Need, Separation, Step, Who};
 pub use error::{Origin, PolicyError, PolicyErrors};
+pub use hours::{Hours, Otherwise};
 pub use pattern::Pattern;
 pub use reload::{Policies, Report, Watch};
 pub use resource::{Endpoint, Inspector, Objection, Resource};
@@ -51,7 +57,7 @@ pub use set::PolicySet;
 pub use subject::Caller;
 pub use trial::{Classify, Failure, TrialFailure, TrialReport};
 
-use std::{cmp::Reverse, fmt, sync::Arc, time::Duration};
+use std::{fmt, sync::Arc, time::Duration};
 
 use serde::{Deserialize, Serialize};
 
@@ -90,46 +96,6 @@ pub enum OnHold {
     Wait,
     /// It is refused at once with the request's id; the identical operation, sent again after approval, is released once.
     Retry,
-}
-
-/// Who may approve, and from when on.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Approver {
-    /// A person or a group.
-    #[serde(flatten)]
-    pub who: Who,
-    /// How long after the request was opened they may first decide (escalation). Zero: at once.
-    pub after: Duration,
-}
-
-/// A person or a group, by name.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "lowercase")]
-pub enum Who {
-    /// One person: here the name of a user of this machine.
-    User(String),
-    /// A group of this machine.
-    Group(String),
-}
-
-/// The human part of a hold verdict.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Approval {
-    /// Who may decide.
-    pub from: Vec<Approver>,
-    /// How many distinct people must approve; at least 1.
-    pub quorum: u32,
-    /// After this the answer is no.
-    pub timeout: Duration,
-    /// Whether an approval must carry a reason.
-    pub reason_required: bool,
-}
-
-impl Approval {
-    /// Orders approvals by how much they ask of people.
-    pub fn strictness(&self) -> impl Ord + use<> {
-        (self.quorum, self.reason_required, Reverse(self.timeout))
-    }
 }
 
 /// What policy says about one operation.

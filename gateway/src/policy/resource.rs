@@ -12,7 +12,8 @@ use super::{
     Approval, Decide, OnHold,
     error::{Origin, suggestion},
     fields::{self, Fields, Notes},
-    rule::{self, ApprovalTerms, DECIDE, ON_HOLD},
+    rule::{DECIDE, ON_HOLD},
+    terms::{self, ApprovalTerms},
     trial::{self, Trial},
     yaml::{Node, Place, Tree, brief},
 };
@@ -150,7 +151,7 @@ pub(super) fn read(node: &Node, notes: &mut Notes) -> Option<Resource> {
         )
         .and_then(|node| fields::word(node, "default", &DECIDE, notes));
     let terms = match fields.find("approval") {
-        Some(node) => rule::read_approval(node, notes).unwrap_or_default(),
+        Some(node) => terms::read(node, notes).unwrap_or_default(),
         None => ApprovalTerms::default(),
     };
     let approval = terms.clone().settle(&ApprovalTerms::default());

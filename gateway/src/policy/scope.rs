@@ -13,8 +13,9 @@ use super::{
     condition::{Answer, Condition, Sense, judged_effects},
     error::Origin,
     pattern::Truth,
-    rule::{ApprovalTerms, Rule},
+    rule::Rule,
     set::approval,
+    terms::ApprovalTerms,
     when::{CallerFacts, Facts},
 };
 use crate::{

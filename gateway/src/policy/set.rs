@@ -124,7 +124,7 @@ impl PolicySet {
     }
 
     /// Everybody whom a policy or a resource names as an approver, with who names them.
-    pub fn approvers(&self) -> impl Iterator<Item = (&str, &Who)> {
+    pub fn approvers(&self) -> impl Iterator<Item = (&str, Who)> {
         let of_rules = self.rules.iter().flat_map(|rule| rule.terms.approvers().map(|who| (&*rule.name, who)));
         let of_resources =
             self.resources.iter().flat_map(|resource| resource.terms.approvers().map(|who| (&*resource.name, who)));
@@ -288,7 +288,16 @@ impl Draft {
                 };
                 let lock_time = rule.terms.lock_time(&resource.terms);
                 let is_late = |approver: &Approver| approver.after >= lock_time;
-                if rule.decide == Decide::HoldCommit && approval.from.iter().all(is_late) {
+                if rule.terms.counts_inherited_steps(&resource.terms) {
+                    nobody.push((
+                        rule.origin.clone(),
+                        format!(
+                            "policy `{policy}` has `quorum`, but `{name}` asks in steps, which say themselves how many \
+                             are needed; write `from` beside it, or `steps`"
+                        ),
+                    ));
+                }
+                if rule.decide == Decide::HoldCommit && approval.approvers().all(is_late) {
                     let lock_time = humantime::format_duration(lock_time);
                     nobody.push((
                         rule.origin.clone(),

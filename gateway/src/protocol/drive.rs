@@ -5,14 +5,14 @@
 //! before still flow, and the client's hang-up and cancel are seen. Either side's full pipe stops reading from the
 //! other, never the whole loop, so two peers that both wait for room cannot lock each other.
 
-use std::time::Duration;
+use std::{sync::Arc, time::Duration};
 
 use bytes::BytesMut;
 use tokio::time::{Instant, sleep_until};
 
 use super::{Dialect, Malformed, Preview, Side, Start, Step};
 use crate::{
-    drain::Drain,
+    drain::{self, Drain},
     gate::{Broken, Cleared, Ended, Gate, Held, Insecure, RecordError, Recorded, Reply, Settled, Settling, Unmaskable},
     net::{ReadHalf, tls::Upstream},
     operation::{Frame, Impact},
@@ -69,6 +69,8 @@ struct Driver<D> {
 enum End {
     /// Somebody ended it in order; who, for the record.
     Ordered(&'static str),
+    /// A person ended it; who and why.
+    Told(Arc<str>),
     /// The client's fault.
     Client(Malformed),
     /// The backend's fault, or its bytes could not be masked.
@@ -126,10 +128,12 @@ enum Event {
     HandshakeOver,
     Unanswered,
     Drain,
+    Told(Arc<str>),
 }
 
 impl<D: Dialect> Driver<D> {
     async fn run(&mut self, mut drain: Drain) -> End {
+        let mut told = drain.of_this();
         let mut handshake = Instant::now() + HANDSHAKE;
         let mut remind_at = Instant::now();
         loop {
@@ -145,7 +149,7 @@ impl<D: Dialect> Driver<D> {
             if self.held.is_none() {
                 remind_at = Instant::now() + self.remind;
             }
-            let event = match self.event(&mut drain, handshake, remind_at).await {
+            let event = match self.event(&mut drain, &mut told, handshake, remind_at).await {
                 Ok(event) => event,
                 Err(end) => return end,
             };
@@ -169,6 +173,7 @@ impl<D: Dialect> Driver<D> {
                     humantime::format_duration(PREVIEW)
                 )))),
                 Event::HandshakeOver => Err(End::Client(Malformed("the handshake took too long".into()))),
+                Event::Told(why) => Err(End::Told(why)),
                 Event::Drain => {
                     self.draining = true;
                     Ok(())
@@ -181,7 +186,13 @@ impl<D: Dialect> Driver<D> {
     }
 
     /// Waits for the next thing to happen, on any side.
-    async fn event(&mut self, drain: &mut Drain, handshake: Instant, remind_at: Instant) -> Result<Event, End> {
+    async fn event(
+        &mut self,
+        drain: &mut Drain,
+        told: &mut drain::Ended,
+        handshake: Instant,
+        remind_at: Instant,
+    ) -> Result<Event, End> {
         let (to_client, to_upstream) = self.gate.queued();
         let room = if self.held.is_some() { AHEAD } else { self.dialect.appetite().max(AHEAD) };
         let Self { gate, client, upstream, input, reply, held, dialect, .. } = self;
@@ -191,8 +202,9 @@ impl<D: Dialect> Driver<D> {
         let is_previewing = dialect.is_previewing();
         let unanswered = self.previewed + PREVIEW;
         tokio::select! {
-            // First what empties buffers, then what fills them: memory falls before it rises.
+            // A person's word before everything; then what empties buffers before what fills them: memory falls before it rises.
             biased;
+            why = told.told() => Ok(Event::Told(why)),
             sent = gate.flush(), if to_client + to_upstream > 0 => { sent?; Ok(Event::Sent) }
             ended = async { held.as_mut().expect("the branch is off without a held operation").ended().await }, if is_held && !is_previewing => Ok(Event::Ended(ended)),
             () = interrupt.notified(), if is_held && !is_previewing => Ok(Event::Interrupted),
@@ -406,6 +418,7 @@ impl<D: Dialect> Driver<D> {
         }
         let (reason, incident, farewell) = match end {
             End::Ordered(why) => (why.to_owned(), false, (why == "the gateway is stopping").then(|| why.to_owned())),
+            End::Told(why) => (why.to_string(), false, Some(why.to_string())),
             End::Client(error) => (error.to_string(), true, Some(error.to_string())),
             End::Backend(error) => (error.to_string(), true, Some(error.to_string())),
             End::Unreachable(error) => {

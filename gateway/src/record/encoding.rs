@@ -16,7 +16,7 @@ use minicbor::{
 
 use super::entry::{Asked, Entry};
 use crate::operation::{Digest, Effects, Estimate, Id, Impact, Object, Parameter, Ran, State, Touched};
-use crate::policy::{Approval, Approver, Decide, Who};
+use crate::policy::{Approval, Approver, Decide, Hours, Need, Otherwise, Separation, Step, Who};
 use crate::workload::{CgroupId, Process, Workload};
 
 /// Appends the entry's bytes to `to`.
@@ -278,38 +278,159 @@ pub(super) mod process {
     }
 }
 
-/// `[[[0 user | 1 group, name, after]…], quorum, timeout, reason required]`; durations as `[seconds, nanoseconds]`.
+/// `[tag, name]`: 0 a user, 1 a group, 2 whoever is on call.
+fn tag_of_who(who: &Who) -> (u8, &str) {
+    match who {
+        Who::User(name) => (0, name),
+        Who::Group(name) => (1, name),
+        Who::OnCall(name) => (2, name),
+    }
+}
+
+fn who(d: &mut Decoder<'_>) -> Result<Who, Bad> {
+    match d.u8()? {
+        0 => Ok(Who::User(text(d)?)),
+        1 => Ok(Who::Group(text(d)?)),
+        2 => Ok(Who::OnCall(text(d)?)),
+        tag => Err(Bad::unknown_variant(tag.into())),
+    }
+}
+
+pub(super) mod many_who {
+    use super::*;
+
+    pub(crate) fn encode<C, W: Write>(many: &[Who], e: &mut Encoder<W>, _: &mut C) -> Done<W> {
+        e.array(many.len() as u64)?;
+        for (tag, name) in many.iter().map(tag_of_who) {
+            e.array(2)?.u8(tag)?.str(name)?;
+        }
+        Ok(())
+    }
+
+    pub(crate) fn decode<C>(d: &mut Decoder<'_>, _: &mut C) -> Result<Vec<Who>, Bad> {
+        list(d, |d| {
+            array(d, 2)?;
+            who(d)
+        })
+    }
+}
+
+/// `[[[who's tag, name, after]…], quorum, timeout, reason required]`, all that there was to an approval at first; durations
+/// as `[seconds, nanoseconds]`. Where there is more to it: `[[[[approver…], people or null for all]…], timeout, reason
+/// required, ticket, separation, veto, hours, break glass, passkey]`.
 pub(super) mod approval {
     use super::*;
 
-    pub(crate) fn encode<C, W: Write>(approval: &Approval, e: &mut Encoder<W>, _: &mut C) -> Done<W> {
-        e.array(4)?.array(approval.from.len() as u64)?;
-        for approver in &approval.from {
-            let (tag, name) = match &approver.who {
-                Who::User(name) => (0, name),
-                Who::Group(name) => (1, name),
+    pub(crate) fn encode<C, W: Write>(approval: &Approval, e: &mut Encoder<W>, ctx: &mut C) -> Done<W> {
+        let Approval { steps, timeout, reason_required, ticket, separation, veto, hours, break_glass, passkey } =
+            approval;
+        if let [Step { from, need: Need::Number(quorum) }] = &steps[..]
+            && *approval
+                == (Approval { reason_required: *reason_required, ..Approval::simple(from.clone(), *quorum, *timeout) })
+        {
+            e.array(4)?;
+            put_approvers(from, e)?;
+            e.u32(*quorum)?;
+            put_duration(*timeout, e)?;
+            return e.bool(*reason_required)?.ok();
+        }
+        e.array(9)?.array(steps.len() as u64)?;
+        for Step { from, need } in steps {
+            e.array(2)?;
+            put_approvers(from, e)?;
+            match need {
+                Need::Number(number) => e.u32(*number)?,
+                Need::All => e.null()?,
             };
+        }
+        put_duration(*timeout, e)?;
+        e.bool(*reason_required)?;
+        put_optional_str(ticket.as_deref(), e)?;
+        e.array(separation.len() as u64)?;
+        for role in separation {
+            e.u8(match role {
+                Separation::Owner => 0,
+                Separation::Author => 1,
+            })?;
+        }
+        many_who::encode(veto, e, ctx)?;
+        put_hours(hours.as_ref(), e)?;
+        put_optional_str(break_glass.as_deref(), e)?;
+        e.bool(*passkey)?.ok()
+    }
+
+    pub(crate) fn decode<C>(d: &mut Decoder<'_>, ctx: &mut C) -> Result<Approval, Bad> {
+        match d.array()? {
+            Some(4) => {
+                let (from, quorum, timeout) = (list(d, approver)?, d.u32()?, duration(d)?);
+                Ok(Approval { reason_required: d.bool()?, ..Approval::simple(from, quorum, timeout) })
+            }
+            Some(9) => Ok(Approval {
+                steps: list(d, step)?,
+                timeout: duration(d)?,
+                reason_required: d.bool()?,
+                ticket: optional(d, text)?,
+                separation: list(d, separation)?,
+                veto: many_who::decode(d, ctx)?,
+                hours: optional(d, hours)?,
+                break_glass: optional(d, text)?,
+                passkey: d.bool()?,
+            }),
+            found => Err(Bad::message(format!("an approval has 4 or 9 parts, not {found:?}"))),
+        }
+    }
+
+    fn put_approvers<W: Write>(from: &[Approver], e: &mut Encoder<W>) -> Done<W> {
+        e.array(from.len() as u64)?;
+        for approver in from {
+            let (tag, name) = tag_of_who(&approver.who);
             e.array(3)?.u8(tag)?.str(name)?;
             put_duration(approver.after, e)?;
         }
-        e.u32(approval.quorum)?;
-        put_duration(approval.timeout, e)?;
-        e.bool(approval.reason_required)?.ok()
-    }
-
-    pub(crate) fn decode<C>(d: &mut Decoder<'_>, _: &mut C) -> Result<Approval, Bad> {
-        array(d, 4)?;
-        Ok(Approval { from: list(d, approver)?, quorum: d.u32()?, timeout: duration(d)?, reason_required: d.bool()? })
+        Ok(())
     }
 
     fn approver(d: &mut Decoder<'_>) -> Result<Approver, Bad> {
         array(d, 3)?;
-        let who = match d.u8()? {
-            0 => Who::User(text(d)?),
-            1 => Who::Group(text(d)?),
-            tag => return Err(Bad::unknown_variant(tag.into())),
-        };
-        Ok(Approver { who, after: duration(d)? })
+        Ok(Approver { who: who(d)?, after: duration(d)? })
+    }
+
+    fn step(d: &mut Decoder<'_>) -> Result<Step, Bad> {
+        array(d, 2)?;
+        let from = list(d, approver)?;
+        let number = optional(d, |d| d.u32())?;
+        Ok(Step { from, need: number.map_or(Need::All, Need::Number) })
+    }
+
+    fn separation(d: &mut Decoder<'_>) -> Result<Separation, Bad> {
+        match d.u8()? {
+            0 => Ok(Separation::Owner),
+            1 => Ok(Separation::Author),
+            tag => Err(Bad::unknown_variant(tag.into())),
+        }
+    }
+
+    /// `[days as bits from Monday, from and to in minutes, zone, the rotation outside or null to refuse]`.
+    fn put_hours<W: Write>(hours: Option<&Hours>, e: &mut Encoder<W>) -> Done<W> {
+        let Some(Hours { days, from, to, zone, otherwise }) = hours else { return e.null()?.ok() };
+        let bits = days.iter().enumerate().fold(0, |bits, (day, is)| bits | u8::from(*is) << day);
+        e.array(5)?.u8(bits)?.u16(*from)?.u16(*to)?.str(zone)?;
+        match otherwise {
+            Otherwise::Refuse => e.null()?.ok(),
+            Otherwise::OnCall(name) => e.str(name)?.ok(),
+        }
+    }
+
+    fn hours(d: &mut Decoder<'_>) -> Result<Hours, Bad> {
+        array(d, 5)?;
+        let bits = d.u8()?;
+        Ok(Hours {
+            days: std::array::from_fn(|day| bits & 1 << day != 0),
+            from: d.u16()?,
+            to: d.u16()?,
+            zone: text(d)?,
+            otherwise: optional(d, text)?.map_or(Otherwise::Refuse, Otherwise::OnCall),
+        })
     }
 
     fn put_duration<W: Write>(duration: Duration, e: &mut Encoder<W>) -> Done<W> {

@@ -10,9 +10,16 @@ use bytes::Bytes;
 use minicbor::{Decode, Encode};
 use serde::Serialize;
 
+mod workflow;
+
+pub use workflow::{BrokenGlass, Counts, Delegated, Lent, Remark};
+
 use super::{encoding, json};
-use crate::operation::{Digest, Effects, GrantId, Impact, Object, OperationId, Parameter, RequestId, SessionId, State};
-use crate::policy::{Approval, Decide};
+use crate::operation::{
+    DelegationId, Digest, Effects, GrantId, Impact, Object, OperationId, Parameter, RequestId, ReviewId, SessionId,
+    State,
+};
+use crate::policy::{Approval, Decide, Who};
 use crate::workload::{Process, Workload};
 
 /// Nanoseconds since the Unix epoch, by the wall clock. Order in the record is by position, never by this.
@@ -149,9 +156,15 @@ pub enum Body {
         /// Which human. `None` in records of an older gateway, which knew users of the machine alone.
         #[n(6)]
         person: Option<String>,
-        /// What they signed, where they did.
+        /// What they signed, where they did: [`signed::challenge`](super::signed::challenge) of all of this.
         #[n(7)]
         proof: Option<Box<Proof>>,
+        /// The grant that it was to become, in words, where it was.
+        #[n(8)]
+        terms: Option<String>,
+        /// As what an approval counts. `None` in a denial, and in records of an older gateway.
+        #[n(9)]
+        counts: Option<Box<Counts>>,
     },
     /// A request ended.
     #[n(10)]
@@ -238,6 +251,79 @@ pub enum Body {
     /// A person's passkey was enrolled: from here on it signs for them.
     #[n(18)]
     Enrolled(#[n(0)] Box<Enrolled>),
+    /// People are asked from here on: their step was opened, or their turn in it has come.
+    #[n(20)]
+    Asked {
+        /// The request.
+        #[cbor(n(0), with = "encoding::id")]
+        request: RequestId,
+        /// In which step, from 0.
+        #[n(1)]
+        step: u32,
+        /// Their places in the step, from 0.
+        #[n(2)]
+        places: Vec<u32>,
+        /// Who stands there.
+        #[cbor(n(3), with = "encoding::many_who")]
+        who: Vec<Who>,
+        /// Those of them who are on call now, by name.
+        #[n(4)]
+        on_call: Vec<String>,
+    },
+    /// Somebody said something about an open request that decides nothing.
+    #[n(21)]
+    Said {
+        /// The request.
+        #[cbor(n(0), with = "encoding::id")]
+        request: RequestId,
+        /// Who: the authenticated name.
+        #[n(1)]
+        by: String,
+        /// Which human.
+        #[n(2)]
+        person: String,
+        /// What it is.
+        #[n(3)]
+        kind: Remark,
+        /// Their words.
+        #[n(4)]
+        text: String,
+    },
+    /// One person released an operation alone, in an emergency.
+    #[n(22)]
+    BrokeGlass(#[n(0)] Box<BrokenGlass>),
+    /// Somebody else wrote what to think of that.
+    #[n(23)]
+    Reviewed {
+        /// What was open.
+        #[cbor(n(0), with = "encoding::id")]
+        review: ReviewId,
+        /// Who: the authenticated name.
+        #[n(1)]
+        by: String,
+        /// Which human.
+        #[n(2)]
+        person: String,
+        /// Their words.
+        #[n(3)]
+        text: String,
+    },
+    /// An approver lent what they may decide.
+    #[n(24)]
+    Delegated(#[n(0)] Box<Delegated>),
+    /// What was lent was taken or given back before its time.
+    #[n(25)]
+    DelegationEnded {
+        /// Which.
+        #[cbor(n(0), with = "encoding::id")]
+        delegation: DelegationId,
+        /// Who ended it; `None`: its time ran out.
+        #[n(1)]
+        by: Option<String>,
+        /// Which human.
+        #[n(2)]
+        person: Option<String>,
+    },
 }
 
 /// A person's own signature under a decision: what their passkey answered to a challenge that is a hash of the decision
@@ -465,4 +551,7 @@ pub struct Requested {
     /// What a grant would cover; `None` where it cannot be a grant.
     #[n(7)]
     pub shape: Option<Shape>,
+    /// Who may not decide, by name. `None`: nobody is kept out by name.
+    #[n(8)]
+    pub barred: Option<Vec<String>>,
 }

@@ -17,6 +17,7 @@ mod json;
 mod outbox;
 mod read;
 pub mod session;
+pub mod signed;
 mod store;
 mod sync;
 pub mod verify;

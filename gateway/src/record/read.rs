@@ -8,7 +8,7 @@ use super::{
     RecordError,
     chain::{Head, Sealed},
     encoding,
-    entry::{Body, Entry, Granted, Outcome, Requested, Timestamp},
+    entry::{Body, BrokenGlass, Delegated, Entry, Granted, Outcome, Remark, Requested, Timestamp},
     session::Summary,
     store::{
         Direction, Store,
@@ -41,6 +41,10 @@ pub struct RequestHistory {
     pub impact: Option<Impact>,
     /// What people said, in order.
     pub decisions: Vec<Decision>,
+    /// What they said beside that, in order.
+    pub said: Vec<Said>,
+    /// Who released it alone, where somebody did.
+    pub broken: Option<BrokenGlass>,
     /// How and when it ended; `None` while it is open.
     pub closed: Option<(Timestamp, Outcome)>,
 }
@@ -73,6 +77,19 @@ pub struct Decision {
     pub reason: Option<String>,
     /// What they decided on.
     pub digest: Digest,
+}
+
+/// One person's word about a request that decides nothing.
+#[derive(Debug, Clone, PartialEq, Serialize)]
+pub struct Said {
+    /// When.
+    pub at: Timestamp,
+    /// Who.
+    pub by: String,
+    /// What it is.
+    pub kind: Remark,
+    /// Their words.
+    pub text: String,
 }
 
 /// What a name that somebody typed stands for.
@@ -168,7 +185,7 @@ impl Records {
             let (_, position) = item?;
             match self.existing(position)?.entry.body {
                 Body::Requested(requested) => requests.push(*requested),
-                Body::Granted(_) => {}
+                Body::Granted(_) | Body::Delegated(_) | Body::BrokeGlass(_) => {}
                 _ => return Err(unreadable(position, "the index of open requests names an entry of another kind")),
             }
         }
@@ -191,6 +208,31 @@ impl Records {
         Ok(grants)
     }
 
+    /// What is lent and not taken back, oldest first, with when that was. Its time may have run out.
+    pub fn open_delegations(&self) -> Result<Vec<(Timestamp, Delegated)>, RecordError> {
+        self.open_of(|entry| match entry.body {
+            Body::Delegated(delegated) => Some((entry.at, *delegated)),
+            _ => None,
+        })
+    }
+
+    /// What somebody released alone and nobody has reviewed, oldest first, with when that was.
+    pub fn open_reviews(&self) -> Result<Vec<(Timestamp, BrokenGlass)>, RecordError> {
+        self.open_of(|entry| match entry.body {
+            Body::BrokeGlass(broken) => Some((entry.at, *broken)),
+            _ => None,
+        })
+    }
+
+    fn open_of<T>(&self, wanted: impl Fn(Entry) -> Option<T>) -> Result<Vec<T>, RecordError> {
+        let mut found = Vec::new();
+        for item in self.store.scan::<OpenRequests>(None, Direction::Forward) {
+            let (_, position) = item?;
+            found.extend(wanted(self.existing(position)?.entry));
+        }
+        Ok(found)
+    }
+
     fn uses_of(&self, grant: GrantId) -> Result<u32, RecordError> {
         let id = indexed(grant);
         let mut used = 0;
@@ -202,6 +244,19 @@ impl Records {
             used += u32::from(matches!(self.existing(position)?.entry.body, Body::GrantUsed { .. }));
         }
         Ok(used)
+    }
+
+    /// The names of the newest requests and grants, newest first.
+    pub fn newest_requests(&self) -> impl Iterator<Item = Result<RequestId, RecordError>> + '_ {
+        let mut before = None;
+        self.store.scan::<RequestEntries>(None, Direction::Backward).filter_map(move |item| match item {
+            Ok(((id, _), ())) if before == Some(id) => None,
+            Ok(((id, _), ())) => {
+                before = Some(id);
+                Some(Ok(id))
+            }
+            Err(error) => Some(Err(error)),
+        })
     }
 
     /// A request with everything that happened to it.
@@ -217,13 +272,26 @@ impl Records {
                 (Body::Requested(requested), None) => {
                     let (session, at) = (entry.session, entry.at);
                     let requested = *requested;
-                    let decisions = Vec::new();
-                    history = Some(RequestHistory { session, at, requested, impact: None, decisions, closed: None });
+                    history = Some(RequestHistory {
+                        session,
+                        at,
+                        requested,
+                        impact: None,
+                        decisions: Vec::new(),
+                        said: Vec::new(),
+                        broken: None,
+                        closed: None,
+                    });
                 }
                 (Body::Decided { by, uid, approve, reason, digest, .. }, Some(history)) => {
                     history.decisions.push(Decision { at: entry.at, by, uid, approve, reason, digest });
                 }
                 (Body::Previewed { impact, .. }, Some(history)) => history.impact = Some(impact),
+                (Body::Asked { .. }, Some(_)) => {}
+                (Body::Said { by, kind, text, .. }, Some(history)) => {
+                    history.said.push(Said { at: entry.at, by, kind, text });
+                }
+                (Body::BrokeGlass(broken), Some(history)) => history.broken = Some(*broken),
                 (Body::Closed { outcome, .. }, Some(history)) => history.closed = Some((entry.at, outcome)),
                 // The name is a grant's.
                 (Body::Granted(_), None) => return Ok(None),

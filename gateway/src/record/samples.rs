@@ -6,19 +6,22 @@ use bytes::Bytes;
 use proptest::{collection::vec, option, prelude::*};
 
 use super::entry::{
-    Asked, Body, Connected, Enrolled, Entry, Granted, Operated, Outcome, Proof, Requested, Shape, Timestamp,
+    Asked, Body, BrokenGlass, Connected, Counts, Delegated, Enrolled, Entry, Granted, Lent, Operated, Outcome, Proof,
+    Remark, Requested, Shape, Timestamp,
 };
 use crate::operation::{
-    Digest, Effect, Effects, Estimate, GrantId, Id, Impact, Object, OperationId, Parameter, Ran, RequestId, SessionId,
-    Touched,
+    DelegationId, Digest, Effect, Effects, Estimate, GrantId, Id, Impact, Object, OperationId, Parameter, Ran,
+    RequestId, ReviewId, SessionId, Touched,
 };
-use crate::policy::{Approval, Approver, Decide, Who};
+use crate::policy::{Approval, Approver, Decide, Hours, Need, Otherwise, Separation, Step, Who};
 use crate::workload::{CgroupId, Process, Workload};
 
 pub(crate) const SESSION: SessionId = Id::from_bytes([0x11; 16]);
 pub(crate) const OPERATION: OperationId = Id::from_bytes([0x22; 16]);
 pub(crate) const REQUEST: RequestId = Id::from_bytes([0x33; 16]);
 pub(crate) const GRANT: GrantId = Id::from_bytes([0x77; 16]);
+pub(crate) const DELEGATION: DelegationId = Id::from_bytes([0x88; 16]);
+pub(crate) const REVIEW: ReviewId = Id::from_bytes([0x99; 16]);
 
 /// An entry of the sample session.
 pub(crate) fn entry(body: Body) -> Entry {
@@ -91,20 +94,20 @@ pub(crate) fn requested(asked: Asked, quorum: u32) -> Entry {
         request: REQUEST,
         asked,
         digest: Digest([0x55; 32]),
-        approval: Approval {
-            from: vec![
-                Approver { who: Who::Group("dba".to_owned()), after: Duration::ZERO },
-                Approver { who: Who::User("ada".to_owned()), after: Duration::from_millis(1_500) },
-            ],
-            quorum,
-            timeout: Duration::from_secs(900),
-            reason_required: true,
-        },
+        approval: Approval { reason_required: true, ..Approval::simple(people(), quorum, Duration::from_secs(900)) },
         workload: "nightly".to_owned(),
         resource: "orders-db".to_owned(),
         waits: true,
         shape: None,
+        barred: None,
     })))
+}
+
+fn people() -> Vec<Approver> {
+    vec![
+        Approver { who: Who::Group("dba".to_owned()), after: Duration::ZERO },
+        Approver { who: Who::User("ada".to_owned()), after: Duration::from_millis(1_500) },
+    ]
 }
 
 pub(crate) fn decided(uid: u32, approve: bool) -> Entry {
@@ -117,6 +120,8 @@ pub(crate) fn decided(uid: u32, approve: bool) -> Entry {
         digest: Digest([0x55; 32]),
         person: None,
         proof: None,
+        terms: None,
+        counts: None,
     })
 }
 
@@ -125,14 +130,98 @@ fn signed() -> Entry {
     let mut signed = decided(0, true);
     if let Body::Decided { person, uid, proof, .. } = &mut signed.body {
         (*person, *uid) = (Some("local:ada".to_owned()), None);
-        *proof = Some(Box::new(Proof {
-            key: Bytes::from_static(b"key"),
-            authenticator: Bytes::from_static(b"authenticator"),
-            client: Bytes::from_static(b"client"),
-            signature: Bytes::from_static(b"signature"),
-        }));
+        *proof = Some(Box::new(self::proof()));
     }
     signed
+}
+
+fn proof() -> Proof {
+    Proof {
+        key: Bytes::from_static(b"key"),
+        authenticator: Bytes::from_static(b"authenticator"),
+        client: Bytes::from_static(b"client"),
+        signature: Bytes::from_static(b"signature"),
+    }
+}
+
+/// An approval of everything that there is to one.
+fn whole_approval() -> Approval {
+    let on_call = Approver { who: Who::OnCall("databases".to_owned()), after: Duration::from_secs(300) };
+    let two = Step { from: people(), need: Need::All };
+    let hours = Hours {
+        days: [true, true, true, true, true, false, false],
+        from: 480,
+        to: 1080,
+        zone: "Europe/Berlin".to_owned(),
+        otherwise: Otherwise::OnCall("databases".to_owned()),
+    };
+    Approval {
+        steps: vec![Step { from: vec![on_call], need: Need::Number(1) }, two],
+        timeout: Duration::from_secs(900),
+        reason_required: true,
+        ticket: Some("OPS-[0-9]+".to_owned()),
+        separation: Separation::ALL.into(),
+        veto: vec![Who::Group("security".to_owned())],
+        hours: Some(hours),
+        break_glass: Some("incident".to_owned()),
+        passkey: true,
+    }
+}
+
+/// What the workflow records, in the order of the numbers.
+fn of_workflow() -> Vec<Entry> {
+    let who = vec![Who::Group("dba".to_owned()), Who::OnCall("databases".to_owned())];
+    let (by, person) = ("ada".to_owned(), "machine:1".to_owned());
+    let mut whole = requested(asked("DROP TABLE orders", Decide::Hold), 1);
+    if let Body::Requested(requested) = &mut whole.body {
+        (requested.approval, requested.barred) = (whole_approval(), Some(vec!["cy".to_owned()]));
+    }
+    let lent = Lent { delegation: DELEGATION, by: "bob".to_owned(), person: "machine:2".to_owned() };
+    let mut counted = decided(1, true);
+    if let Body::Decided { counts, .. } = &mut counted.body {
+        let ticket = Some("OPS-7".to_owned());
+        *counts = Some(Box::new(Counts { step: 1, places: vec![0, 1], ticket, lent: Some(lent) }));
+    }
+    let broken = BrokenGlass {
+        review: REVIEW,
+        request: REQUEST,
+        by: by.clone(),
+        uid: Some(1),
+        person: person.clone(),
+        group: "incident".to_owned(),
+        reason: "the shop is down".to_owned(),
+        digest: Digest([0x55; 32]),
+        skipped: who.clone(),
+        proof: None,
+    };
+    let delegated = Delegated {
+        delegation: DELEGATION,
+        from: by.clone(),
+        person: person.clone(),
+        uid: Some(1),
+        to: "bob".to_owned(),
+        until: Timestamp(u64::MAX),
+        groups: vec!["dba".to_owned()],
+    };
+    let said =
+        |kind| Body::Said { request: REQUEST, by: by.clone(), person: person.clone(), kind, text: "why?".to_owned() };
+    let asked = Body::Asked { request: REQUEST, step: 0, places: vec![0, 1], who, on_call: vec![by.clone()] };
+    let ended = Body::DelegationEnded { delegation: DELEGATION, by: Some(by.clone()), person: Some(person.clone()) };
+    let text = "it was right".to_owned();
+    let reviewed = Body::Reviewed { review: REVIEW, by: by.clone(), person: person.clone(), text };
+    let global = |body| Entry { session: None, ..entry(body) };
+    vec![
+        whole,
+        counted,
+        entry(asked),
+        entry(said(Remark::Comment)),
+        entry(said(Remark::Question)),
+        entry(said(Remark::Answer)),
+        entry(Body::BrokeGlass(Box::new(broken))),
+        global(reviewed),
+        global(Body::Delegated(Box::new(delegated))),
+        global(ended),
+    ]
 }
 
 pub(crate) fn closed(outcome: Outcome) -> Entry {
@@ -162,6 +251,12 @@ pub(crate) fn impact() -> Impact {
 
 /// One of each kind, in the order of their numbers.
 pub(crate) fn one_of_each() -> Vec<Entry> {
+    let mut all = first_kinds();
+    all.extend(of_workflow());
+    all
+}
+
+fn first_kinds() -> Vec<Entry> {
     let wire = Bytes::from_static(b"\x00wire");
     let of = OPERATION;
     let held = asked("DROP TABLE orders", Decide::Hold);
@@ -271,12 +366,86 @@ fn any_asked() -> impl Strategy<Value = Asked> {
     )
 }
 
+fn any_who() -> impl Strategy<Value = Who> {
+    (0..3, any::<String>()).prop_map(|(kind, name)| match kind {
+        0 => Who::User(name),
+        1 => Who::Group(name),
+        _ => Who::OnCall(name),
+    })
+}
+
 fn any_approval() -> impl Strategy<Value = Approval> {
     let duration = || (any::<u64>(), 0u32..1_000_000_000).prop_map(|(s, n)| Duration::new(s, n));
-    let who = any::<(bool, String)>().prop_map(|(user, name)| if user { Who::User(name) } else { Who::Group(name) });
-    let approver = (who, duration()).prop_map(|(who, after)| Approver { who, after });
-    (vec(approver, 0..3), any::<u32>(), duration(), any::<bool>())
-        .prop_map(|(from, quorum, timeout, reason_required)| Approval { from, quorum, timeout, reason_required })
+    let approver = move || (any_who(), duration()).prop_map(|(who, after)| Approver { who, after });
+    let simple = (vec(approver(), 0..3), any::<u32>(), duration(), any::<bool>());
+    let simple = simple.prop_map(|(from, quorum, timeout, reason_required)| Approval {
+        reason_required,
+        ..Approval::simple(from, quorum, timeout)
+    });
+    let need = option::of(any::<u32>()).prop_map(|number| number.map_or(Need::All, Need::Number));
+    let step = (vec(approver(), 0..3), need).prop_map(|(from, need)| Step { from, need });
+    let otherwise = option::of(any::<String>());
+    let otherwise = otherwise.prop_map(|name| name.map_or(Otherwise::Refuse, Otherwise::OnCall));
+    let hours = (any::<([bool; 7], u16, u16, String)>(), otherwise);
+    let hours = hours.prop_map(|((days, from, to, zone), otherwise)| Hours { days, from, to, zone, otherwise });
+    let roles = vec(prop_oneof![Just(Separation::Owner), Just(Separation::Author)], 0..3);
+    let whole = (vec(step, 0..4), duration(), any::<(bool, Option<String>, Option<String>, bool)>());
+    let whole = (whole, roles, vec(any_who(), 0..3), option::of(hours)).prop_map(
+        |((steps, timeout, (reason_required, ticket, break_glass, passkey)), separation, veto, hours)| Approval {
+            steps,
+            timeout,
+            reason_required,
+            ticket,
+            separation,
+            veto,
+            hours,
+            break_glass,
+            passkey,
+        },
+    );
+    prop_oneof![simple, whole]
+}
+
+/// What the workflow records beside decisions.
+fn any_of_workflow() -> impl Strategy<Value = Body> {
+    let names = || any::<(String, String, String)>();
+    let kind = prop_oneof![Just(Remark::Comment), Just(Remark::Question), Just(Remark::Answer)];
+    prop_oneof![
+        (id(), any::<(u32, Vec<u32>)>(), vec(any_who(), 0..3), any::<Vec<String>>())
+            .prop_map(|(request, (step, places), who, on_call)| Body::Asked { request, step, places, who, on_call }),
+        (id(), names(), kind).prop_map(|(request, (by, person, text), kind)| Body::Said {
+            request,
+            by,
+            person,
+            kind,
+            text
+        }),
+        (id(), id(), names(), any::<(Option<u32>, String)>(), digest(), vec(any_who(), 0..3)).prop_map(
+            |(review, request, (by, person, group), (uid, reason), digest, skipped)| {
+                let proof = uid.is_some().then(|| Box::new(proof()));
+                let broken = BrokenGlass { review, request, by, uid, person, group, reason, digest, skipped, proof };
+                Body::BrokeGlass(Box::new(broken))
+            }
+        ),
+        (id(), names()).prop_map(|(review, (by, person, text))| Body::Reviewed { review, by, person, text }),
+        (id(), names(), any::<(Option<u32>, u64, Vec<String>)>()).prop_map(
+            |(delegation, (from, person, to), (uid, until, groups))| {
+                let until = Timestamp(until);
+                Body::Delegated(Box::new(Delegated { delegation, from, person, uid, to, until, groups }))
+            }
+        ),
+        (id(), any::<(Option<String>, Option<String>)>())
+            .prop_map(|(delegation, (by, person))| Body::DelegationEnded { delegation, by, person }),
+        (id(), digest(), names(), any::<(u32, Vec<u32>, Option<String>)>(), option::of(id())).prop_map(
+            |(request, digest, (by, person, lender), (step, places, ticket), delegation)| {
+                let lent = |delegation| Lent { delegation, by: lender.clone(), person: lender.clone() };
+                let counts = Some(Box::new(Counts { step, places, ticket, lent: delegation.map(lent) }));
+                let (person, proof) = (Some(person), Some(Box::new(proof())));
+                let (uid, reason, terms) = (None, None, Some(lender.clone()));
+                Body::Decided { request, by, uid, approve: true, reason, digest, person, proof, terms, counts }
+            }
+        ),
+    ]
 }
 
 fn any_connected() -> impl Strategy<Value = Connected> {
@@ -340,7 +509,9 @@ fn any_body() -> impl Strategy<Value = Body> {
     let names = (any::<(String, String, bool)>(), option::of(shape()));
     let requested = (id(), any_asked(), digest(), any_approval(), names).prop_map(
         |(request, asked, digest, approval, ((workload, resource, waits), shape))| {
-            Body::Requested(Box::new(Requested { request, asked, digest, approval, workload, resource, waits, shape }))
+            let barred = approval.passkey.then(|| vec![workload.clone()]);
+            let requested = Requested { request, asked, digest, approval, workload, resource, waits, shape, barred };
+            Body::Requested(Box::new(requested))
         },
     );
     let granted = (id(), id(), any::<(u32, u64, Vec<u32>, Vec<String>)>()).prop_map(
@@ -367,7 +538,9 @@ fn any_body() -> impl Strategy<Value = Body> {
                 reason,
                 digest,
                 person,
-                proof: None
+                proof: None,
+                terms: None,
+                counts: None,
             }
         ),
         (id(), any_outcome()).prop_map(|(request, outcome)| Body::Closed { request, outcome }),
@@ -384,6 +557,7 @@ fn any_body() -> impl Strategy<Value = Body> {
             .prop_map(|(grant, (by, uid, reason))| Body::GrantEnded { grant, by, uid, reason }),
         (id(), any_impact()).prop_map(|(request, impact)| Body::Previewed { request, impact }),
         any::<(String, String, String)>().prop_map(|(by, person, what)| Body::Administered { by, person, what }),
+        any_of_workflow(),
     ]
 }
 

@@ -66,8 +66,9 @@ fn an_unknown_kind_is_an_error() {
     let at = known.len() - 2;
     assert_eq!(known[at], 1, "{known:02x?}");
     let mut newer = known;
-    newer[at] = 17;
-    let error = encoding::decode(&newer).expect_err("kind 17 does not exist");
+    // A number beyond 23 takes two bytes.
+    newer.splice(at..=at, [0x18, 250]);
+    let error = encoding::decode(&newer).expect_err("kind 250 does not exist");
     assert!(error.to_string().contains("unknown"), "{error}");
 }
 
@@ -244,11 +245,12 @@ fn verify_finds_what_went_through_without_its_approval() {
 
 #[test]
 fn a_decision_on_another_digest_is_no_approval() {
-    let Body::Decided { request, by, uid, approve, reason, person, proof, .. } = decided(8, true).body else {
+    let Body::Decided { request, by, uid, approve, reason, person, proof, terms, .. } = decided(8, true).body else {
         unreachable!()
     };
     let digest = crate::operation::Digest([0; 32]);
-    let other = entry(Body::Decided { request, by, uid, approve, reason, digest, person, proof });
+    let counts = None;
+    let other = entry(Body::Decided { request, by, uid, approve, reason, digest, person, proof, terms, counts });
     finds(|session| session[4] = other.clone(), 5, "for another digest");
     finds(|session| session[4] = other, 7, "with 1 of 2 approvals");
 }

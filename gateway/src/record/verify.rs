@@ -7,13 +7,16 @@
 
 use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 
+use bytes::Bytes;
 use serde::Serialize;
 
 use super::{
     RecordError, Records,
     chain::{Head, Sealed},
     encoding,
-    entry::{Asked, Body, Connected, Entry, Granted, Operated, Outcome, Requested, Shape, Timestamp},
+    entry::{
+        Asked, Body, Connected, Delegated, Enrolled, Entry, Granted, Operated, Outcome, Requested, Shape, Timestamp,
+    },
     store::{
         Direction, Store,
         column::{Entries, OpenRequests, SessionEntries, Sessions},
@@ -21,9 +24,14 @@ use super::{
     write::indexed,
 };
 use crate::{
-    operation::{Digest, GrantId, Impact, OperationId, RequestId, SessionId},
+    operation::{DelegationId, Digest, GrantId, Impact, OperationId, RequestId, ReviewId, SessionId},
     policy::Decide,
 };
+
+mod course;
+mod people;
+
+use course::Course;
 
 /// What verifying found.
 #[derive(Debug, Clone, PartialEq)]
@@ -32,6 +40,8 @@ pub struct Verification {
     pub entries: u64,
     /// Operations among them.
     pub operations: u64,
+    /// Decisions that people signed, whose signatures hold.
+    pub signatures: u64,
     /// Approval requests among them.
     pub requests: u64,
     /// Requests without an end.
@@ -87,13 +97,22 @@ struct Walk<'a> {
     against: Option<Head>,
     entries: u64,
     operations: u64,
+    signatures: u64,
     indexed: u64,
     /// Those seen so far.
     sessions: HashSet<SessionId>,
     requests: BTreeMap<RequestId, Case>,
     grants: BTreeMap<GrantId, GrantCase>,
+    /// Passkeys enrolled so far.
+    keys: HashMap<Bytes, Enrolled>,
+    /// What was lent, each with where that stands; `None`: it has ended.
+    delegations: BTreeMap<DelegationId, (u64, Option<Delegated>)>,
+    /// Who broke the glass, each with where that stands, and whether nobody has reviewed it.
+    reviews: BTreeMap<ReviewId, (u64, String, bool)>,
     /// Whose connection a session is, to which resource.
     connected: HashMap<SessionId, (String, String)>,
+    /// As which user.
+    users: HashMap<SessionId, u32>,
     findings: Vec<Finding>,
 }
 
@@ -109,9 +128,7 @@ struct Case {
     digest: Digest,
     /// Whether what it would touch is part of that.
     previewed: bool,
-    quorum: usize,
-    /// Who approved exactly what the digest was then.
-    approved_by: BTreeSet<String>,
+    course: Course,
     closed: Option<Outcome>,
     released_at: Option<u64>,
 }
@@ -138,11 +155,16 @@ impl<'a> Walk<'a> {
             against,
             entries: 0,
             operations: 0,
+            signatures: 0,
+            keys: HashMap::new(),
             indexed: 0,
             sessions: HashSet::new(),
             requests: BTreeMap::new(),
             grants: BTreeMap::new(),
+            delegations: BTreeMap::new(),
+            reviews: BTreeMap::new(),
             connected: HashMap::new(),
+            users: HashMap::new(),
             findings: Vec::new(),
         })
     }
@@ -219,28 +241,47 @@ impl<'a> Walk<'a> {
     }
 
     fn judge(&mut self, position: u64, entry: Entry) {
+        self.signed(position, &entry.body);
         match entry.body {
-            Body::Requested(requested) => self.requested(position, *requested),
-            Body::Decided { request, by, uid, approve, digest, person, .. } => {
-                let person = person.or_else(|| uid.map(|uid| format!("machine:{uid}"))).unwrap_or(by);
-                self.decided(position, request, person, approve, digest);
+            Body::Requested(requested) => self.requested(position, entry.session, *requested),
+            Body::Decided { .. } => self.decided(position, entry.at, &entry.body),
+            Body::Asked { request, step, places, who, .. } => self.asks(position, request, step, &places, &who),
+            Body::Said { request, .. } => {
+                if self.requests.get(&request).is_none_or(|case| case.closed.is_some()) {
+                    self.find(Some(position), format!("a remark on request {}, which was not open", request.short()));
+                }
+            }
+            Body::BrokeGlass(broken) => self.broke_glass(position, &broken),
+            Body::Reviewed { review, person, .. } => self.reviewed(position, review, &person),
+            Body::Delegated(delegated) => {
+                self.delegations.insert(delegated.delegation, (position, Some(*delegated)));
+            }
+            Body::DelegationEnded { delegation, .. } => {
+                let lent = self.delegations.get_mut(&delegation).and_then(|(_, delegated)| delegated.take());
+                if lent.is_none() {
+                    let short = delegation.short();
+                    self.find(Some(position), format!("the end of delegation {short}, which was not in force"));
+                }
             }
             Body::Previewed { request, impact } => self.previewed(position, request, &impact),
             Body::Closed { request, outcome } => self.closed(position, request, outcome),
             Body::Operation(operated) => self.operated(position, entry.session, &operated),
             Body::Connected(connected) => {
-                let Connected { workload, resource, .. } = *connected;
+                let Connected { workload, resource, process, .. } = *connected;
+                self.users.extend(entry.session.map(|session| (session, process.uid)));
                 let known = (workload.name, resource.unwrap_or_default());
                 self.connected.extend(entry.session.map(|session| (session, known)));
             }
             Body::Disconnected { .. } => {
                 entry.session.and_then(|session| self.connected.remove(&session));
+                entry.session.and_then(|session| self.users.remove(&session));
             }
             Body::Granted(granted) => self.granted(position, &granted),
             Body::GrantUsed { grant, operation, left, shape } => {
                 self.grant_used((position, entry.at), grant, operation, left);
                 self.shape_used(position, grant, shape.as_ref());
             }
+            Body::Enrolled(enrolled) => drop(self.keys.insert(enrolled.key.clone(), *enrolled)),
             Body::GrantEnded { grant, .. } => match self.grants.get_mut(&grant) {
                 Some(case) if !case.ended => case.ended = true,
                 _ => self.find(Some(position), format!("the end of grant {}, which was not open", grant.short())),
@@ -249,18 +290,18 @@ impl<'a> Walk<'a> {
         }
     }
 
-    fn requested(&mut self, position: u64, requested: Requested) {
+    fn requested(&mut self, position: u64, session: Option<SessionId>, requested: Requested) {
+        let uid = session.and_then(|session| self.users.get(&session).copied());
         let case = Case {
             position,
             waits: requested.waits,
             digest: requested.digest,
             previewed: false,
-            quorum: requested.approval.quorum.max(1) as usize,
+            course: Course::new(requested.approval, requested.barred.unwrap_or_default(), uid),
             asked: requested.asked,
             workload: requested.workload,
             resource: requested.resource,
             shape: requested.shape,
-            approved_by: BTreeSet::new(),
             closed: None,
             released_at: None,
         };
@@ -268,22 +309,6 @@ impl<'a> Walk<'a> {
         if self.requests.insert(requested.request, case).is_some() {
             self.find(Some(position), format!("request {short} was opened twice"));
         }
-    }
-
-    fn decided(&mut self, position: u64, request: RequestId, person: String, approve: bool, digest: Digest) {
-        let short = request.short();
-        let what = match self.requests.get_mut(&request) {
-            None => format!("a decision on request {short}, which was never opened"),
-            Some(case) if case.closed.is_some() => format!("a decision on request {short} after it had ended"),
-            Some(case) if case.digest != digest => format!("a decision on request {short} for another digest"),
-            Some(case) => {
-                if approve {
-                    case.approved_by.insert(person);
-                }
-                return;
-            }
-        };
-        self.find(Some(position), what);
     }
 
     /// From here on people approve this as well.
@@ -303,11 +328,10 @@ impl<'a> Walk<'a> {
             Some(Case { closed: Some(_), .. }) => format!("request {short} ended twice"),
             Some(case) => {
                 case.closed = Some(outcome);
-                let given = case.approved_by.len();
-                if outcome != Outcome::Approved || given >= case.quorum {
+                if outcome != Outcome::Approved || case.course.is_approved() {
                     return;
                 }
-                format!("request {short} ended approved with {given} of {} approvals", case.quorum)
+                format!("request {short} ended approved with {}", case.course.standing())
             }
         };
         self.find(Some(position), what);
@@ -344,9 +368,8 @@ impl<'a> Walk<'a> {
         if let Some(before) = case.released_at.replace(position) {
             wrong.push(format!("forwarded under request {short}, which had released entry {before} already"));
         }
-        if case.approved_by.len() < case.quorum {
-            let given = case.approved_by.len();
-            wrong.push(format!("forwarded under request {short} with {given} of {} approvals", case.quorum));
+        if !case.course.is_approved() {
+            wrong.push(format!("forwarded under request {short} with {}", case.course.standing()));
         }
         if !is_what_was_asked(&operated.asked, case) {
             wrong.push(format!("forwarded under request {short}, but it is not what was asked there"));
@@ -360,9 +383,8 @@ impl<'a> Walk<'a> {
         let short = granted.grant.short();
         let what = match self.requests.get(&granted.request) {
             None => Some(format!("grant {short} comes from a request that was never opened")),
-            Some(case) if case.approved_by.len() < case.quorum => {
-                let given = case.approved_by.len();
-                Some(format!("grant {short} was made with {given} of {} approvals", case.quorum))
+            Some(case) if !case.course.is_approved() => {
+                Some(format!("grant {short} was made with {}", case.course.standing()))
             }
             Some(_) => None,
         };
@@ -446,6 +468,17 @@ impl<'a> Walk<'a> {
                 wrong.push((case.position, format!("the index of open grants is wrong about grant {}", grant.short())));
             }
         }
+        for (delegation, (position, delegated)) in &self.delegations {
+            if self.store.fetch::<OpenRequests>(&indexed(*delegation))?.is_some() != delegated.is_some() {
+                let short = delegation.short();
+                wrong.push((*position, format!("the index of delegations is wrong about delegation {short}")));
+            }
+        }
+        for (review, (position, _, open)) in &self.reviews {
+            if self.store.fetch::<OpenRequests>(&indexed(*review))?.is_some() != *open {
+                wrong.push((*position, format!("the index of open reviews is wrong about review {}", review.short())));
+            }
+        }
         for (position, what) in wrong {
             self.find(Some(position), what);
         }
@@ -457,6 +490,7 @@ impl<'a> Walk<'a> {
         Ok(Verification {
             entries: self.entries,
             operations: self.operations,
+            signatures: self.signatures,
             requests: self.requests.len() as u64,
             open: self.requests.values().filter(|case| case.closed.is_none()).count() as u64,
             head: self.head,

@@ -31,7 +31,7 @@ use super::{
         column::{DeskEntries, Entries, OpenRequests, RequestEntries, SessionEntries, Sessions},
     },
 };
-use crate::operation::{GrantId, RequestId, SessionId};
+use crate::operation::{Id, RequestId, SessionId};
 
 /// The open record with its newest link.
 pub(super) struct Log {
@@ -301,7 +301,10 @@ fn index_request(body: &Body, position: u64, batch: &mut Batch<'_>) {
             belongs(&requested.request);
             batch.put::<OpenRequests>(&requested.request, &position);
         }
-        Body::Decided { request, .. } | Body::Previewed { request, .. } => belongs(request),
+        Body::Decided { request, .. }
+        | Body::Previewed { request, .. }
+        | Body::Asked { request, .. }
+        | Body::Said { request, .. } => belongs(request),
         Body::Closed { request, .. } => {
             belongs(request);
             batch.delete::<OpenRequests>(request);
@@ -311,6 +314,13 @@ fn index_request(body: &Body, position: u64, batch: &mut Batch<'_>) {
             batch.put::<RequestEntries>(&(grant, position), &());
             batch.put::<OpenRequests>(&grant, &position);
         }
+        Body::BrokeGlass(broken) => {
+            belongs(&broken.request);
+            batch.put::<OpenRequests>(&indexed(broken.review), &position);
+        }
+        Body::Reviewed { review, .. } => batch.delete::<OpenRequests>(&indexed(*review)),
+        Body::Delegated(delegated) => batch.put::<OpenRequests>(&indexed(delegated.delegation), &position),
+        Body::DelegationEnded { delegation, .. } => batch.delete::<OpenRequests>(&indexed(*delegation)),
         Body::GrantUsed { grant, left, .. } => {
             batch.put::<RequestEntries>(&(indexed(*grant), position), &());
             if *left == 0 {
@@ -325,9 +335,9 @@ fn index_request(body: &Body, position: u64, batch: &mut Batch<'_>) {
     }
 }
 
-/// Grants share the requests' indexes: both are named at random, and are open until they end.
-pub(super) fn indexed(grant: GrantId) -> RequestId {
-    RequestId::from_bytes(*grant.as_bytes())
+/// Grants, delegations and reviews share the requests' indexes: all are named at random, and are open until they end.
+pub(super) fn indexed<T>(id: Id<T>) -> RequestId {
+    RequestId::from_bytes(*id.as_bytes())
 }
 
 /// Positions of a session's entries, from `from` on.

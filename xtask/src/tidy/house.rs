@@ -28,7 +28,7 @@ const MODULES: &[(&str, &[&str])] = &[
     ("workload", &["operation"]),
     ("mask", &["operation"]),
     ("policy", &["operation", "workload", "mask"]),
-    ("record", &["operation", "workload", "policy", "clock"]),
+    ("record", &["operation", "passkey", "workload", "policy", "clock"]),
     // Who decides; policy has the words for them.
     ("people", &["operation", "config", "net", "passkey", "policy", "record"]),
     ("hold", &["operation", "workload", "people", "policy", "record", "clock"]),
@@ -64,17 +64,22 @@ const MODULES: &[(&str, &[&str])] = &[
     ("discover", &["credentials", "net", "policy", "mask"]),
     ("rulebook", &["intercept", "net", "resources"]),
     ("dns", &["crowd", "drain", "intercept", "net", "resources", "rulebook", "workload"]),
-    ("accept", &["crowd", "dns", "intercept", "workload", "protocol", "gate", "net", "drain", "resources"]),
+    // Who is connected now, for people.
+    ("live", &["drain", "record"]),
+    ("accept", &["crowd", "dns", "live", "intercept", "workload", "protocol", "gate", "net", "drain", "resources"]),
     // Selectors have policy's globs.
     ("guards", &["config", "damage", "policy", "workload", "intercept"]),
     ("namespaces", &["accept", "damage", "guards", "intercept", "net", "workload"]),
     // Reads of processes, and compares with what the kernel and the namespaces say.
     ("assess", &["intercept", "namespaces", "net", "workload"]),
+    // Pages: data in, HTML out.
+    ("console", &["hold", "live", "people"]),
     // Health asks the kernel itself, and status names the policies in force.
     (
         "admin",
         &[
             "assess",
+            "console",
             "channels",
             "credentials",
             "crowd",
@@ -86,6 +91,7 @@ const MODULES: &[(&str, &[&str])] = &[
             "metrics",
             "config",
             "intercept",
+            "live",
             "namespaces",
             "net",
             "passkey",
@@ -120,8 +126,11 @@ const HOMES: &[(&str, &[&str])] = &[
     ("globset", &["policy", "mask", "cli"]),
     ("aho_corasick", &["mask"]),
     ("axum", &["admin"]),
-    ("hyper", &["admin", "cli", "net"]),
-    ("hyper_util", &["admin", "cli", "net"]),
+    ("maud", &["console"]),
+    ("hyper", &["admin", "cli", "net", "people::oidc"]),
+    ("hyper_util", &["admin", "cli", "net", "people::oidc"]),
+    ("oauth2", &["people::oidc"]),
+    ("jsonwebtoken", &["people::oidc"]),
     ("sd_notify", &["app", "net"]),
     ("lettre", &["channels"]),
     ("rustls", &["net"]),

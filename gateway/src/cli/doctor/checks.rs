@@ -166,14 +166,14 @@ fn policies(config: &Config) -> Vec<Check> {
     let at = config.policies.display();
     let mut checks = vec![Check::ok(NAME, format!("{rules} policies and {resources} resources in {at}"))];
     let mut missing: Vec<_> =
-        set.approvers().filter_map(|(by, who)| absent(config, who).map(|who| (who, by))).collect();
+        set.approvers().filter_map(|(by, who)| absent(config, &who).map(|who| (who, by))).collect();
     missing.sort_unstable();
     missing.dedup();
     for (who, by) in missing {
         checks.push(Check::warn(
             "approvers",
             format!("{by} asks {who}, whom this machine does not know: nobody could approve as that"),
-            "make the user or group, put it under `groups:`, or correct the name",
+            "make the user or group, put it under `groups:` or `on_call:`, or correct the name",
         ));
     }
     checks
@@ -190,6 +190,7 @@ fn absent(config: &Config, who: &Who) -> Option<String> {
             let known = config.groups.contains_key(name) || Group::from_name(name).is_ok_and(|found| found.is_some());
             (!known).then(|| format!("the group {name}"))
         }
+        Who::OnCall(name) => (!config.on_call.contains_key(name)).then(|| format!("the rotation {name}")),
     }
 }
 

@@ -66,7 +66,7 @@ fn a5_a_held_operation_is_told_from_request_to_release() {
         "             >     orders -- \\u{202e}x\\x1b[2K",
         "             !! the statement has terminal escape sequences",
         "             -- HELD by reads: reading is fine [read]",
-        "             -- request 33333333 wants 1 of group dba, user ada after 1s 500ms within 15m",
+        "             -- request 33333333 wants 1 of group dba, user ada after 1s 500ms, with a reason, within 15m",
         "     +3.000  -- approved by user 7 (uid 7): looks right",
         "     +4.500  -- request 33333333 ended: approved by user 7 after 3.0 s",
         "             -- released, held by reads, request 33333333 [read]",

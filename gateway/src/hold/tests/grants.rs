@@ -3,6 +3,7 @@
 use super::*;
 use crate::{
     operation::{Effects, GrantId, OperationId},
+    policy::Need,
     record::entry::Shape,
 };
 
@@ -66,8 +67,8 @@ async fn a_grant_covers_no_more_than_was_approved() {
         ("an object more", with(&|wanted| wanted.asked.objects.push(table.clone()))),
         ("a reason more to be unknown", with(&|wanted| wanted.asked.unknown.push("calls f".to_owned()))),
         ("another rule", with(&|wanted| wanted.asked.rule = "stricter".to_owned())),
-        ("a greater quorum", with(&|wanted| wanted.approval.quorum = 2)),
-        ("other approvers", with(&|wanted| wanted.approval.from.truncate(0))),
+        ("a greater quorum", with(&|wanted| wanted.approval.steps[0].need = Need::Number(2))),
+        ("other approvers", with(&|wanted| wanted.approval.steps[0].from.truncate(0))),
         ("a reason asked for", with(&|wanted| wanted.approval.reason_required = true)),
     ] {
         assert!(!is_covered(&desk, &wanted).await, "{what}");

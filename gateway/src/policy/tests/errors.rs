@@ -192,6 +192,47 @@ fn rules_that_could_never_work() {
 }
 
 #[test]
+fn approvals_in_steps_with_all_that_may_be_asked() {
+    let approvals = [
+        "steps: []",
+        "steps: { from: [{ group: a }] }",
+        "steps: [{ need: any }]",
+        "steps: [{ from: [{ group: a }], need: some }]",
+        "steps: [{ from: [{ group: a }], need: 0 }]",
+        "steps: [{ from: [{ user: a }], need: 2 }]",
+        "steps: [{ from: [{ user: a }], need: all }, { from: [{ user: a }] }]",
+        "steps: [{ from: [{ group: a }] }], quorum: 2",
+        "steps: [{ from: [{ group: a }], after: 30m }], timeout: 15m",
+        "steps: [{ from: [{ group: a }, { group: b, after: 30m }], need: all }], timeout: 15m",
+        "from: [{ on_call: a, group: b }]",
+        "from: [{ oncall: a }]",
+        "from: [{ group: a }], ticket: '('",
+        "from: [{ group: a }], ticket: 7",
+        "from: [{ group: a }], separation: [boss]",
+        "from: [{ group: a }], veto: [a]",
+        "from: [{ group: a }], veto: [{ group: a, after: 5m }]",
+        "from: [{ group: a }], break_glass: a",
+        "from: [{ group: a }], break_glass: { user: a }",
+        "from: [{ group: a }], passkey: please",
+        "from: [{ group: a }], hours: { days: mon-fry, from: \"8\", to: \"25:00\", zone: Berlin, otherwise: hold }",
+        "from: [{ group: a }], hours: { days: [mon], from: \"18:00\", to: \"08:00\", zone: UTC, otherwise: { group: a } }",
+        "from: [{ group: a }], hours: { days: [] }",
+    ];
+    let policies: Vec<String> = (1..)
+        .zip(approvals)
+        .map(|(number, approval)| {
+            format!(
+                "---\npolicy: p{number}\nmatch: {{ effects: [schema] }}\ndecide: hold\napproval: {{ {approval} }}\n"
+            )
+        })
+        .collect();
+    check("approvals_in_steps_1", &format!("{ORDERS}{}", policies.concat()));
+    let steps = ORDERS.replace("{ from: [{ group: dba }] }", "{ steps: [{ from: [{ group: dba }] }] }");
+    let quorum = "---\npolicy: p\nmatch: { effects: [schema] }\ndecide: hold\napproval: { quorum: 2 }\n";
+    check("approvals_in_steps_2", &format!("{steps}{quorum}"));
+}
+
+#[test]
 fn tests_of_policies() {
     check_policy(
         "tests_of_policies_1",

@@ -363,8 +363,8 @@ approval: { quorum: 2, timeout: 5m }
     let resource = ORDERS.replace("{ from: [{ group: dba }] }", "{ from: [{ group: dba }], reason: required }");
     let verdict = judge(&set(&format!("{resource}{rules}")), &Caller::default(), "schema");
     let approval = verdict.approval.expect("it holds");
-    assert_eq!(approval.from, [Approver { who: Who::Group("dba".into()), after: Duration::ZERO }]);
-    assert_eq!((approval.quorum, approval.timeout.as_secs(), approval.reason_required), (2, 300, true));
+    assert_eq!(approval.steps[0].from, [Approver { who: Who::Group("dba".into()), after: Duration::ZERO }]);
+    assert_eq!((approval.people(), approval.timeout.as_secs(), approval.reason_required), (2, 300, true));
     assert_eq!((verdict.on_hold, &*verdict.reason), (OnHold::Retry, "schema changes are seen by two people"));
 }
 
@@ -420,8 +420,8 @@ fn an_operation() -> impl Strategy<Value = String> {
     })
 }
 
-fn strictness(verdict: &Verdict) -> (Decide, u32) {
-    (verdict.decide, verdict.approval.as_ref().map_or(0, |approval| approval.quorum))
+fn strictness(verdict: &Verdict) -> (Decide, usize) {
+    (verdict.decide, verdict.approval.as_ref().map_or(0, |approval| approval.people()))
 }
 
 proptest! {

@@ -32,8 +32,8 @@ fn a_resource_is_read_whole() {
     assert_eq!(resource.masks.for_name("old_ssn"), Some(Method::Null));
     assert!(resource.masks.detectors().is_some());
     let approval = resource.approval.as_deref().expect("stated");
-    assert_eq!(approval.from[1].after.as_secs(), 300);
-    assert_eq!((approval.quorum, approval.timeout.as_secs(), approval.reason_required), (1, 600, true));
+    assert_eq!(approval.steps[0].from[1].after.as_secs(), 300);
+    assert_eq!((approval.people(), approval.timeout.as_secs(), approval.reason_required), (1, 600, true));
     assert_eq!(resource.on_hold, OnHold::Retry);
 }
 
@@ -121,4 +121,93 @@ tests:
         (*expected, got.verdict.decide, &*got.verdict.rule),
         (Decide::Allow, Decide::Hold, "default of orders-db")
     );
+}
+
+/// Everything that may be asked of people.
+const ASKED: &str = r#"
+steps:
+  - { from: [{ group: dba }, { on_call: databases, after: 5m }] }
+  - { from: [{ group: security }, { user: ann }], need: all, after: 10m }
+  - { from: { group: dba }, need: 2 }
+timeout: 1h
+reason: required
+ticket: 'OPS-[0-9]+'
+separation: [owner, author]
+veto: [{ group: security }, { on_call: databases }]
+hours: { days: [mon-wed, fri], from: "08:00", to: "18:30", zone: Europe/Berlin, otherwise: { on_call: databases } }
+break_glass: { group: incident }
+passkey: required
+"#;
+
+fn asking(of_resource: &str, of_rule: &str) -> Approval {
+    let indented = |text: &str| text.replace('\n', "\n  ");
+    let resource = ORDERS.replace("{ from: [{ group: dba }] }", &indented(of_resource));
+    let rule =
+        format!("---\npolicy: p\nmatch: {{ effects: [schema] }}\ndecide: hold\napproval: {}\n", indented(of_rule));
+    let verdict = judge(&set(&format!("{resource}{rule}")), &Caller::default(), "schema");
+    let approval = verdict.approval.expect("it holds");
+    Approval::clone(&approval)
+}
+
+#[test]
+fn v15_everything_that_may_be_asked_of_people_is_read() {
+    let after = |who, minutes: u64| Approver { who, after: Duration::from_secs(60 * minutes) };
+    let (dba, ann) = (Who::Group("dba".into()), Who::User("ann".into()));
+    let (security, on_call) = (Who::Group("security".into()), Who::OnCall("databases".into()));
+    let whole = Approval {
+        steps: vec![
+            Step { from: vec![after(dba.clone(), 0), after(on_call.clone(), 5)], need: Need::Number(1) },
+            Step { from: vec![after(security.clone(), 10), after(ann, 10)], need: Need::All },
+            Step { from: vec![after(dba.clone(), 0)], need: Need::Number(2) },
+        ],
+        timeout: Duration::from_secs(3600),
+        reason_required: true,
+        ticket: Some("OPS-[0-9]+".into()),
+        separation: vec![Separation::Owner, Separation::Author],
+        veto: vec![security, on_call],
+        hours: Some(Hours {
+            days: [true, true, true, false, true, false, false],
+            from: 480,
+            to: 1110,
+            zone: "Europe/Berlin".into(),
+            otherwise: Otherwise::OnCall("databases".into()),
+        }),
+        break_glass: Some("incident".into()),
+        passkey: true,
+    };
+    assert_eq!(asking("{ from: [{ group: dba }] }", ASKED), whole);
+    // A policy takes from its resource what it does not say itself, and may say that it does not hold.
+    assert_eq!(asking(ASKED, "{}"), whole);
+    let none = "{ from: [{ group: dba }], ticket: none, separation: [], veto: [], hours: none, break_glass: none, passkey: optional, reason: optional }";
+    let simple = Approval::simple(vec![after(dba, 0)], 1, Duration::from_secs(3600));
+    assert_eq!(asking(ASKED, none), simple);
+}
+
+#[test]
+fn what_asks_more_of_people_is_stricter() {
+    let from = "from: [{ group: dba }]";
+    let asks = |more: &str| asking("{ from: [{ group: dba }] }", &format!("{{ {from}{more} }}"));
+    let plain = asks("");
+    for more in [
+        ", quorum: 2",
+        ", reason: required",
+        ", ticket: a",
+        ", separation: owner",
+        ", veto: [{ group: security }]",
+        ", hours: { days: mon, from: \"08:00\", to: \"18:00\", zone: UTC, otherwise: refuse }",
+        ", passkey: required",
+        ", timeout: 1m",
+    ] {
+        let stricter = asks(more);
+        assert!(stricter.strictness() > plain.strictness(), "{more}");
+        let only_time = stricter.timeout != plain.timeout;
+        assert_eq!(stricter.is_no_stricter_than(&plain), only_time, "{more}");
+        assert!(plain.is_no_stricter_than(&stricter), "{more}");
+    }
+    let lenient = asks(", break_glass: { group: incident }");
+    assert!(lenient.strictness() < plain.strictness() && !plain.is_no_stricter_than(&lenient));
+    let steps = |steps: &str| asking("{ from: [{ group: dba }] }", &format!("{{ steps: [{steps}] }}"));
+    let (one, two) = ("{ from: [{ group: dba }], need: 2 }", "{ from: [{ group: dba }] }, { from: [{ group: dba }] }");
+    assert!(steps(two).strictness() > steps(one).strictness());
+    assert!(!steps(two).is_no_stricter_than(&steps(one)) && !steps(one).is_no_stricter_than(&steps(two)));
 }

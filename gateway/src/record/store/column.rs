@@ -45,9 +45,9 @@ pub(in crate::record) enum Entries {}
 pub(in crate::record) enum Sessions {}
 /// Session and position → nothing: which entries belong to a session.
 pub(in crate::record) enum SessionEntries {}
-/// Request → position of its `Requested`, while it is open; grant → position of its `Granted`, while it is.
+/// Request → position of its `Requested`, while it is open; grants, delegations and reviews likewise.
 pub(in crate::record) enum OpenRequests {}
-/// Request and position → nothing: its `Requested`, `Decided` and `Closed` entries. Grants likewise.
+/// Request and position → nothing: everything that happened to it. Grants likewise.
 pub(in crate::record) enum RequestEntries {}
 /// Position → nothing: the entries that people may want to hear of. See `outbox::concerns_the_desk`.
 pub(in crate::record) enum DeskEntries {}
