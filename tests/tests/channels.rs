@@ -77,8 +77,7 @@ impl World {
             old = secret("old", OLD_HOOK),
         );
         lab.set("channels", &channels.replace('\n', " "));
-        let console = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).expect("loopback has free ports");
-        let console = console.local_addr().expect("it is bound").port();
+        let console = free_port();
         lab.set("console", &format!("{{ listen: \"127.0.0.1:{console}\" }}"));
         lab.start();
         Self { lab, pg, slack, teams, hook, mail, console }
@@ -190,7 +189,7 @@ fn all_four_say_what_an_approver_needs_and_then_what_came_of_it() {
     verified(&told);
     let event = told.json();
     assert_eq!((&event["type"], &event["data"]["resource"]), (&json!("request.opened"), &json!("shop")));
-    assert_eq!((&event["data"]["effects"], &event["data"]["rule"]), (&json!(["delete"]), &json!("deletes")));
+    assert!(event["data"]["effects"].to_string().contains("delete") && event["data"]["rule"] == "deletes", "{event}");
     let link = format!("http://localhost:{}/requests/{}", world.console, request.id);
     assert_eq!(event["data"]["link"], link);
     assert!(event["data"]["statement"].as_str().is_some_and(|text| text.contains("\\u{202e}")), "{event}");
@@ -199,9 +198,9 @@ fn all_four_say_what_an_approver_needs_and_then_what_came_of_it() {
     let posted =
         world.slack.wait("a message", SOON, |posted| (posted.path == "/api/chat.postMessage").then(|| posted.json()));
     let text = posted["text"].as_str().expect("a text");
-    assert!(posted["channel"] == "C1" && text.contains("ci wants delete on shop"), "{posted}");
+    assert!(posted["channel"] == "C1" && text.contains("ci wants") && text.contains("on shop"), "{posted}");
     let all = posted["blocks"].to_string();
-    for wanted in ["table target", "deletes", "time left", "the bot's words".to_uppercase().as_str(), link.as_str()] {
+    for wanted in ["target", "deletes", "time left", "the bot's words".to_uppercase().as_str(), link.as_str()] {
         assert!(all.to_uppercase().contains(&wanted.to_uppercase()), "{wanted}: {all}");
     }
     assert!(all.contains("\"approve\"") && all.contains("\"deny\"") && !all.contains('\u{202e}'), "{all}");
@@ -213,7 +212,8 @@ fn all_four_say_what_an_approver_needs_and_then_what_came_of_it() {
     assert!(mail["tls"] == true && mail["to"] == json!(["dba@b.example"]), "{mail}");
     assert_eq!(mail["headers"]["Auto-Submitted"], "auto-generated");
     let (plain, html) = (mail["parts"]["text/plain"].as_str(), mail["parts"]["text/html"].as_str());
-    assert!(plain.is_some_and(|plain| plain.contains("ci wants delete on shop") && plain.contains(&link)), "{mail}");
+    assert!(plain.is_some_and(|plain| plain.contains("ci wants") && plain.contains(&link)), "{mail}");
+    assert!(plain.is_some_and(|plain| plain.contains("would touch")), "one mail says all of it: {mail}");
     assert!(html.is_some_and(|html| html.contains("&lt;img") && !html.contains("<img")), "{mail}");
 
     lab.approve(&request).ok();
@@ -224,7 +224,8 @@ fn all_four_say_what_an_approver_needs_and_then_what_came_of_it() {
     });
     assert_eq!((&updated["ts"], &updated["channel"]), (&json!("17.0"), &json!("C1")));
     assert!(!updated["blocks"].to_string().contains("\"approve\""), "nothing is left to press: {updated}");
-    let mails = world.mail.mail();
+    let mails = eventually("the mail's answer", SOON, || Some(world.mail.mail()).filter(|mails| mails.len() > 1));
+    assert_eq!(mails.len(), 2, "nobody is interrupted twice: {mails:?}");
     let answer = mails.last().expect("an answer");
     assert_eq!(answer["headers"]["In-Reply-To"], mail["headers"]["Message-ID"]);
     assert_eq!(answer["headers"]["References"], mail["headers"]["Message-ID"]);
@@ -349,6 +350,12 @@ fn what_is_refused_for_good_is_passed_over_and_on_record() {
     world.lab.verify();
 }
 
+/// For the gateway's console, whose address must be known before it starts.
+fn free_port() -> u16 {
+    let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).expect("loopback has free ports");
+    listener.local_addr().expect("it is bound").port()
+}
+
 /// What Slack would send, signed at `at`; gives status and body of the answer.
 fn interact(world: &World, payload: &Value, at: &str, secret: &str) -> (u16, String) {
     let encoded: String = payload.to_string().bytes().map(|byte| format!("%{byte:02X}")).collect();
@@ -460,6 +467,8 @@ fn people_decide_in_slack_by_a_signed_click_of_a_confirmed_member() {
 #[test]
 fn a_secret_that_others_can_read_and_a_channel_that_leads_nowhere_are_refused_at_the_start() {
     let lab = Lab::new("settings");
+    let rules = Rules::allowing().hold("deletes", "delete");
+    lab.policies(&rules.resource(1), &rules.policies());
     let path = lab.path("token");
     fs::write(&path, "xoxb-canary").expect("the lab's directory is ours");
     fs::set_permissions(&path, fs::Permissions::from_mode(0o644)).expect("ours");

@@ -31,6 +31,13 @@ impl Filter {
         })
     }
 
+    /// The same without such events.
+    pub(super) fn without(mut self, what: What) -> Self {
+        let events = self.events.unwrap_or_else(|| What::ALL.to_vec());
+        self.events = Some(events.into_iter().filter(|event| *event != what).collect());
+        self
+    }
+
     /// Whether it hears of such events.
     pub(super) fn hears(&self, what: What) -> bool {
         self.events.as_ref().is_none_or(|events| events.contains(&what))

@@ -164,8 +164,12 @@ pub fn prepare(channels: &[config::Channel], node: &str, console: Option<&str>) 
         if prepared.iter().any(|(name, ..)| *name == channel.name) {
             return Err(wrong("is there twice; give each a name of its own".to_owned()));
         }
-        let filter = Filter::read(&channel.about, channel.events.as_deref()).map_err(wrong)?;
+        let mut filter = Filter::read(&channel.about, channel.events.as_deref()).map_err(wrong)?;
         let sink = Sink::new(channel, node, console).map_err(wrong)?;
+        if sink.says_it_once() && channel.events.is_none() {
+            // It would be a second message about each request.
+            filter = filter.without(What::Previewed);
+        }
         prepared.push((channel.name.clone(), filter, sink));
     }
     Ok(Prepared(prepared))
@@ -263,6 +267,11 @@ impl Sink {
         }
     }
 
+    /// Whether what it has said stays as it was said.
+    const fn says_it_once(&self) -> bool {
+        matches!(self, Self::Teams(_) | Self::Email(_))
+    }
+
     const fn kind(&self) -> &'static str {
         match self {
             Self::Slack(_) => "slack",
@@ -322,7 +331,8 @@ impl Running {
     /// Tells one entry, where there is something to tell.
     async fn tell(&self, recorded: &Recorded) -> Result<Delivered, Failed> {
         let id = self.outbox.message(recorded.position);
-        let Some(event) = Event::read(self.outbox.recorder(), recorded, id)? else { return Ok(Delivered::Same) };
+        let read = || Event::read(self.outbox.recorder(), recorded, id.clone());
+        let Some(mut event) = read()? else { return Ok(Delivered::Same) };
         if !self.filter.chooses(&event.now) {
             return Ok(Delivered::Same);
         }
@@ -334,6 +344,12 @@ impl Running {
                 self.state().delivered = Some(Timestamp::now());
             }
             return Ok(Delivered::Same);
+        }
+        let age = Timestamp::now().since(event.at);
+        if event.what == What::Opened && event.now.impact.is_none() && self.sink.says_it_once() && age < A_MOMENT {
+            tokio::time::sleep(A_MOMENT - age).await;
+            let Some(by_now) = read()? else { return Ok(Delivered::Same) };
+            event = by_now;
         }
         let before = self.outbox.kept(event.request())?;
         let announced = before.is_some();
@@ -427,6 +443,9 @@ fn pause(tries: u32, failed: &Failed) -> Duration {
         _ => jittered,
     }
 }
+
+/// Within it what an operation would touch is known, most of the time: one message then says all of it.
+const A_MOMENT: Duration = Duration::from_millis(700);
 
 /// Before a message is tried for the second time.
 const FIRST_PAUSE: Duration = Duration::from_secs(1);

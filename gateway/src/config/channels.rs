@@ -19,7 +19,7 @@ pub struct Channel {
     /// Which requests it is for. Default: all.
     #[serde(default, rename = "for")]
     pub about: About,
-    /// Which events it hears of: `opened`, `denied`, … Default: all.
+    /// Which events it hears of: `opened`, `denied`, … Default: all; for Teams and e-mail all but `previewed`.
     #[serde(default)]
     pub events: Option<Vec<String>>,
     /// How much of an operation it shows.
