@@ -60,7 +60,7 @@ pub use kube_apiserver::{ApiServer, tool};
 pub use lab::{Lab, binary};
 pub use load::{Load, Seen};
 pub use namespace::{Ends, Net};
-pub use node::node;
+pub use node::{browser, node};
 pub use oidc::Oidc;
 pub use openbao::OpenBao;
 pub use pace::Pace;

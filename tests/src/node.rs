@@ -28,6 +28,14 @@ pub fn node() -> PathBuf {
     node
 }
 
+/// What drives a browser, and what says whether everybody can use a page. Call before `Lab::new`.
+///
+/// # Panics
+/// As [`node`].
+pub fn browser() -> PathBuf {
+    packages("browser", &["playwright-core@1.65.1", "axe-core@4.14.1"])
+}
+
 /// A directory of that name that has these packages in its `node_modules`; each list of packages needs a name of its own.
 pub(crate) fn packages(name: &str, packages: &[&str]) -> PathBuf {
     let _one_at_a_time = python::lock(name);

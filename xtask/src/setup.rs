@@ -53,6 +53,7 @@ const NEEDS: [Need; 10] = [
         testing: true,
     },
     Need { packages: &["libpostgresql-jdbc-java"], reason: "tests use Java's driver", testing: true },
+    Need { packages: &["chromium"], reason: "tests use the console in a browser", testing: true },
     Need { packages: &["sqlsmith"], reason: "tests run what it makes up", testing: true },
     Need {
         packages: &["pgbouncer", "haproxy"],

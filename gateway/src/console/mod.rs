@@ -9,6 +9,8 @@ mod inbox;
 mod lists;
 mod request;
 mod signin;
+#[cfg(test)]
+mod tests;
 
 use maud::{DOCTYPE, Markup, html};
 

@@ -65,10 +65,18 @@ pub fn request(viewer: &Viewer, view: &View, may_decide: bool, past: &[Past]) ->
                     (fact("Because", &view.why))
                     (fact("Asked", &view.approvers.join(", ")))
                     (fact("Approvals", &format!("{} of {}", view.approvals, view.quorum)))
+                    (fact("May say no", &view.veto.join(", ")))
+                    (fact("Kept out", &view.barred.join(", ")))
                     @for (name, value) in &view.state { (fact(name, value)) }
                     (fact("Session", &view.requester.session.to_string()))
                     (fact("Request", &view.request.to_string()))
                     dt { "Approved is" } dd { code class="hash" { (view.digest) } }
+                }
+            }
+            @if !view.remarks.is_empty() {
+                section class="card" {
+                    h2 { "What people said" span class="small" { " (it decides nothing)" } }
+                    ul class="past" { @for said in &view.remarks { li { strong { (said.by) } ": " (said.text) } } }
                 }
             }
             (history(past))
@@ -97,6 +105,10 @@ fn decision(view: &View) -> Markup {
                 "Why" @if view.reason_required { " (the rule requires it to approve)" } @else { " (for the record)" }
             }
             textarea id="reason" name="reason" rows="2" maxlength="2000" data-required=[view.reason_required.then_some("yes")] {}
+            @if let Some(pattern) = &view.ticket {
+                label for="ticket" { "Ticket" span class="small" { " (it must match " (pattern) ")" } }
+                input id="ticket" name="ticket" type="text" maxlength="200" autocomplete="off";
+            }
             @if view.fingerprint.is_some() {
                 details {
                     summary { "Approve more like it at once" }
@@ -113,6 +125,13 @@ fn decision(view: &View) -> Markup {
                 button type="submit" class="approve" name="decision" value="approve" { "Approve" }
             }
             p id="problem" role="alert" {}
+            @if view.passkey { p class="small" { "Your passkey signs what you decide." } }
+            @if let Some(group) = &view.break_glass {
+                p class="small" {
+                    "In an emergency somebody of " (group) " may break the glass: "
+                    code { "holdpoint approvals break-glass " (view.short) }
+                }
+            }
             p class="small" {
                 @if view.waits { "The bot waits in its connection: your answer reaches it at once." }
                 @else { "The bot was told to come back: approved, the identical operation passes once." }

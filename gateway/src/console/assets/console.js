@@ -112,6 +112,8 @@ async function decide(form, approve) {
     return reason.focus();
   }
   const body = { approve, reason: reason.value.trim() || null, digest: form.dataset.digest };
+  const ticket = form.querySelector('[name="ticket"]')?.value.trim();
+  if (approve && ticket) body.ticket = ticket;
   if (approve && form.querySelector('[name="grant"]')?.checked) {
     const [uses, minutes] = ["uses", "minutes"].map((name) => Number(form.querySelector(`[name="${name}"]`).value));
     body.grant = { uses, seconds: minutes * 60 };
