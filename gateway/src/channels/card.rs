@@ -104,6 +104,17 @@ impl Card {
             let reason = word.reason.as_ref().map_or_else(String::new, |reason| format!(": {}", line(reason)));
             (did, line(&word.by) + &cut(&reason, LONGEST_LINE))
         }));
+        if let Some((by, reason)) = &case.broke {
+            facts.push(("released alone by", format!("{}: {}", line(by), line(reason))));
+        }
+        facts.extend(
+            case.said
+                .iter()
+                .rev()
+                .take(MOST_ITEMS)
+                .rev()
+                .map(|(who, text)| ("said", format!("{}: {}", line(who), line(text)))),
+        );
         if let Some(granted) = &case.granted {
             facts.push((
                 "grant",
@@ -155,6 +166,12 @@ fn headline(case: &Case, what: What, short: &str) -> String {
     match what {
         What::Opened | What::Previewed if quorum > 1 => format!("Approval needed ({quorum} people): {short}"),
         What::Opened | What::Previewed => format!("Approval needed: {short}"),
+        What::Asked => format!("Now asked: {}: {short}", several(case.asked.iter().map(|who| line(who)))),
+        What::Said => format!("Somebody said something about {short}"),
+        What::BrokenGlass => {
+            let by = case.broke.as_ref().map_or_else(String::new, |(by, _)| format!(" by {}", line(by)));
+            format!("Released{by} alone, in an emergency: {short}")
+        }
         What::Counted => format!("{} of {quorum} approved{}: {short}", case.approved_by().count(), by(true)),
         What::Approved => format!("Approved{}: {short}", by(true)),
         What::Denied => format!("Denied{}: {short}", by(false)),
@@ -171,9 +188,9 @@ fn headline(case: &Case, what: What, short: &str) -> String {
 
 const fn tone(what: What) -> Tone {
     match what {
-        What::Opened | What::Previewed | What::Counted => Tone::Waiting,
+        What::Opened | What::Previewed | What::Asked | What::Said | What::Counted => Tone::Waiting,
         What::Approved | What::Granted => Tone::Good,
-        What::Denied | What::Expired => Tone::Bad,
+        What::Denied | What::Expired | What::BrokenGlass => Tone::Bad,
         What::Withdrawn | What::Restarted | What::GrantEnded => Tone::Over,
     }
 }

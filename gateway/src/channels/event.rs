@@ -10,10 +10,13 @@ use crate::{
     operation::{Impact, RequestId},
     policy::{Approval, Approver},
     record::{
-        RecordError, Recorded, Recorder,
-        entry::{Body, Connected, Granted, Outcome, Requested, Timestamp},
+        RecordError, Recorded, Recorder, concerns_the_desk,
+        entry::{Body, Connected, Entry, Granted, Outcome, Requested, Timestamp},
     },
 };
+
+/// Who is asked so soon after a request was opened is asked by it.
+const AT_ONCE: Duration = Duration::from_secs(1);
 
 /// Something that happened to a request.
 #[derive(Debug, Clone)]
@@ -37,8 +40,14 @@ pub(super) enum What {
     Opened,
     /// What it would touch is known.
     Previewed,
+    /// More people are asked: the next step, or those who stand in.
+    Asked,
+    /// Somebody said something that decides nothing.
+    Said,
     /// Somebody approved, and more are needed.
     Counted,
+    /// One person released it alone, in an emergency.
+    BrokenGlass,
     /// It was released.
     Approved,
     /// Somebody said no.
@@ -56,10 +65,13 @@ pub(super) enum What {
 }
 
 impl What {
-    pub(super) const ALL: [What; 10] = [
+    pub(super) const ALL: [What; 13] = [
         What::Opened,
         What::Previewed,
+        What::Asked,
+        What::Said,
         What::Counted,
+        What::BrokenGlass,
         What::Approved,
         What::Denied,
         What::Expired,
@@ -74,7 +86,10 @@ impl What {
         match self {
             What::Opened => "opened",
             What::Previewed => "previewed",
+            What::Asked => "asked",
+            What::Said => "said",
             What::Counted => "counted",
+            What::BrokenGlass => "broken_glass",
             What::Approved => "approved",
             What::Denied => "denied",
             What::Expired => "expired",
@@ -116,6 +131,12 @@ pub(super) struct Case {
     pub(super) impact: Option<Impact>,
     /// What people said, in order.
     pub(super) words: Vec<Word>,
+    /// Who was asked last, in words.
+    pub(super) asked: Vec<String>,
+    /// What people said without deciding, in order: who, and what.
+    pub(super) said: Vec<(String, String)>,
+    /// Who released it alone, and why.
+    pub(super) broke: Option<(String, String)>,
     /// The grant that it became.
     pub(super) granted: Option<Granted>,
     /// How that ended, in words.
@@ -151,7 +172,7 @@ impl Event {
         else {
             return Ok(None);
         };
-        let Some(what) = what(&recorded.entry.body, &then) else { return Ok(None) };
+        let Some(what) = what(&recorded.entry, &then) else { return Ok(None) };
         Ok(Some(Self { id, at: recorded.entry.at, what, then, now }))
     }
 
@@ -166,7 +187,9 @@ impl Event {
         let over = self.now.closed.is_some();
         match self.what {
             What::Opened => over,
-            What::Previewed | What::Counted => over || announces && !announced,
+            What::Previewed | What::Asked | What::Said | What::Counted => over || announces && !announced,
+            // Whoever was passed over is told, whatever they were told before.
+            What::BrokenGlass => false,
             What::Granted => self.now.grant_ended.is_some(),
             _ => announces && !announced,
         }
@@ -177,9 +200,12 @@ impl Event {
 fn subject(recorder: &Recorder, body: &Body) -> Result<Option<(RequestId, Option<Granted>)>, RecordError> {
     Ok(match body {
         Body::Requested(requested) => Some((requested.request, None)),
-        Body::Previewed { request, .. } | Body::Decided { request, .. } | Body::Closed { request, .. } => {
-            Some((*request, None))
-        }
+        Body::Previewed { request, .. }
+        | Body::Asked { request, .. }
+        | Body::Said { request, .. }
+        | Body::Decided { request, .. }
+        | Body::Closed { request, .. } => Some((*request, None)),
+        Body::BrokeGlass(broken) => Some((broken.request, None)),
         Body::Granted(granted) => Some((granted.request, Some((**granted).clone()))),
         Body::GrantEnded { grant, .. } | Body::GrantUsed { grant, .. } => {
             let made = recorder.entries_of_grant(*grant)?.into_iter().find_map(|recorded| match recorded.entry.body {
@@ -192,8 +218,12 @@ fn subject(recorder: &Recorder, body: &Body) -> Result<Option<(RequestId, Option
     })
 }
 
-fn what(body: &Body, then: &Case) -> Option<What> {
-    match body {
+fn what(entry: &Entry, then: &Case) -> Option<What> {
+    match &entry.body {
+        // Those who are asked at once are asked by the request itself.
+        Body::Asked { step, .. } => (*step > 0 || entry.at.since(then.opened) >= AT_ONCE).then_some(What::Asked),
+        Body::Said { .. } => Some(What::Said),
+        Body::BrokeGlass(_) => Some(What::BrokenGlass),
         Body::Requested(_) => Some(What::Opened),
         Body::Previewed { .. } => Some(What::Previewed),
         // The end, which follows at once, says the rest.
@@ -228,6 +258,9 @@ impl Case {
                     },
                     impact: None,
                     words: Vec::new(),
+                    asked: Vec::new(),
+                    said: Vec::new(),
+                    broke: None,
                     granted: None,
                     grant_ended: None,
                     closed: None,
@@ -242,7 +275,7 @@ impl Case {
     }
 
     fn add(&mut self, position: u64, at: Timestamp, body: &Body) {
-        if !matches!(body, Body::GrantUsed { left: 1.., .. }) {
+        if concerns_the_desk(body) {
             self.newest = self.newest.max(position);
         }
         match body {
@@ -250,6 +283,12 @@ impl Case {
             Body::Decided { by, approve, reason, .. } => {
                 self.words.push(Word { at, by: by.clone(), approve: *approve, reason: reason.clone() });
             }
+            Body::Asked { who, on_call, .. } => {
+                let on_call = on_call.iter().map(|name| format!("{name}, who is on call"));
+                self.asked = who.iter().map(ToString::to_string).chain(on_call).collect();
+            }
+            Body::Said { by, kind, text, .. } => self.said.push((format!("{} by {by}", kind.as_str()), text.clone())),
+            Body::BrokeGlass(broken) => self.broke = Some((broken.by.clone(), broken.reason.clone())),
             Body::Closed { outcome, .. } => self.closed = Some((at, *outcome)),
             Body::Granted(granted) => self.granted = Some((**granted).clone()),
             Body::GrantEnded { by, reason, .. } => {
@@ -287,6 +326,7 @@ impl Case {
         match (&self.closed, &self.granted) {
             (_, Some(_)) if self.grant_ended.is_some() => What::GrantEnded,
             (_, Some(_)) => What::Granted,
+            _ if self.broke.is_some() => What::BrokenGlass,
             (Some((_, outcome)), _) => (*outcome).into(),
             (None, _) if self.approved_by().next().is_some() => What::Counted,
             (None, _) => What::Opened,

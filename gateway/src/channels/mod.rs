@@ -377,10 +377,12 @@ impl Running {
     fn is_worth_telling(&self, event: &Event, position: u64, kept: &Kept, announced: bool, hears: bool) -> bool {
         // A message in Slack shows how things stand, so it is never left behind, and needs only the newest of changes.
         let updates = kept.place.is_some();
-        let superseded =
-            updates && matches!(event.what, What::Previewed | What::Counted) && event.now.newest > position;
-        // Who heard of the grant knows that it was approved.
-        let known = event.what == What::Approved && kept.granted;
+        let superseded = updates
+            && matches!(event.what, What::Previewed | What::Said | What::Counted)
+            && event.now.newest > position;
+        // Who heard of the grant, or of who released it alone, knows that it was approved.
+        let told_alone = event.now.broke.is_some() && self.filter.hears(What::BrokenGlass);
+        let known = event.what == What::Approved && (kept.granted || told_alone);
         (hears || updates) && !superseded && !known && !event.is_stale(announced, self.filter.hears(What::Opened))
     }
 

@@ -34,7 +34,7 @@ use std::{
 pub use self::{
     chain::Head,
     error::RecordError,
-    outbox::{Delivered, Outbox},
+    outbox::{Delivered, Outbox, concerns_the_desk},
     read::{GrantHistory, Lookup, Recorded, Records, RequestHistory},
     session::Summary,
 };

@@ -22,10 +22,13 @@ use super::{
 use crate::operation::{GrantId, RequestId};
 
 /// Whether people may want to hear of it.
-pub(super) fn concerns_the_desk(body: &Body) -> bool {
+pub fn concerns_the_desk(body: &Body) -> bool {
     match body {
         Body::Requested(_)
         | Body::Previewed { .. }
+        | Body::Asked { .. }
+        | Body::Said { .. }
+        | Body::BrokeGlass(_)
         | Body::Decided { .. }
         | Body::Closed { .. }
         | Body::Granted(_)

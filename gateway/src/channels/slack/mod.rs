@@ -9,7 +9,7 @@ use tokio::sync::OnceCell;
 use super::{
     Failed,
     card::{Card, Look},
-    event::{Case, Event},
+    event::{Case, Event, What},
     post::{self, Post},
     secret::Secret,
 };
@@ -110,6 +110,14 @@ impl Slack {
         if let Some(place) = place {
             message["ts"] = json!(place.ts);
             let _: Done = self.call("chat.update", &message).await?;
+            if matches!(event.what, What::Asked | What::BrokenGlass) {
+                // A message that changes calls nobody.
+                let text = blocks::escaped(&Card::of(case, event.what, &self.look).headline);
+                let answer = json!({
+                    "channel": place.channel, "thread_ts": place.ts, "reply_broadcast": true, "text": text,
+                });
+                let _: Done = self.call("chat.postMessage", &answer).await?;
+            }
             return Ok(Some(place));
         }
         message["unfurl_links"] = json!(false);
@@ -127,8 +135,8 @@ impl Slack {
 
     /// What the buttons of a message say; `None` where nothing is decided here, or no more.
     fn buttons(&self, case: &Case) -> Option<[Ticket; 2]> {
-        (case.closed.is_none() && self.may_decide(case))
-            .then(|| [true, false].map(|approve| self.ticket(case, approve)))
+        let open = matches!(case.stands(), What::Opened | What::Counted);
+        (open && self.may_decide(case)).then(|| [true, false].map(|approve| self.ticket(case, approve)))
     }
 
     fn may_decide(&self, case: &Case) -> bool {
