@@ -25,7 +25,7 @@ struct Need {
     testing: bool,
 }
 
-const NEEDS: [Need; 10] = [
+const NEEDS: [Need; 11] = [
     Need {
         packages: &["build-essential", "pkg-config", "clang", "libclang-dev", "ca-certificates"],
         reason: "RocksDB and PostgreSQL's parser are C and C++, and their bindings are made with libclang",

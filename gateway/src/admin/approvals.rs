@@ -149,7 +149,7 @@ pub(super) async fn challenge(
     Json(decision): Json<Decision>,
 ) -> Result<Json<Value>, Response> {
     let person = caller.person;
-    let challenge = meant(&admin, &request, &person, &decision, |meant| signed::challenge(meant))?;
+    let challenge = meant(&admin, &request, &person, &decision, signed::challenge)?;
     let keys = admin.people.accounts.passkeys(&person.id);
     if keys.is_empty() {
         let detail = "you have no passkey here; an administrator gives you a link with `holdpoint people enrol`";
