@@ -246,9 +246,7 @@ impl<'a> Walk<'a> {
             Body::Requested(requested) => self.requested(position, entry.session, *requested),
             Body::Decided { .. } => self.decided(position, entry.at, &entry.body),
             Body::Asked { request, step, places, who, .. } => self.asks(position, request, step, &places, &who),
-            Body::Said { request, .. }
-                if self.requests.get(&request).is_none_or(|case| case.closed.is_some()) =>
-            {
+            Body::Said { request, .. } if self.requests.get(&request).is_none_or(|case| case.closed.is_some()) => {
                 self.find(Some(position), format!("a remark on request {}, which was not open", request.short()));
             }
             Body::BrokeGlass(broken) => self.broke_glass(position, &broken),
