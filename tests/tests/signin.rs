@@ -286,6 +286,73 @@ fn an_administrator_ends_a_connection_and_nobody_else_does() {
 }
 
 #[test]
+fn whoever_is_asked_but_is_no_approver_here_decides_nothing() {
+    let (pg, lab, desk, _key) = with_ada("role");
+    let mut vera = Desk { cookie: None, csrf: None, ..desk.clone() };
+    let link = lab.account("vera", &["--group", "root", "--role", "viewer"]);
+    vera.enrol(&link, &Authenticator::new("veras-key"));
+    let psql = lab.bot("ci").start_psql(&pg.url(), "DELETE FROM target WHERE id = 1");
+    let request = lab.held();
+    let decision = format!("/api/v1/approvals/{}/decision", request.id);
+    let refused = vera.ask("POST", &decision, Some(&json!({ "approve": true, "reason": "x" }))).is(403);
+    assert!(refused.body.contains("`approver`"), "{refused:?}");
+    vera.ask("POST", &decision, Some(&json!({ "approve": false }))).is(403);
+    lab.held();
+    desk.ask("POST", &decision, Some(&json!({ "approve": true }))).is(200);
+    psql.finish(SOON).ok();
+    lab.stop().ok();
+}
+
+/// A rule that wants a signature under what people decide.
+#[test]
+fn a1_a_rule_that_wants_a_passkey_takes_a_signature_under_this_decision_and_nothing_else() {
+    let lab = Lab::new("signed");
+    let pg = Postgres::start(&lab);
+    let rules =
+        Rules::allowing().hold_for("deletes", "delete", "from: [{ group: root }], timeout: 1m, passkey: required");
+    lab.policies(&rules.resource(pg.port()), &rules.policies());
+    let mut desk = lab.with_console();
+    lab.start();
+    let (key, other) = (Authenticator::new("adas-phone"), Authenticator::new("bobs-phone"));
+    let link = lab.account("ada", &["--group", "root"]);
+    desk.enrol(&link, &key);
+    let link = lab.account("bob", &["--group", "root"]);
+    Desk { cookie: None, csrf: None, ..desk.clone() }.enrol(&link, &other);
+    let psql = lab.bot("ci").start_psql(&pg.url(), "DELETE FROM target WHERE id = 1");
+    let request = lab.held();
+    let path = |what: &str| format!("/api/v1/approvals/{}/{what}", request.id);
+    let digest = desk.ask("GET", &format!("/api/v1/approvals/{}", request.id), None).is(200).json()["digest"].clone();
+    let approve = json!({ "approve": true, "reason": "seen", "digest": digest });
+    // Nothing else will do: neither a session alone, nor root on the command line.
+    desk.ask("POST", &path("decision"), Some(&approve)).is(428);
+    lab.approve(&request).says(&["must be decided with a passkey"]);
+    let ask = |body: &serde_json::Value| desk.ask("POST", &path("challenge"), Some(body)).is(200).json();
+    let with = |body: &serde_json::Value, proof: serde_json::Value| {
+        let mut body = body.clone();
+        body["proof"] = proof;
+        desk.ask("POST", &path("decision"), Some(&body)).code
+    };
+    let asked = ask(&approve);
+    let signed = key.sign(&asked, &desk.origin);
+    // Another answer, another reason, another person's key, another page.
+    let mut altered = approve.clone();
+    altered["reason"] = json!("something else");
+    assert_eq!(with(&altered, signed.clone()), 403);
+    altered["reason"] = approve["reason"].clone();
+    altered["grant"] = json!({ "uses": 1000, "seconds": 86400 });
+    assert_eq!(with(&altered, signed.clone()), 403);
+    assert_eq!(with(&approve, other.sign(&asked, &desk.origin)), 403);
+    assert_eq!(with(&approve, key.sign(&asked, "https://evil.example")), 403);
+    let deny = json!({ "approve": false, "reason": "seen", "digest": digest });
+    assert_eq!(with(&deny, signed.clone()), 403);
+    lab.held();
+    assert_eq!(with(&approve, signed), 200);
+    psql.finish(SOON).ok();
+    lab.verify().ok().says(&["1 decisions, each by the passkey of the person who decided"]);
+    lab.stop().ok();
+}
+
+#[test]
 fn a_console_that_would_not_be_private_is_refused_with_what_to_write() {
     let lab = Lab::new("private");
     lab.policies(&Rules::allowing().resource(1), "");

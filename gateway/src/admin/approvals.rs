@@ -131,6 +131,10 @@ pub(super) async fn decide(
     Json(decision): Json<Decision>,
 ) -> Result<Json<Decided>, Response> {
     let person = caller.person;
+    if !person.roles.contains(&Role::Approver) {
+        let detail = "this is for people with the role `approver`";
+        return Err(Problem::response(StatusCode::FORBIDDEN, "not allowed", detail));
+    }
     let proof = decision.proof.clone().map(|given| proved(&admin, &request, &person, &decision, given)).transpose()?;
     let Decision { approve, reason, digest, grant, ticket, proof: _ } = decision;
     if grant.is_some() && !approve {

@@ -75,6 +75,9 @@ impl Decide for ByAddress {
                 "nobody here has your address {email}; ask an administrator to run `holdpoint people set NAME --email {email}`"
             )
         })?;
+        if !person.roles.contains(&Role::Approver) {
+            return Err(format!("{} does not have the role `approver` here", person.name));
+        }
         let decided = self.0.desk.decide(request, &person, approve, reason, Some(digest));
         decided.map(in_words).map_err(|error| error.to_string())
     }

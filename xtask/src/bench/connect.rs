@@ -29,7 +29,12 @@ pub(super) fn measure(rounds: usize, seconds: u64) -> Result<()> {
     postgres.sql("postgres", "CREATE ROLE bench LOGIN")?;
     postgres.sql("postgres", "CREATE DATABASE bench OWNER bench")?;
     let policies = [("bench.yaml", policy(postgres.port()))];
-    let mut gateway = Gateway::start(&Settings { name: "bench-connect", policies: &policies, durability: "written" })?;
+    let mut gateway = Gateway::start(&Settings {
+        name: "bench-connect",
+        policies: &policies,
+        durability: "written",
+        console: false,
+    })?;
     let mut targets = vec![ungoverned(&gateway, rounds)?];
     for clients in CLIENTS {
         targets.push(proxied(&gateway, &postgres, clients, rounds, seconds)?);

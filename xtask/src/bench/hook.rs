@@ -38,6 +38,7 @@ pub(super) fn measure(rounds: usize) -> Result<()> {
             name: &format!("bench-hook-{count}"),
             policies: &policies,
             durability: "written",
+            console: false,
         })?);
     }
     let programs: Vec<u64> = gateways.iter().map(program).collect::<Result<_>>()?;

@@ -98,7 +98,8 @@ impl Stand {
         let haproxy = haproxy(&dir, postgres.port())?;
         let pgbouncer = pgbouncer(&dir, postgres.port(), tls)?;
         let policies = [("bench.yaml", policy(postgres.port(), tls)?)];
-        let gateway = |name, durability| Gateway::start(&Settings { name, policies: &policies, durability });
+        let gateway =
+            |name, durability| Gateway::start(&Settings { name, policies: &policies, durability, console: false });
         let (written, synced) = (gateway("bench-written", "written")?, gateway("bench-synced", "synced")?);
         Ok(Self { written, synced, haproxy, pgbouncer, postgres, trust: None, dir })
     }

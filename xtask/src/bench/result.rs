@@ -208,7 +208,7 @@ impl Gateways {
     fn start(port: u16) -> Result<Self> {
         let gateway = |name: &str, masks: &[(&str, &str)]| {
             let policies = [("bench.yaml", policy(port, masks))];
-            Gateway::start(&Settings { name, policies: &policies, durability: "written" })
+            Gateway::start(&Settings { name, policies: &policies, durability: "written", console: false })
         };
         Ok(Self { unmasked: gateway("bench-unmasked", &[])?, masked: gateway("bench-masked", &MASKS)? })
     }

@@ -64,7 +64,8 @@ fn play(args: &Args, screen: &mut Screen) -> Result<()> {
     screen.step("Holdpoint goes on guard");
     let approver = me()?;
     let policies = [("shop.yaml", policy(postgres.port(), &approver))];
-    let mut gateway = Gateway::start(&Settings { name: "demo", policies: &policies, durability: "written" })?;
+    let mut gateway =
+        Gateway::start(&Settings { name: "demo", policies: &policies, durability: "written", console: true })?;
     command::output(command_check(&gateway).arg(gateway.policies()))
         .context("the demo's own policy is not in order")?;
     screen.sees("policy", &policies[0].1);
@@ -188,8 +189,10 @@ fn held(scene: &Scene<'_>, screen: &mut Screen, yes: bool) -> Result<()> {
     ensure!(bot.is_waiting()?, "the bot did not wait");
     ensure!(table_exists(scene.postgres)?, "the table was dropped before anybody approved it");
     screen.checked("it waits; the table is still there: PostgreSQL has not seen the statement");
+    let link = link(scene)?;
 
     if yes {
+        screen.say(&format!("A browser on this machine shows it too, and would do to approve it:\n  {link}"));
         screen.say("What the approver sees:");
         screen.sees("you", &command::output(&mut scene.gateway.talk(&["approvals", "show", &request]))?);
         let mut approve = scene.gateway.talk(&["approvals", "approve", &request, "--reason", "shown in the demo"]);
@@ -197,6 +200,7 @@ fn held(scene: &Scene<'_>, screen: &mut Screen, yes: bool) -> Result<()> {
         screen.sees("you", &command::output(&mut approve).context("the approval was not accepted")?);
     } else {
         screen.copy_this("Approve it in another terminal", &approve_lines(scene, &request));
+        screen.copy_this("Or in a browser on this machine, which makes you a passkey", &[link]);
         screen.say(
             "or look at it first (`approvals show`), or say no (`approvals deny`): the demo tells you what happens.",
         );
@@ -224,6 +228,16 @@ fn approve_lines(scene: &Scene<'_>, request: &str) -> Vec<String> {
         format!("  approvals approve {request} --reason \"I looked at it\" \\"),
         format!("  --socket {}", scene.gateway.socket().display()),
     ]
+}
+
+/// Where the approver enrols a passkey at the console, once.
+fn link(scene: &Scene<'_>) -> Result<String> {
+    let me = me()?;
+    let mut set = scene.gateway.talk(&["people", "set", &me, "--user", &me, "-o", "json"]);
+    let set = command::output(&mut set).context("no account could be made for you")?;
+    let made: serde_json::Value = serde_json::from_str(&set).context("the answer is no JSON")?;
+    let link = made["url"].as_str().with_context(|| format!("there is no link in {made}"))?;
+    Ok(link.to_owned())
 }
 
 fn wait_for_a_person(bot: &mut Bot, screen: &Screen) -> Result<()> {

@@ -27,6 +27,8 @@ pub(crate) struct Settings<'a> {
     pub(crate) policies: &'a [(&'a str, String)],
     /// `written` or `synced`.
     pub(crate) durability: &'a str,
+    /// Whether it has a console.
+    pub(crate) console: bool,
 }
 
 /// A gateway that guards connections. Stopping it removes all that it made.
@@ -161,11 +163,12 @@ impl Drop for Gateway {
 }
 
 fn yaml(settings: &Settings<'_>, dir: &Path, guard: &str) -> String {
-    let Settings { name, durability, .. } = settings;
+    let Settings { name, durability, console, .. } = settings;
+    let console = if *console { "console: {listen: \"127.0.0.1:0\"}\n" } else { "" };
     let dir = dir.display();
     format!(
         "node: {name}\nstate: {dir}/state\nrun: {dir}/run\npolicies: {dir}/policies\nbpffs: {dir}/bpf/{guard}\n\
-         guard: [{guard}]\nport: 0\ndurability: {durability}\n"
+         guard: [{guard}]\nport: 0\ndurability: {durability}\n{console}"
     )
 }
 
