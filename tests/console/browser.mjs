@@ -68,7 +68,7 @@ const steps = {
     await page.getByRole("button", { name: "Sign in with a passkey" }).click();
     await page.waitForURL(`${plan.origin}/grants`);
     await look("grants-empty");
-    await page.getByRole("link", { name: "Inbox" }).click();
+    await page.getByRole("link", { name: "Inbox", exact: true }).click();
     await page.getByRole("heading", { name: "Nothing waits for you" }).waitFor();
   },
   // A request appears by itself, is opened by keyboard, and approved.
@@ -91,7 +91,7 @@ const steps = {
   },
   async deny() {
     tell({ ready: "deny" });
-    await page.getByRole("link", { name: "Inbox" }).click();
+    await page.getByRole("link", { name: "Inbox", exact: true }).click();
     await page.locator(".requests a.card").first().click();
     const scripts = await page.locator("main script, main img[onerror], main iframe").count();
     tell({ statement: await page.locator(".ask .statement").innerText(), scripts });
@@ -103,7 +103,7 @@ const steps = {
   // Somebody else decides while the page is open.
   async overtaken() {
     tell({ ready: "overtaken" });
-    await page.getByRole("link", { name: "Inbox" }).click();
+    await page.getByRole("link", { name: "Inbox", exact: true }).click();
     await page.locator(".requests a.card").first().click();
     await page.locator("form.decide").waitFor();
     tell({ open: page.url() });

@@ -80,7 +80,7 @@ fn somebody_enrols_signs_in_and_releases_a_waiting_psql_on_a_phone_in_the_dark()
     told(&browser, "ready");
     let psql = lab.bot("nightly").start_psql(&pg.url(), "DELETE FROM target WHERE id = 1 RETURNING 'gone';");
     let seen = told(&browser, "statement");
-    assert_eq!(seen["statement"], "DELETE FROM target WHERE id = 1 RETURNING 'gone'");
+    assert_eq!(seen["statement"], "DELETE FROM target WHERE id = 1 RETURNING 'gone';");
     psql.finish(SOON).ok().says(&["gone"]);
     all_right(browser, 8);
     let record = lab.record();

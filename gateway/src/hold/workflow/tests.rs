@@ -82,11 +82,11 @@ fn ordered() -> World {
     World { approval, people, acts }
 }
 
-/// One for each place, where Cy could take either and Bob was lent Ann's; then two of anybody.
+/// One for each place, where Cy could take either and Bob was lent Ann's, which is one vote; then one of anybody left.
 fn together() -> World {
     let steps = vec![
         step(Need::All, &[("group dba", 0), ("user ann", 0), ("group security", 1)]),
-        step(Need::Number(2), &[("group dba", 0)]),
+        step(Need::Number(1), &[("group dba", 0)]),
     ];
     let approval = Approval { steps, ..Approval::simple(Vec::new(), 1, TICK * 4) };
     let ann = person(1, "ann", &["dba"]);
@@ -283,7 +283,7 @@ fn every_order_of_events_in_a_world_of_ordered_steps() {
     assert_eq!(ends.into_iter().collect::<Vec<_>>(), ["approved", "denied", "expired", "restarted", "withdrawn"]);
 }
 
-/// 8 acts in every order of seven: five approvals are needed, and one of the places only after a while.
+/// 8 acts in every order of seven: four approvals are needed, and one of the places only after a while.
 #[test]
 fn every_order_of_events_in_a_world_where_each_place_needs_somebody() {
     let (seen, ends) = explore(&together(), 7);
