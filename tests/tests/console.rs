@@ -82,7 +82,7 @@ fn somebody_enrols_signs_in_and_releases_a_waiting_psql_on_a_phone_in_the_dark()
     let seen = told(&browser, "statement");
     assert_eq!(seen["statement"], "DELETE FROM target WHERE id = 1 RETURNING 'gone';");
     psql.finish(SOON).ok().says(&["gone"]);
-    all_right(browser, 8);
+    all_right(browser, 7);
     let record = lab.record();
     let decided = record.of("decided", "");
     assert_eq!((decided.len(), decided[0].text("person").as_str()), (1, "local:ada"));
@@ -114,6 +114,6 @@ fn a5_what_a_bot_writes_stays_text_and_what_others_decide_is_seen_at_a_desk_in_t
     psql.finish(SOON).says(&["denied by root"]);
     let transcript = told(&browser, "transcript");
     assert!(transcript["transcript"].as_str().is_some_and(|text| text.contains("DELETE FROM target")), "{transcript}");
-    all_right(browser, 10);
+    all_right(browser, 9);
     lab.stop().ok();
 }
