@@ -90,9 +90,15 @@ const steps = {
     tell({ statement });
   },
   async deny() {
+    // What arrives after the page was made and before it listens is not missed: it listens only once somebody waits.
+    await page.route("**/api/v1/events", async (route) => {
+      while (!(await (await page.request.get(`${plan.origin}/inbox`)).text()).includes("card")) await page.waitForTimeout(50);
+      await route.continue();
+    });
+    await page.goto(plan.origin);
     tell({ ready: "deny" });
-    await page.getByRole("link", { name: "Inbox", exact: true }).click();
     await page.locator(".requests a.card").first().click();
+    await page.unrouteAll();
     const scripts = await page.locator("main script, main img[onerror], main iframe").count();
     tell({ statement: await page.locator(".ask .statement").innerText(), scripts });
     await look("hostile");

@@ -44,8 +44,9 @@ fn page(page: Page) -> Response {
     Html(page.into_string()).into_response()
 }
 
-fn viewer(caller: &Caller) -> Viewer {
-    Viewer::of(&caller.person, caller.csrf())
+/// Asked before anything else of the page is: what changes meanwhile is then newer than what the page has seen.
+fn viewer(admin: &Admin, caller: &Caller) -> Viewer {
+    Viewer::of(&caller.person, caller.csrf(), *admin.desk.watch().borrow())
 }
 
 async fn sign_in(State(admin): State<Arc<Admin>>) -> Response {
@@ -74,7 +75,7 @@ async fn enrol(State(admin): State<Arc<Admin>>, InPath(code): InPath<String>) ->
 }
 
 async fn inbox(State(admin): State<Arc<Admin>>, caller: Caller) -> Response {
-    page(console::inbox(&viewer(&caller), &waiting(&admin, &caller.person)))
+    page(console::inbox(&viewer(&admin, &caller), &waiting(&admin, &caller.person)))
 }
 
 async fn open_requests(State(admin): State<Arc<Admin>>, caller: Caller) -> Response {
@@ -86,7 +87,7 @@ fn waiting(admin: &Admin, person: &Person) -> Vec<crate::hold::View> {
 }
 
 async fn request(State(admin): State<Arc<Admin>>, caller: Caller, InPath(typed): InPath<String>) -> Response {
-    let viewer = viewer(&caller);
+    let viewer = viewer(&admin, &caller);
     if let Ok(view) = admin.desk.show(&typed)
         && approvals::may_see(&caller.person, &view)
     {
@@ -160,11 +161,11 @@ fn past(records: &Records, workload: &str) -> Result<Vec<Past>, RecordError> {
 async fn list_grants(State(admin): State<Arc<Admin>>, caller: Caller) -> Response {
     let all = admin.desk.grants();
     let seen: Vec<_> = all.into_iter().filter(|grant| grants::may_see(&caller.person, grant)).collect();
-    page(console::grants(&viewer(&caller), &seen))
+    page(console::grants(&viewer(&admin, &caller), &seen))
 }
 
 async fn live(State(admin): State<Arc<Admin>>, caller: Caller) -> Response {
-    page(console::live(&viewer(&caller), &admin.live.list()))
+    page(console::live(&viewer(&admin, &caller), &admin.live.list()))
 }
 
 #[derive(Debug, Deserialize)]
@@ -174,7 +175,7 @@ struct Sought {
 }
 
 async fn sessions(State(admin): State<Arc<Admin>>, caller: Caller, Query(Sought { q }): Query<Sought>) -> Response {
-    let viewer = viewer(&caller);
+    let viewer = viewer(&admin, &caller);
     let wanted = q.to_lowercase();
     let rows = read(&admin, move |records| {
         let mut rows = Vec::new();
@@ -226,7 +227,7 @@ async fn session(
     InPath(typed): InPath<String>,
     Query(From { from }): Query<From>,
 ) -> Response {
-    let viewer = viewer(&caller);
+    let viewer = viewer(&admin, &caller);
     let read = read(&admin, move |records| {
         let Lookup::One(id) = records.find_session(&typed)? else { return Ok(None) };
         let (mut rows, mut facts, mut more) = (Vec::new(), Vec::new(), None);
@@ -280,7 +281,7 @@ fn line(at: Timestamp, body: &Body) -> Option<Row> {
 }
 
 async fn audit(State(admin): State<Arc<Admin>>, caller: Caller) -> Response {
-    let viewer = viewer(&caller);
+    let viewer = viewer(&admin, &caller);
     let rows = read(&admin, |records| {
         let newest = records.head()?.position;
         let mut rows = Vec::new();

@@ -33,12 +33,14 @@ pub struct Viewer {
     pub roles: Vec<Role>,
     /// What their page says to change something.
     pub csrf: String,
+    /// How far the desk had come before anything of the page was read: what came later, the page is told.
+    pub seen: u64,
 }
 
 impl Viewer {
     /// The page's viewer.
-    pub fn of(person: &Person, csrf: &str) -> Self {
-        Self { name: person.name.clone(), roles: person.roles.iter().copied().collect(), csrf: csrf.to_owned() }
+    pub fn of(person: &Person, csrf: &str, seen: u64) -> Self {
+        Self { name: person.name.clone(), roles: person.roles.iter().copied().collect(), csrf: csrf.to_owned(), seen }
     }
 
     fn may(&self, role: Role) -> bool {
@@ -120,7 +122,10 @@ fn shell(title: &str, viewer: Option<&Viewer>, body: &Markup) -> Markup {
                 meta charset="utf-8";
                 meta name="viewport" content="width=device-width, initial-scale=1";
                 meta name="color-scheme" content="light dark";
-                @if let Some(viewer) = viewer { meta name="csrf" content=(viewer.csrf); }
+                @if let Some(viewer) = viewer {
+                    meta name="csrf" content=(viewer.csrf);
+                    meta name="seen" content=(viewer.seen);
+                }
                 title { (title) " · Holdpoint" }
                 link rel="icon" href="/assets/icon.svg" type="image/svg+xml";
                 link rel="stylesheet" href="/assets/console.css";

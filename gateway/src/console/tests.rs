@@ -36,7 +36,7 @@ fn viewer() -> Viewer {
         groups: Vec::new(),
         roles: Role::ALL.into(),
     };
-    Viewer::of(&person, "token")
+    Viewer::of(&person, "token", 0)
 }
 
 /// Every page there is, about a request and people with these words everywhere.

@@ -2,6 +2,8 @@
 "use strict";
 
 const csrf = document.querySelector('meta[name="csrf"]')?.content ?? "";
+// How far the desk had come when this page was made.
+let seen = document.querySelector('meta[name="seen"]')?.content ?? "";
 // Pages of our own server, which has escaped everything in them.
 const pages = window.trustedTypes?.createPolicy("console", { createHTML: (text) => text }) ?? { createHTML: (text) => text };
 
@@ -92,13 +94,12 @@ async function refresh() {
 function listen() {
   if (!document.getElementById("live")) return;
   const changes = new EventSource("/api/v1/events");
-  let first = true;
-  changes.addEventListener("changed", () => {
-    if (first) first = false;
-    else refresh();
+  changes.addEventListener("changed", (event) => {
+    if (event.data === seen) return;
+    seen = event.data;
+    refresh();
   });
   changes.addEventListener("error", () => {
-    first = false;
     say("Not connected; trying again.");
   });
   changes.addEventListener("open", () => say(""));
