@@ -116,8 +116,44 @@ const steps = {
     await page.getByText(/Request \w+: denied/).waitFor();
     await look("overtaken");
   },
+  // What people do beside deciding: they talk, lend their word, break the glass, and answer for it.
+  async talk() {
+    tell({ ready: "talk" });
+    await page.locator(".requests a.card").first().waitFor();
+    await page.keyboard.press("j");
+    await page.keyboard.press("Enter");
+    await page.locator("form.decide").waitFor();
+    await page.locator("#reason").fill("half a sentence");
+    await page.getByText("Say or ask something").click();
+    await page.getByLabel("It is").selectOption("question");
+    await page.getByLabel("Words", { exact: true }).fill("<b>which</b> release?");
+    await page.getByRole("button", { name: "Say it" }).click();
+    await page.getByText("ada asks: <b>which</b> release?").waitFor();
+    if ((await page.locator("#reason").inputValue()) !== "half a sentence") throw new Error("what was typed is gone");
+    tell({ steps: await page.locator(".steps").innerText() });
+    await page.getByText("Break the glass").first().click();
+    await page.getByLabel("What is the emergency?").fill("the database burns");
+    await look("talk");
+    const release = page.getByRole("button", { name: /Release it alone/ });
+    await release.click();
+    await release.click();
+    await page.getByText(/Request \w+: approved/).waitFor();
+    await page.goto(`${plan.origin}/reviews`);
+    await page.getByText("the database burns").waitFor();
+    await look("reviews");
+    await page.goto(`${plan.origin}/delegations`);
+    await page.getByLabel("Whom").fill("bob");
+    await page.getByRole("button", { name: "Lend it" }).click();
+    await page.getByText("bob for ada").waitFor();
+    await look("delegations");
+    const end = page.getByRole("button", { name: /End it/ });
+    await end.click();
+    await end.click();
+    await page.getByText("Nobody decides in another's stead.").waitFor();
+    tell({ talked: true });
+  },
   async others() {
-    for (const [path, name] of [["/live", "live"], ["/sessions", "sessions"], ["/audit", "audit"]]) {
+    for (const [path, name] of [["/live", "live"], ["/sessions", "sessions"], ["/policies", "policies"], ["/workloads", "workloads"], ["/audit", "audit"]]) {
       const answer = await page.goto(plan.origin + path);
       if (answer.status() !== 200) throw new Error(`${path} answered ${answer.status()}`);
       await look(name);
@@ -127,6 +163,17 @@ const steps = {
     await page.getByRole("heading", { name: /Session/ }).waitFor();
     await look("session");
     tell({ transcript: await page.locator("main").innerText() });
+    // The player: to the hold, and from there on to the end.
+    await page.getByRole("button", { name: /Next hold/ }).click();
+    const held = await page.locator("tr.here").innerText();
+    if (!/held as/.test(held)) throw new Error(`the next hold is ${held}`);
+    if ((await page.locator("tr.ahead").count()) < 1) throw new Error("nothing lies ahead of the hold");
+    await page.getByLabel("Speed").selectOption("64");
+    await page.getByRole("button", { name: "Play" }).click();
+    await page.locator("tr.ahead").first().waitFor({ state: "detached" });
+    await look("played");
+    await page.goto(`${plan.origin}/sessions?only=refused`);
+    tell({ refused: await page.locator("tbody tr").count() });
   },
 };
 

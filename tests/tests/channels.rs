@@ -52,6 +52,7 @@ impl World {
         let approval = "from: [{ user: root }, { user: ada }], timeout: 60s";
         let rules = Rules::allowing().hold_for("deletes", "delete", approval);
         let rules = rules.hold_for("drops", "schema", "from: [{ user: ada }], timeout: 60s, reason: required");
+        let rules = rules.hold_for("rights", "privilege", "from: [{ user: ada }], timeout: 60s, passkey: required");
         lab.policies(&rules.resource(pg.port()), &rules.policies());
         let secret = |name: &str, text: &str| {
             let path = lab.path(name);
@@ -462,6 +463,27 @@ fn people_decide_in_slack_by_a_signed_click_of_a_confirmed_member() {
     }
     world.keeps_secrets();
     lab.verify();
+}
+
+#[test]
+fn what_wants_a_passkey_has_no_buttons_in_slack_but_a_way_to_the_console() {
+    let world = World::start("passkey");
+    let asked = |sql: &str| {
+        let psql = world.ask(sql);
+        let request = world.lab.held();
+        world.all_told(&request.id, None, SOON);
+        let posted = world.slack.wait("the message", SOON, |posted| {
+            (posted.path == "/api/chat.postMessage" && posted.body.contains(&request.id)).then(|| posted.body.clone())
+        });
+        drop(psql);
+        world.lab.nothing_held();
+        posted
+    };
+    let with = asked("DELETE FROM target WHERE id = 1");
+    assert!(with.contains(r#""action_id":"approve""#), "{with}");
+    let without = asked("GRANT SELECT ON target TO PUBLIC");
+    assert!(!without.contains(r#""action_id":"approve""#) && !without.contains(r#""action_id":"deny""#), "{without}");
+    assert!(without.contains(r#""action_id":"open""#), "{without}");
 }
 
 #[test]

@@ -22,8 +22,11 @@ fn scene(name: &str) -> Scene {
     let modules = browser();
     let lab = Lab::new(name);
     let pg = Postgres::start(&lab);
-    let rules =
-        Rules::allowing().hold_for("deletes", "delete", "from: [{ group: root }], timeout: 2m, reason: required");
+    let rules = Rules::allowing().hold_for(
+        "deletes",
+        "delete",
+        "from: [{ group: root }], timeout: 2m, reason: required, break_glass: { group: root }",
+    );
     lab.policies(&rules.resource(pg.port()), &rules.policies());
     let desk = lab.with_console();
     lab.start();
@@ -48,6 +51,23 @@ impl Scene {
         let script = concat!(env!("CARGO_MANIFEST_DIR"), "/console/browser.mjs");
         Running::start(Command::new("node").arg(script).arg(plan.to_string()))
     }
+}
+
+#[test]
+fn somebody_asks_breaks_the_glass_and_lends_their_word_on_a_phone_in_the_light() {
+    let scene = scene("talk");
+    let Scene { pg, lab, .. } = &scene;
+    let browser = scene.browse("phone", "light", &["enrol", "talk", "others"]);
+    browser.wait_for_stdout("\"talk\"", ALL);
+    let psql = lab.bot("nightly").start_psql(&pg.url(), "DELETE FROM target WHERE id = 3 RETURNING 'gone';");
+    let steps = told(&browser, "steps");
+    assert!(steps["steps"].as_str().is_some_and(|text| text.contains("Asked now: one of")), "{steps}");
+    psql.finish(SOON).ok().says(&["gone"]);
+    told(&browser, "talked");
+    all_right(browser, 10);
+    assert_eq!(lab.record().of("broke_glass", "the database burns").len(), 1);
+    lab.verify().ok();
+    lab.stop().ok();
 }
 
 /// Kept beside the programs that were built, for people to look at.
@@ -114,6 +134,7 @@ fn a5_what_a_bot_writes_stays_text_and_what_others_decide_is_seen_at_a_desk_in_t
     psql.finish(SOON).says(&["denied by root"]);
     let transcript = told(&browser, "transcript");
     assert!(transcript["transcript"].as_str().is_some_and(|text| text.contains("DELETE FROM target")), "{transcript}");
-    all_right(browser, 9);
+    assert_eq!(told(&browser, "refused")["refused"], 2);
+    all_right(browser, 12);
     lab.stop().ok();
 }

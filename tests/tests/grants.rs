@@ -478,8 +478,18 @@ fn only_those_who_may_approve_give_and_take_grants() {
     lab.holdpoint_as("games", &["grants", "revoke", &id]).failed().says(&["may not revoke"]);
     lab.holdpoint_as("games", &["grants", "show", &id]).failed().says(&["there is no grant"]);
     assert_eq!(lab.holdpoint_as("games", &["grants", "list"]).ok().stdout.trim(), "no grants");
-    lab.bot("ci").psql(&pg.url(), "DELETE FROM target WHERE id = 1").ok();
-    lab.holdpoint_as("backup", &["grants", "revoke", &id]).ok();
+    // Who had used it is cut off with it; others are not.
+    let (mut user, mut other) = (lab.bot("ci").start_script(&pg.url()), lab.bot("ci").start_script(&pg.url()));
+    user.write("DELETE FROM target WHERE id = 1 RETURNING 'used';\n");
+    user.wait_for_stdout("used", SOON);
+    other.write("SELECT 'begun';\n");
+    other.wait_for_stdout("begun", SOON);
+    lab.holdpoint_as("backup", &["grants", "revoke", &id]).ok().says(&["ended: 1 open connections"]);
+    user.write("SELECT 'again';\n");
+    let cut = user.finish(SOON);
+    assert!(!cut.stdout.contains("again") && cut.stderr.contains("revoked grant"), "{cut}");
+    other.write("SELECT 'still';\n");
+    assert!(other.finish(SOON).ok().stdout.contains("still"));
 
     // One who wanted no grant is not made to give one.
     let psql = lab.bot("ci").start_psql(&pg.url(), "DELETE FROM target WHERE id = 2");

@@ -7,7 +7,7 @@ use holdpoint::{
     people::oidc::{Begun, OidcError, Providers, Subject},
 };
 use tests::{
-    Certificates, Keycloak, Lab, Oidc, keycloak,
+    Certificates, Keycloak, Lab, Oidc, Postgres, Rules, Running, keycloak,
     oidc::{CLIENT_ID, OidcClient, SIGNED_OUT},
 };
 use tokio::{
@@ -303,4 +303,65 @@ fn logout_token(text: &str) -> Option<&str> {
     let (head, body) = text.split_once("\r\n\r\n")?;
     let length = head.lines().find_map(|line| line.strip_prefix("content-length: "))?;
     body.strip_prefix("logout_token=").filter(|_| length.parse() == Ok(body.len()))
+}
+
+#[test]
+fn somebody_far_away_signs_in_on_a_terminal_and_decides_there() {
+    let world = World::new("login");
+    let (lab, corp) = (&world.lab, world.provider(&public()));
+    let pg = Postgres::start(lab);
+    let rules = Rules::allowing().hold_for("deletes", "delete", "from: [{ group: dba }], timeout: 60s");
+    lab.policies(&rules.resource(pg.port()), &rules.policies());
+    let desk = lab.with_console();
+    let ca = world.certificates.path("ca.crt");
+    let provider = format!(
+        "{{name: corp, issuer: '{}', client_id: {CLIENT_ID}, scopes: [email, groups], ca: '{ca}', groups: {{DBA: dba}}, device: true}}",
+        corp.issuer()
+    );
+    lab.set("people", &format!("{{oidc: [{provider}]}}"));
+    lab.start();
+    let home = lab.path("home").display().to_string();
+    let holdpoint = lab.tool("holdpoint");
+    let console = |words: &[&str]| {
+        let mut command = lab.command(&[&[holdpoint.as_str()], words].concat());
+        command.env("XDG_CONFIG_HOME", &home);
+        Running::start(&mut command)
+    };
+    let soon = Duration::from_secs(30);
+    console(&["approvals", "list", "--console"]).finish(soon).failed().says(&["holdpoint login"]);
+    console(&["login", &desk.origin, "--provider", "other"])
+        .finish(soon)
+        .failed()
+        .says(&["there is no provider other"]);
+    let login = console(&["login", &desk.origin, "--provider", "corp"]);
+    let said = login.wait_for_stdout("Waiting", soon);
+    let whole = said.lines().find_map(|line| line.strip_prefix("or open ")).expect("an address with the code in it");
+    assert_eq!(corp.browse(whole, "ada"), "done");
+    login.finish(soon).ok().says(&["signed in at", "ada@corp.example"]);
+    let kept = lab.path("home/holdpoint/session.json");
+    assert_eq!(fs::metadata(&kept).expect("it is kept").permissions().mode() & 0o777, 0o600);
+
+    let psql = lab.bot("ci").start_psql(&pg.url(), "DELETE FROM target WHERE id = 1");
+    let request = lab.held();
+    console(&["approvals", "list", "--console"]).finish(soon).ok().says(&["deletes"]);
+    let approve = ["approvals", "approve", &request.id, "--console", "--reason", "seen from home"];
+    console(&approve).finish(soon).ok();
+    psql.finish(soon).ok();
+    let record = lab.record();
+    let decided = record.of("decided", "seen from home");
+    assert_eq!((decided.len(), decided[0].text("by")), (1, "ada@corp.example".to_owned()));
+    assert!(!record.of("administered", "on a terminal").is_empty());
+
+    // Others must not be able to read it, and after signing out it is worth nothing.
+    let secret = fs::read(&kept).expect("it is kept");
+    fs::set_permissions(&kept, fs::Permissions::from_mode(0o644)).expect("it is ours");
+    console(&["approvals", "list", "--console"]).finish(soon).failed().says(&["can be read by others"]);
+    fs::set_permissions(&kept, fs::Permissions::from_mode(0o600)).expect("it is ours");
+    console(&["logout"]).finish(soon).ok().says(&["signed out"]);
+    assert!(!kept.exists());
+    fs::write(&kept, secret).expect("the directory is there");
+    fs::set_permissions(&kept, fs::Permissions::from_mode(0o600)).expect("it is ours");
+    console(&["approvals", "list", "--console"]).finish(soon).failed().says(&["holdpoint login"]);
+    lab.verify().ok();
+    lab.stop().ok();
 }

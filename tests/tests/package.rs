@@ -80,6 +80,12 @@ fn the_package_installs_and_starts_nothing() {
     terms(directory.path());
     let holdpoint = format!("{root}/usr/sbin/holdpoint");
     run(&[&holdpoint, "--version"]).ok().says(&["holdpoint 0."]);
+    for page in ["holdpoint.1", "holdpoint-approvals.1", "holdpoint-approvals-approve.1"] {
+        let page = fs::read_to_string(directory.path().join("usr/share/man/man1").join(page)).expect("a page");
+        assert!(page.contains(".SH SYNOPSIS"), "{page}");
+    }
+    let completed = directory.path().join("usr/share/bash-completion/completions/holdpoint");
+    assert!(fs::read_to_string(completed).expect("it is packed").contains("complete -F"));
     for what in ["check", "test"] {
         run(&[&holdpoint, "policy", what, &format!("{root}/etc/holdpoint/policies")]).ok();
     }

@@ -369,12 +369,25 @@ fn retry_refuses_at_once_and_releases_the_identical_operation_once() {
     bot.psql(&pg.url(), sql).failed();
     assert_eq!(lab.pending().len(), 1, "asking again before the decision opens no second request");
 
+    // The bot itself waits for its end, and learns nothing but that.
+    let wait = |more: &[&str]| [&[lab.tool("holdpoint").as_str(), "wait", request.short()], more].concat().join(" ");
+    let waiting = bot.start(&["sh", "-c", &format!("{}; echo ended $?", wait(&["--timeout", "20s"]))]);
+    assert!(
+        bot.run(&["sh", "-c", &format!("{}; echo ended $?", wait(&["--timeout", "1s"]))]).stdout.contains("ended 5")
+    );
     lab.approve(&request).ok();
+    waiting.finish(Duration::from_secs(10)).ok().says(&["approved", "ended 0"]);
     bot.psql(&pg.url(), "CREATE TABLE IF NOT EXISTS retried_other ()").failed();
     bot.psql(&pg.url(), sql).ok();
     bot.psql(&pg.url(), sql).failed();
     assert_ran_once(&lab, &pg, sql);
     assert_eq!(pg.ran("retried_other"), 0);
+    for request in lab.held_count(2) {
+        lab.deny(&request).ok();
+        assert_eq!(lab.holdpoint(&["wait", request.short()]).status.code(), Some(3));
+        assert_eq!(lab.holdpoint(&["wait", &request.id]).status.code(), Some(3));
+    }
+    lab.holdpoint(&["wait", "ffffffff"]).failed().says(&["ffffffff"]);
 }
 
 #[test]

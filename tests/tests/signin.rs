@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use holdpoint::admin::{self, Door, May};
 use serde_json::json;
-use tests::{Authenticator, Desk, Lab, Postgres, Rules};
+use tests::{Authenticator, Desk, Lab, Postgres, Rules, eventually};
 
 const SOON: Duration = Duration::from_secs(10);
 
@@ -129,6 +129,24 @@ fn what_is_no_sign_in_signs_nobody_in() {
     ada.sign_in(&key);
     lab.holdpoint(&["people", "delete", "ada"]).ok();
     ada.ask("GET", "/api/v1/me", None).is(401);
+    lab.stop().ok();
+}
+
+#[test]
+fn v15_whoever_goes_on_and_on_signs_in_again_all_the_same() {
+    let lab = Lab::new("absolute");
+    let pg = Postgres::start(&lab);
+    let rules = Rules::allowing();
+    lab.policies(&rules.resource(pg.port()), &rules.policies());
+    let mut desk = lab.with_console();
+    lab.set("console", &format!("{{listen: \"{}\", idle: 1h, absolute: 3s}}", desk.at));
+    lab.start();
+    let link = lab.account("ada", &[]);
+    desk.enrol(&link, &Authenticator::new("adas-phone"));
+    desk.ask("GET", "/api/v1/me", None).is(200);
+    eventually("the session is over", SOON, || (desk.ask("GET", "/api/v1/me", None).code == 401).then_some(()));
+    // A page leads to where one signs in; a decision of the old session decides nothing.
+    desk.ask("POST", "/api/v1/approvals/0/decision", Some(&json!({ "approve": true }))).is(401);
     lab.stop().ok();
 }
 

@@ -19,7 +19,7 @@ use crate::{
     hold::{self, DecideError, Decided, Terms, View},
     people::{Person, Role},
     record::{
-        entry::{Enrolled, Proof},
+        entry::{Enrolled, Outcome, Proof},
         signed::{self, Meant},
     },
 };
@@ -56,7 +56,12 @@ impl IntoResponse for DecideError {
 
 /// People see the requests that they may decide on, and all of them with a role for that.
 pub(super) fn may_see(person: &Person, view: &View) -> bool {
-    view.asks(person) || [Role::Viewer, Role::Auditor, Role::Admin].iter().any(|role| person.roles.contains(role))
+    sees_all(person) || view.asks(person)
+}
+
+/// Whether somebody sees every request, whomever it asks.
+pub(super) fn sees_all(person: &Person) -> bool {
+    [Role::Viewer, Role::Auditor, Role::Admin].iter().any(|role| person.roles.contains(role))
 }
 
 #[derive(Debug, Deserialize)]
@@ -84,7 +89,8 @@ pub(super) async fn list(
         let _ = tokio::time::timeout(LONG_POLL, changes.wait_for(|version| *version != since)).await;
     }
     let version = *changes.borrow_and_update();
-    let requests = admin.desk.list().into_iter().filter(|view| may_see(&person, view)).collect();
+    let whom = (!sees_all(&person)).then_some(&person);
+    let (requests, _) = admin.desk.first(whom, usize::MAX);
     Ok(Json(Approvals { version, requests }))
 }
 
@@ -99,6 +105,41 @@ pub(super) async fn show(
         return Err(DecideError::Unknown(request).into_response());
     }
     Ok(Json(view))
+}
+
+/// How long to wait for it.
+#[derive(Debug, Deserialize)]
+pub(super) struct Patience {
+    /// Seconds.
+    #[serde(default)]
+    wait: u64,
+}
+
+/// How a request stands: one word, for whoever has its name, a guarded bot included. Nothing else is told here.
+#[derive(Debug, Serialize)]
+pub(super) struct Standing {
+    request: String,
+    /// `open`, or how it ended.
+    state: &'static str,
+}
+
+pub(super) async fn outcome(
+    State(admin): State<Arc<Admin>>,
+    InPath(request): InPath<String>,
+    Query(Patience { wait }): Query<Patience>,
+) -> Result<Json<Standing>, Response> {
+    let until = tokio::time::Instant::now() + Duration::from_secs(wait).min(LONG_POLL);
+    let mut changes = admin.desk.watch();
+    loop {
+        let _ = changes.borrow_and_update();
+        let outcome = admin.desk.outcome(&request).map_err(IntoResponse::into_response)?;
+        let moved =
+            async { tokio::time::timeout_at(until, changes.changed()).await.is_ok_and(|changed| changed.is_ok()) };
+        if outcome.is_none() && moved.await {
+            continue;
+        }
+        return Ok(Json(Standing { request, state: outcome.map_or("open", Outcome::as_str) }));
+    }
 }
 
 /// A decision, as sent.

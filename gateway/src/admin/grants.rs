@@ -13,7 +13,7 @@ use serde::{Deserialize, Serialize};
 use super::{Admin, Caller, Problem};
 use crate::{
     hold::{GrantError, GrantView},
-    operation::GrantId,
+    operation::{GrantId, SessionId},
     people::{Person, Role},
 };
 
@@ -71,10 +71,12 @@ pub(super) struct Revocation {
     reason: Option<String>,
 }
 
-/// What was revoked.
+/// What was revoked, and what ended with it.
 #[derive(Debug, Serialize)]
 pub(super) struct Revoked {
     revoked: GrantId,
+    /// The open connections in which it had released something.
+    ended: Vec<SessionId>,
 }
 
 pub(super) async fn revoke(
@@ -84,6 +86,8 @@ pub(super) async fn revoke(
     Json(revocation): Json<Revocation>,
 ) -> Result<Json<Revoked>, Response> {
     let person = caller.person;
-    let revoked = admin.desk.revoke(&grant, &person, revocation.reason);
-    revoked.map(|revoked| Json(Revoked { revoked })).map_err(IntoResponse::into_response)
+    let revoked = admin.desk.revoke(&grant, &person, revocation.reason).map_err(IntoResponse::into_response)?;
+    let why = format!("{} revoked grant {}, which this connection had used", person.name, revoked.grant.short());
+    let ended = revoked.users.into_iter().filter(|session| admin.live.end(*session, &why)).collect();
+    Ok(Json(Revoked { revoked: revoked.grant, ended }))
 }

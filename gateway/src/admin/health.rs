@@ -130,7 +130,7 @@ fn text(admin: &Admin) -> String {
     page.some("namespaces", "gauge", "Network namespaces of guarded workloads.", "state", namespaces);
     page.one("denied_packets", "gauge", "Packets that the denies now in force have dropped.", dropped);
     page.one("connections_open", "gauge", "Guarded connections that are served.", (admin.connections)());
-    page.one("requests_open", "gauge", "Operations that wait for people.", admin.desk.list().len() as u64);
+    page.one("requests_open", "gauge", "Operations that wait for people.", admin.desk.open_count() as u64);
     page.some(
         "refused_total",
         "counter",

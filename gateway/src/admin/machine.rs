@@ -58,11 +58,9 @@ impl Status {
     fn of(admin: &Admin, credentials: vault::Standing) -> Self {
         let seen = health::Seen::now(admin);
         let problems = health::problems(admin, &seen);
+        let workloads = assessed(admin, &seen);
         let health::Seen { kernel, guards: standing, namespaces } = seen;
         let record = admin.recorder.head().map(|head| head.to_string()).map_err(|error| error.to_string());
-        let guards = kernel.as_deref().unwrap_or_default();
-        let (hierarchy, workloads) = (&admin.hierarchy, &admin.workloads);
-        let workloads = assess::workloads(&assess::Facts { hierarchy, workloads, guards, namespaces: &namespaces });
         Self {
             node: admin.node.clone(),
             version: env!("CARGO_PKG_VERSION"),
@@ -77,7 +75,7 @@ impl Status {
             namespaces,
             rules_generation: admin.interceptor.generation(),
             policy_generation: admin.policies.generation(),
-            open_requests: admin.desk.list().len(),
+            open_requests: admin.desk.open_count(),
             record,
             channels: admin.channels.standing(),
             credentials,
@@ -87,6 +85,13 @@ impl Status {
             last_damage: admin.damages.last(),
         }
     }
+}
+
+/// Each workload that has processes, and whether it is really guarded.
+pub(super) fn assessed(admin: &Admin, seen: &health::Seen) -> Vec<Assessed> {
+    let guards = seen.kernel.as_deref().unwrap_or_default();
+    let (hierarchy, workloads) = (&admin.hierarchy, &admin.workloads);
+    assess::workloads(&assess::Facts { hierarchy, workloads, guards, namespaces: &seen.namespaces })
 }
 
 pub(super) async fn status(State(admin): State<Arc<Admin>>) -> Response {

@@ -9,6 +9,7 @@ mod bounded;
 mod caller;
 mod channels;
 mod credentials;
+mod device;
 mod events;
 mod grants;
 mod health;
@@ -163,6 +164,7 @@ fn routes() -> Vec<Route> {
         route("/api/v1/approvals/{request}/challenge", May::Concerned, CONSOLE, post(approvals::challenge)),
         route("/api/v1/approvals/{request}/remarks", May::Concerned, PEOPLE, post(workflow::say)),
         route("/api/v1/approvals/{request}/break-glass", May::Concerned, PEOPLE, post(workflow::break_glass)),
+        route("/api/v1/requests/{request}/outcome", May::Users, PEOPLE, get(approvals::outcome)),
         route("/api/v1/delegations", May::Concerned, PEOPLE, get(workflow::delegations).post(workflow::delegate)),
         route("/api/v1/delegations/{delegation}/end", May::Concerned, PEOPLE, post(workflow::end_delegation)),
         route("/api/v1/reviews", May::Concerned, PEOPLE, get(workflow::reviews)),
@@ -175,6 +177,7 @@ fn routes() -> Vec<Route> {
     routes.extend(channels::routes());
     routes.extend(people::routes());
     routes.extend(oidc::routes());
+    routes.extend(device::routes());
     routes.extend(signin::routes());
     routes.extend(events::routes());
     routes.extend(pages::routes());

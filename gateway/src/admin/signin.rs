@@ -24,7 +24,7 @@ use super::{
 };
 use crate::{
     passkey::Assertion,
-    people::{Passkey, Purpose, SignInError, Token},
+    people::{CEREMONY, Passkey, Purpose, SignInError, Token},
     record::entry::{Body, Enrolled, Proof},
 };
 
@@ -42,7 +42,7 @@ type Answer = Result<Response, Response>;
 
 async fn begin(State(admin): State<Arc<Admin>>, Extension(Remote(remote)): Extension<Remote>) -> Answer {
     slow_down(&admin, remote)?;
-    let challenge = admin.people.ceremonies.begin(Purpose::SignIn);
+    let challenge = admin.people.ceremonies.keep(Purpose::SignIn, CEREMONY);
     Ok(Json(json!({ "publicKey": question(&admin, challenge.reveal().as_bytes(), &[]) })).into_response())
 }
 
@@ -128,7 +128,7 @@ async fn begin_enrolment(
         return Err(crate::people::AccountError::NoLink.into_response());
     };
     let host = admin.people.origin.as_ref().map_or("", |origin| origin.host.as_str());
-    let challenge = admin.people.ceremonies.begin(Purpose::Enrol(code));
+    let challenge = admin.people.ceremonies.keep(Purpose::Enrol(code), CEREMONY);
     let algorithms = [-7, -8, -257].map(|algorithm| json!({ "type": "public-key", "alg": algorithm }));
     Ok(Json(json!({ "publicKey": {
         "challenge": URL_SAFE_NO_PAD.encode(challenge.reveal()),
@@ -179,7 +179,7 @@ async fn sign_out(State(admin): State<Arc<Admin>>, caller: Caller) -> Response {
     response
 }
 
-fn signed_in(admin: &Admin, cookie: &Token, name: &str) -> Response {
+pub(super) fn signed_in(admin: &Admin, cookie: &Token, name: &str) -> Response {
     let mut response = Json(json!({ "signed_in": name })).into_response();
     response.headers_mut().insert(header::SET_COOKIE, session_cookie(admin, cookie));
     response

@@ -15,6 +15,7 @@ use super::{Admin, Caller, Problem};
 use crate::{
     hold::{self, DelegateError, DelegationView, ReviewError, ReviewView},
     operation::{DelegationId, ReviewId},
+    people::Person,
     record::entry::Remark,
 };
 
@@ -99,9 +100,13 @@ pub(super) async fn delegations(
     State(admin): State<Arc<Admin>>,
     caller: Caller,
 ) -> Result<Json<Vec<DelegationView>>, Response> {
-    let person = caller.person;
+    Ok(Json(lent(&admin, &caller.person)))
+}
+
+/// The delegations that this person may see.
+pub(super) fn lent(admin: &Admin, person: &Person) -> Vec<DelegationView> {
     let concerns = |view: &DelegationView| person.is_root() || view.from == person.name || view.to == person.name;
-    Ok(Json(admin.desk.delegations().into_iter().filter(concerns).collect()))
+    admin.desk.delegations().into_iter().filter(concerns).collect()
 }
 
 /// A delegation, as asked for.
@@ -144,8 +149,12 @@ pub(super) async fn reviews(
     State(admin): State<Arc<Admin>>,
     caller: Caller,
 ) -> Result<Json<Vec<ReviewView>>, Response> {
-    let person = caller.person;
-    Ok(Json(admin.desk.reviews().into_iter().filter(|view| view.concerns(&person)).collect()))
+    Ok(Json(to_review(&admin, &caller.person)))
+}
+
+/// The open reviews that this person may see.
+pub(super) fn to_review(admin: &Admin, person: &Person) -> Vec<ReviewView> {
+    admin.desk.reviews().into_iter().filter(|view| view.concerns(person)).collect()
 }
 
 /// A review, as sent.

@@ -1,4 +1,4 @@
-//! Asking the running gateway over its administration socket.
+//! Asking the running gateway over its administration socket, or a console at which somebody has signed in.
 
 use std::path::{Path, PathBuf};
 
@@ -8,6 +8,8 @@ use hyper::{Method, Request, body::Bytes};
 use hyper_util::rt::TokioIo;
 use serde::de::DeserializeOwned;
 use serde_json::Value;
+
+use super::login::Signed;
 
 /// Where the gateway listens for people.
 #[derive(Debug, clap::Args)]
@@ -21,12 +23,15 @@ pub(super) struct Socket {
         global = true
     )]
     socket: PathBuf,
+    /// Ask the console that `holdpoint login` signed in at, in place of this machine's gateway
+    #[arg(long, env = "HOLDPOINT_CONSOLE", global = true)]
+    console: bool,
 }
 
 impl Socket {
     /// The one at `socket`.
     pub(super) fn at(socket: PathBuf) -> Self {
-        Self { socket }
+        Self { socket, console: false }
     }
 
     /// The process that serves it, as the kernel says; `None` where nobody does.
@@ -42,7 +47,12 @@ impl Socket {
     /// No gateway answers, or it says no: its own words.
     pub(super) fn ask<T: DeserializeOwned>(&self, method: &Method, path: &str, body: Option<&Value>) -> Result<T> {
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
-        let answer = runtime.block_on(ask(&self.socket, method, path, body))?;
+        let answer = runtime.block_on(async {
+            match self.console {
+                true => Signed::load()?.ask(method, path, body).await,
+                false => ask(&self.socket, method, path, body).await,
+            }
+        })?;
         serde_json::from_value(answer).context("the gateway's answer is not what this version expects")
     }
 }

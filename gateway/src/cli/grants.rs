@@ -63,7 +63,13 @@ pub fn run(args: &Args) -> anyhow::Result<ExitCode> {
             let revoked: Value = args.socket.ask(&Method::POST, &path, Some(&json!({ "reason": reason })))?;
             match args.output {
                 Output::Json => println!("{revoked}"),
-                Output::Table => println!("revoked: grant {}", visible(grant.as_bytes())),
+                Output::Table => {
+                    println!("revoked: grant {}", visible(grant.as_bytes()));
+                    let ended = revoked["ended"].as_array().map_or(0, Vec::len);
+                    if ended > 0 {
+                        println!("ended: {ended} open connections in which it had released something");
+                    }
+                }
             }
         }
     }

@@ -1,10 +1,11 @@
 //! The command line: one file per subcommand, and the one place where an error becomes words and an exit code.
 //!
-//! Exit codes: 0 done; 1 not done, and standard error says why; 2 wrong usage. `exec` gives its command's.
+//! Exit codes: 0 done; 1 not done, and standard error says why; 2 wrong usage. `exec` gives its command's;
+//! `wait` 0 approved, 3 denied, 4 ended otherwise, 5 still open.
 
 use std::{path::PathBuf, process::ExitCode};
 
-use clap::{Parser, Subcommand, ValueEnum};
+use clap::{CommandFactory as _, Parser, Subcommand, ValueEnum};
 
 use crate::{config::Config, protocol};
 
@@ -16,6 +17,8 @@ pub mod doctor;
 pub mod exec;
 pub mod grants;
 mod idle;
+pub mod login;
+pub mod manual;
 pub mod people;
 pub mod policy;
 mod ready;
@@ -28,6 +31,7 @@ mod store;
 pub mod trust;
 pub mod uninstall;
 pub mod verify;
+pub mod wait;
 
 /// Human approval in front of bots.
 #[derive(Debug, Parser)]
@@ -45,6 +49,8 @@ enum Command {
     Exec(exec::Args),
     /// See and decide what waits for people
     Approvals(approvals::Args),
+    /// Wait until a request has ended; the exit code says how
+    Wait(wait::Args),
     /// See and revoke what approvals go on releasing
     Grants(grants::Args),
     /// See whether people hear of what waits
@@ -57,6 +63,10 @@ enum Command {
     Verify(verify::Args),
     /// Say who may sign in at the console
     People(people::Args),
+    /// Sign in at a console, for commands with `--console`
+    Login(login::Login),
+    /// Sign out there
+    Logout,
     /// Check, test and explain policies
     Policy(policy::Args),
     /// Find what a resource should mask
@@ -71,6 +81,10 @@ enum Command {
     Trust(trust::Args),
     /// Take the guard off this machine, once the gateway is stopped
     Uninstall(uninstall::Args),
+    /// Write the manual's pages
+    Man(manual::Pages),
+    /// Print what completes this program's words in a shell
+    Completions(manual::Completions),
     /// Fail unless this container's own gateway serves: for a readiness probe
     Ready(ready::Args),
     /// What `run --stay` becomes
@@ -115,6 +129,11 @@ pub enum Output {
     Json,
 }
 
+/// The program's commands and arguments, as declared.
+fn command() -> clap::Command {
+    Cli::command()
+}
+
 /// The whole program.
 pub fn main() -> ExitCode {
     let cli = Cli::parse();
@@ -125,12 +144,15 @@ pub fn main() -> ExitCode {
         Command::Run(args) => run::run(&args),
         Command::Exec(args) => exec::run(&args),
         Command::Approvals(args) => approvals::run(&args),
+        Command::Wait(args) => wait::run(&args),
         Command::Grants(args) => grants::run(&args),
         Command::Channels(args) => channels::run(&args),
         Command::Sessions(args) => sessions::run(args),
         Command::Replay(args) => replay::run(args, &|name| protocol::named(name).map(|protocol| protocol.renderer())),
         Command::Verify(args) => verify::run(args),
         Command::People(args) => people::run(&args),
+        Command::Login(args) => login::login(&args),
+        Command::Logout => login::logout(),
         Command::Policy(args) => policy::run(args, &|resource, statement| {
             protocol::named(&resource.protocol).map(|protocol| protocol.operation(statement, &resource.masks))
         }),
@@ -140,6 +162,8 @@ pub fn main() -> ExitCode {
         Command::Credentials(args) => credentials::run(&args),
         Command::Trust(args) => trust::run(&args),
         Command::Uninstall(args) => uninstall::run(&args),
+        Command::Man(args) => manual::pages(&args, command()),
+        Command::Completions(args) => manual::completions(&args, command()),
         Command::Ready(args) => ready::run(&args),
         Command::Idle => idle::run(),
     };

@@ -5,16 +5,16 @@ use maud::{Markup, html};
 use super::{Viewer, page};
 use crate::hold::View;
 
-/// The inbox.
-pub fn inbox(viewer: &Viewer, open: &[View]) -> Markup {
-    page(viewer, "Inbox", "/", &html! { div id="live" data-live="/inbox" { (open_requests(open)) } })
+/// The inbox: the first of `all` requests.
+pub fn inbox(viewer: &Viewer, open: &[View], all: usize) -> Markup {
+    page(viewer, "Inbox", "/", &html! { div id="live" data-live="/inbox" { (open_requests(open, all)) } })
 }
 
 /// The part of it that changes.
-pub fn open_requests(open: &[View]) -> Markup {
+pub fn open_requests(open: &[View], all: usize) -> Markup {
     html! {
         h1 {
-            @match open.len() {
+            @match all {
                 0 => "Nothing waits for you",
                 1 => "One request waits",
                 count => { (count) " requests wait" }
@@ -41,6 +41,9 @@ pub fn open_requests(open: &[View]) -> Markup {
                     }
                 }
             }
+        }
+        @if all > open.len() {
+            p class="caution" { "These are the oldest " (open.len()) "; the other " (all - open.len()) " follow as they end." }
         }
     }
 }

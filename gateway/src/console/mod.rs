@@ -5,19 +5,24 @@
 //! data into a script, a style or an address. Scripts and styles are files of their own, so that the pages can forbid
 //! all others.
 
+mod duties;
 mod inbox;
 mod lists;
 mod request;
 mod signin;
+mod standing;
+mod steps;
 #[cfg(test)]
 mod tests;
 
 use maud::{DOCTYPE, Markup, html};
 
+pub use duties::{delegations, reviews};
 pub use inbox::{inbox, open_requests};
-pub use lists::{Row, audit, grants, live, sessions, transcript};
+pub use lists::{Moment, Only, Row, audit, grants, live, sessions, transcript};
 pub use request::{Past, ended, request};
 pub use signin::{enrol, sign_in};
+pub use standing::{Did, Lately, policies, workloads};
 
 use crate::people::{Person, Role};
 
@@ -60,10 +65,11 @@ pub struct Asset {
 }
 
 /// Every file that pages load.
-pub const ASSETS: [Asset; 4] = [
+pub const ASSETS: [Asset; 5] = [
     Asset { name: "console.css", kind: "text/css; charset=utf-8", bytes: include_bytes!("assets/console.css") },
     Asset { name: "console.js", kind: "text/javascript; charset=utf-8", bytes: include_bytes!("assets/console.js") },
     Asset { name: "passkey.js", kind: "text/javascript; charset=utf-8", bytes: include_bytes!("assets/passkey.js") },
+    Asset { name: "player.js", kind: "text/javascript; charset=utf-8", bytes: include_bytes!("assets/player.js") },
     Asset { name: "icon.svg", kind: "image/svg+xml", bytes: include_bytes!("assets/icon.svg") },
 ];
 
@@ -74,6 +80,10 @@ fn page(viewer: &Viewer, title: &str, here: &str, body: &Markup) -> Markup {
         ("/grants", "Grants", true),
         ("/live", "Connections", viewer.may(Role::Auditor)),
         ("/sessions", "Sessions", viewer.may(Role::Auditor)),
+        ("/policies", "Policies", viewer.may(Role::Viewer)),
+        ("/workloads", "Workloads", viewer.may(Role::Viewer)),
+        ("/delegations", "Delegations", true),
+        ("/reviews", "Reviews", true),
         ("/audit", "Audit", viewer.may(Role::Auditor)),
     ];
     shell(
@@ -105,6 +115,7 @@ fn page(viewer: &Viewer, title: &str, here: &str, body: &Markup) -> Markup {
                     dt { kbd { "a" } } dd { "go to Approve" }
                     dt { kbd { "d" } } dd { "go to Deny" }
                     dt { kbd { "i" } } dd { "back to the inbox" }
+                    dt { kbd { "Space" } " " kbd { "n" } } dd { "play a session, its next hold" }
                     dt { kbd { "?" } } dd { "this list" }
                 }
                 form method="dialog" { button { "Close" } }
@@ -131,6 +142,7 @@ fn shell(title: &str, viewer: Option<&Viewer>, body: &Markup) -> Markup {
                 link rel="stylesheet" href="/assets/console.css";
                 script src="/assets/console.js" defer {}
                 script src="/assets/passkey.js" defer {}
+                script src="/assets/player.js" defer {}
             }
             body { (body) }
         }

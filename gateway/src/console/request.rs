@@ -5,7 +5,7 @@ use maud::{Markup, html};
 use super::{
     Viewer,
     inbox::{countdown, question},
-    page,
+    page, steps,
 };
 use crate::hold::View;
 
@@ -63,7 +63,6 @@ pub fn request(viewer: &Viewer, view: &View, may_decide: bool, past: &[Past]) ->
                     (fact("Touches", &view.objects.join(", ")))
                     (fact("Rule", &view.rule))
                     (fact("Because", &view.why))
-                    (fact("Asked", &view.approvers.join(", ")))
                     (fact("Approvals", &format!("{} of {}", view.approvals, view.quorum)))
                     (fact("May say no", &view.veto.join(", ")))
                     (fact("Kept out", &view.barred.join(", ")))
@@ -73,14 +72,11 @@ pub fn request(viewer: &Viewer, view: &View, may_decide: bool, past: &[Past]) ->
                     dt { "Approved is" } dd { code class="hash" { (view.digest) } }
                 }
             }
-            @if !view.remarks.is_empty() {
-                section class="card" {
-                    h2 { "What people said" span class="small" { " (it decides nothing)" } }
-                    ul class="past" { @for said in &view.remarks { li { strong { (said.by) } ": " (said.text) } } }
-                }
-            }
+            section class="card" { h2 { "Who is asked" } (steps::steps(&view.steps)) }
+            (steps::said(view))
             (history(past))
         }
+        (steps::speak(viewer, view))
     };
     page(viewer, &format!("{} on {}", view.workload, view.resource), "", &body)
 }
@@ -126,12 +122,6 @@ fn decision(view: &View) -> Markup {
             }
             p id="problem" role="alert" {}
             @if view.passkey { p class="small" { "Your passkey signs what you decide." } }
-            @if let Some(group) = &view.break_glass {
-                p class="small" {
-                    "In an emergency somebody of " (group) " may break the glass: "
-                    code { "holdpoint approvals break-glass " (view.short) }
-                }
-            }
             p class="small" {
                 @if view.waits { "The bot waits in its connection: your answer reaches it at once." }
                 @else { "The bot was told to come back: approved, the identical operation passes once." }

@@ -3,15 +3,28 @@
 
 use super::*;
 use crate::{
-    hold::{Desk, Requester},
+    assess::{Assessed, Enforcement},
+    hold::{DelegationView, Desk, RemarkView, Requester, ReviewView},
     people::PersonId,
-    policy::Decide,
+    policy::{Decide, PolicySet, Who},
     record::{
         Recorder,
-        entry::{Body, Requested},
+        entry::{Body, Remark, Requested, Timestamp},
         samples,
     },
 };
+
+const POLICY: &str = "
+resource: orders-db
+protocol: postgres
+endpoints: ['10.0.3.7:5432']
+default: allow
+---
+policy: deletes
+match: { resource: orders-db, effects: [delete] }
+decide: hold
+approval: { from: [{ group: dba }] }
+";
 
 /// Words that mean something where they are not taken for text.
 const HOSTILE: [&str; 9] = [
@@ -70,14 +83,53 @@ async fn pages(words: &str) -> Vec<String> {
         outcome: words.to_owned(),
         by: words.to_owned(),
     };
-    let row = Row { to: Some("/sessions/id".to_owned()), cells: vec![words.to_owned(); 3] };
+    let did = Did { allowed: 1, held: 2, refused: 3, observed: 4 };
+    let lately = Lately { since: words.to_owned(), by_rule: [("r".to_owned(), did)].into() };
+    let set = PolicySet::parse([("p.yaml", POLICY.as_bytes())]).expect("it is right");
+    let assessed = Assessed {
+        name: words.to_owned(),
+        cgroup: words.to_owned(),
+        enforcement: Enforcement::Bypassable,
+        reasons: vec![words.to_owned()],
+        processes: 1,
+        namespaces: [].into(),
+    };
+    let lent = DelegationView {
+        delegation: samples::DELEGATION,
+        short: words.to_owned(),
+        from: words.to_owned(),
+        to: words.to_owned(),
+        groups: vec![words.to_owned()],
+        seconds_left: 60,
+    };
+    let owed = ReviewView {
+        review: samples::REVIEW,
+        short: "short".to_owned(),
+        request: view.request,
+        by: words.to_owned(),
+        group: words.to_owned(),
+        reason: words.to_owned(),
+        at: Timestamp(1),
+        skipped: vec![Who::User(words.to_owned())],
+    };
+    view.break_glass = Some(words.to_owned());
+    view.remarks = vec![RemarkView { by: words.to_owned(), kind: Remark::Question, text: words.to_owned() }];
+    for step in &mut view.steps {
+        step.answered = vec![words.to_owned()];
+    }
+    let moment = Some(Moment { after: 1, hold: true });
+    let row = Row { moment, to: Some("/sessions/id".to_owned()), cells: vec![words.to_owned(); 3] };
     let facts = [(words.to_owned(), words.to_owned())];
-    let (viewer, rows) = (Viewer { name: words.to_owned(), ..viewer() }, [row]);
+    let (viewer, rows) = (Viewer { name: words.to_owned(), ..viewer() }, [row.clone(), row]);
     [
-        inbox(&viewer, &[view.clone()]),
+        inbox(&viewer, &[view.clone()], 2),
         request(&viewer, &view, true, &[past]),
         ended(&viewer, words, words, &facts, words),
-        sessions(&viewer, &rows, words),
+        sessions(&viewer, &rows, words, Only::Held),
+        policies(&viewer, &set, &lately),
+        workloads(&viewer, &[assessed], &[words.to_owned()]),
+        delegations(&viewer, &[lent]),
+        reviews(&Viewer { name: "other".to_owned(), ..viewer.clone() }, &[owed]),
         transcript(&viewer, words, &facts, &rows, Some("/sessions/id?from=1")),
         audit(&viewer, &rows),
         note(Some(&viewer), words, words),

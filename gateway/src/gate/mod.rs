@@ -303,8 +303,10 @@ impl Gate {
         };
         Settling::settled(match self.services.desk.open_for_retry(requested).await {
             Ok(request) => {
-                let again = "send the identical operation again once it is approved";
-                Settled::no(judged, Some(request), format!("held for approval as request {}; {again}", request.short()))
+                let short = request.short();
+                let again =
+                    format!("send the identical operation again once it is approved (`holdpoint wait {short}`)");
+                Settled::no(judged, Some(request), format!("held for approval as request {short}; {again}"))
             }
             Err(error) => Settled::no(judged, None, error.to_string()),
         })

@@ -486,7 +486,7 @@ const AGAIN: &str = "; send the identical operation again once it is approved";
 async fn on_hold_retry_releases_the_identical_operation_once() {
     let mut hand = Hand::new(POLICY);
     let asked = hand.send("DELETE FROM orders").await;
-    assert!(asked.starts_with("refused by rows: held for approval as request ") && asked.ends_with(AGAIN), "{asked}");
+    assert!(asked.starts_with("refused by rows: held for approval as request ") && asked.contains(AGAIN), "{asked}");
     assert_eq!(hand.send("DELETE FROM orders").await, asked, "a2: the same again pages nobody");
     assert_eq!(hand.ground.services.desk.list().len(), 1);
     hand.decide(true).await;

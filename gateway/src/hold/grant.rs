@@ -12,7 +12,10 @@
 //! - The monotonic clock and the wall clock both end a grant, whichever is first; so does a wall clock that was set
 //!   back to before the grant.
 
-use std::{collections::BTreeMap, time::Duration};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    time::Duration,
+};
 
 use serde::{Deserialize, Serialize};
 use tokio::time::Instant;
@@ -150,6 +153,17 @@ pub(super) struct Grant {
     made: Timestamp,
     until: Instant,
     used: u32,
+    /// Which connections it released something in, since this gateway started.
+    users: BTreeSet<SessionId>,
+}
+
+/// A grant that somebody took back.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Revoked {
+    /// The grant.
+    pub grant: GrantId,
+    /// Which connections it released something in.
+    pub users: BTreeSet<SessionId>,
 }
 
 /// A grant, as people see it.
@@ -208,7 +222,7 @@ impl Desk {
         for GrantHistory { granted, at, requested, used } in left {
             let Some(shape) = requested.shape.clone() else { continue };
             let until = Instant::now() + granted.expires.since(Timestamp::now()).min(granted.expires.since(at));
-            let grant = Grant { shape, requested, made: at, until, used, granted };
+            let grant = Grant { shape, requested, made: at, until, used, granted, users: BTreeSet::new() };
             state.grants.open.insert(grant.granted.grant, grant);
         }
         drop(state);
@@ -228,6 +242,7 @@ impl Desk {
         let mut grants = state.grants.open.values_mut();
         let grant = grants.find(|grant| grant.is_in_force(now) && grant.covers(wanted, &asked))?;
         grant.used += 1;
+        grant.users.insert(session);
         let (id, left) = (grant.granted.grant, grant.left());
         let body = Body::GrantUsed { grant: id, operation: wanted.asked.operation, left, shape: wanted.shape.clone() };
         let entry = Entry { at: now.clock, session: Some(session), body };
@@ -261,7 +276,7 @@ impl Desk {
     ///
     /// # Errors
     /// It does nothing, and says why.
-    pub fn revoke(&self, typed: &str, person: &Person, reason: Option<String>) -> Result<GrantId, GrantError> {
+    pub fn revoke(&self, typed: &str, person: &Person, reason: Option<String>) -> Result<Revoked, GrantError> {
         let mut state = self.state();
         let grant = state.grants.named(typed, Now::read())?;
         let open = state.grants.open.get(&grant).ok_or_else(|| GrantError::Unknown(typed.to_owned()))?;
@@ -270,6 +285,7 @@ impl Desk {
             let asked = approvers_in_words(approval).join(", ");
             return Err(GrantError::NotAnApprover(person.name.clone(), grant.short(), asked));
         }
+        let users = open.users.clone();
         let body = Body::GrantEnded { grant, by: Some(person.name.clone()), uid: person.uid, reason };
         let recorded = self.0.recorder.append_written(Entry { at: Timestamp::now(), session: None, body });
         // Ended whether or not that can be recorded: a grant that somebody takes back must not release anything more.
@@ -277,7 +293,7 @@ impl Desk {
         drop(state);
         let _ = recorded?;
         tracing::info!(grant = %grant.short(), by = person.name, "a grant was revoked");
-        Ok(grant)
+        Ok(Revoked { grant, users })
     }
 
     /// Ends what is past its time; gives the next time.
@@ -332,7 +348,8 @@ impl Grants {
     pub(super) fn begin(&mut self, granted: Granted, requested: &Requested, made: Timestamp) {
         let Some(shape) = requested.shape.clone() else { return };
         let until = Instant::now() + granted.expires.since(made);
-        let grant = Grant { shape, requested: requested.clone(), made, until, used: 0, granted };
+        let grant =
+            Grant { shape, requested: requested.clone(), made, until, used: 0, granted, users: BTreeSet::new() };
         self.open.insert(grant.granted.grant, grant);
     }
 

@@ -22,7 +22,7 @@ use tokio::{
 
 use crate::{
     operation::{Digest, GrantId, Impact, RequestId},
-    people::OnCall,
+    people::{OnCall, Person},
     record::{
         Appending, Durability, Lookup, RecordError, Recorder,
         entry::{Body, Entry, Granted, Outcome, Requested, Timestamp},
@@ -43,10 +43,10 @@ mod workflow;
 pub use decide::{Decided, Decision};
 pub use delegation::{DelegateError, DelegationView};
 pub use error::{DecideError, OpenError};
-pub use grant::{AnyValue, GrantError, GrantView, Terms};
+pub use grant::{AnyValue, GrantError, GrantView, Revoked, Terms};
 use open::{Open, approvers_in_words};
 pub use review::{ReviewError, ReviewView};
-pub use view::{RemarkView, Requester, StepView, View};
+pub use view::{AskedView, RemarkView, Requester, StepState, StepView, View};
 use workflow::Event;
 
 /// The open requests, and who decides on them. A cheap handle.
@@ -335,10 +335,24 @@ impl Desk {
 
     /// Every open request, oldest first.
     pub fn list(&self) -> Vec<View> {
+        self.first(None, usize::MAX).0
+    }
+
+    /// The oldest `most` of the open requests that concern `person` (`None`: of all), and how many there are in all. Only
+    /// those are made ready for people: nobody decides meanwhile.
+    pub fn first(&self, person: Option<&Person>, most: usize) -> (Vec<View>, usize) {
         let state = self.state();
-        let mut views: Vec<_> = state.open.values().map(|open| self.view(&state, open)).collect();
-        views.sort_by_key(|view| view.request);
-        views
+        let concerns =
+            |open: &Open| person.is_none_or(|person| self.concerned(&state, open).iter().any(|who| person.is(who)));
+        let mut found: Vec<_> = state.open.iter().filter(|(_, open)| concerns(open)).collect();
+        found.sort_by_key(|(request, _)| **request);
+        let views = found.iter().take(most).map(|(_, open)| self.view(&state, open)).collect();
+        (views, found.len())
+    }
+
+    /// How many requests are open.
+    pub fn open_count(&self) -> usize {
+        self.state().open.len()
     }
 
     /// The open request that `typed` names.
@@ -350,6 +364,33 @@ impl Desk {
         let request = state.named(typed).map_err(|error| self.remembered(error))?;
         let open = state.open.get(&request).ok_or_else(|| DecideError::Unknown(typed.to_owned()))?;
         Ok(self.view(&state, open))
+    }
+
+    /// How the request that `typed` names ended; `None` while it is open.
+    ///
+    /// # Errors
+    /// There is none, or several.
+    pub fn outcome(&self, typed: &str) -> Result<Option<Outcome>, DecideError> {
+        let state = self.state();
+        if state.named(typed).is_ok() {
+            return Ok(None);
+        }
+        let mut ended = state.ended.iter().filter(|(id, _)| id.is_named(typed));
+        match (ended.next(), ended.next()) {
+            (Some((_, outcome)), None) => return Ok(Some(*outcome)),
+            (None, _) => {}
+            (Some(_), Some(_)) => return Err(DecideError::Ambiguous(typed.to_owned())),
+        }
+        drop(state);
+        let records = self.0.recorder.records()?;
+        match records.find_request(typed)? {
+            Lookup::One(request) => {
+                let history = records.request(request)?;
+                Ok(history.and_then(|history| history.closed).map(|(_, outcome)| outcome))
+            }
+            Lookup::Many(_) => Err(DecideError::Ambiguous(typed.to_owned())),
+            Lookup::None => Err(DecideError::Unknown(typed.to_owned())),
+        }
     }
 
     /// A request that this gateway never had open may have been an earlier one's: the record knows how it ended.

@@ -163,10 +163,14 @@ impl View {
 }
 
 impl Desk {
-    /// A request with those whom it concerns at this moment: whoever is on call, and to whom somebody lent their word.
+    /// A request with those whom it concerns at this moment.
     pub(super) fn view(&self, state: &State, open: &Open) -> View {
+        View { asked: self.concerned(state, open), ..open.view() }
+    }
+
+    /// Whom a request concerns at this moment, whoever is on call and to whom somebody lent their word included.
+    pub(super) fn concerned(&self, state: &State, open: &Open) -> Vec<Who> {
         let now = jiff::Timestamp::now();
-        let mut view = open.view();
         let on_call = |who: Who| match who {
             Who::OnCall(rota) => self.0.on_call.who(&rota, now).map(|name| Who::User(name.to_owned())),
             who => Some(who),
@@ -176,8 +180,7 @@ impl Desk {
         let lent: Vec<Who> = lent.map(|(_, to)| Who::User(to.to_owned())).collect();
         concerned.extend(lent);
         concerned.extend(open.requester.owners.iter().cloned().map(Who::User));
-        view.asked = concerned;
-        view
+        concerned
     }
 }
 

@@ -25,6 +25,8 @@ use super::tls::{HandshakeError, Settings, Tls};
 pub struct Client {
     host: String,
     port: u16,
+    /// Host and port, as `Host` says them: the scheme's own port is left out.
+    authority: String,
     /// Path and query of the address itself, as the server is asked for them.
     path: String,
     /// `None`: in clear, which only the loopback is spoken to.
@@ -71,7 +73,10 @@ impl Client {
         };
         let usual = if tls.is_some() { 443 } else { 80 };
         let path = uri.path_and_query().map_or("/", |path| path.as_str()).to_owned();
-        Ok(Self { host, port: authority.port_u16().unwrap_or(usual), path, tls })
+        let port = authority.port_u16().unwrap_or(usual);
+        let named = if host.contains(':') { format!("[{host}]") } else { host.clone() };
+        let authority = if port == usual { named } else { format!("{named}:{port}") };
+        Ok(Self { host, port, authority, path, tls })
     }
 
     /// Path and query of the address.
@@ -96,8 +101,7 @@ impl Client {
         body: Zeroizing<Vec<u8>>,
         longest: usize,
     ) -> Result<Answer, String> {
-        let host = if self.host.contains(':') { format!("[{}]", self.host) } else { self.host.clone() };
-        let request = Request::builder().method(method).uri(path).header(HOST, format!("{host}:{}", self.port));
+        let request = Request::builder().method(method).uri(path).header(HOST, &self.authority);
         let request = request.body(Full::new(Bytes::from_owner(body)));
         let mut request = request.map_err(|_| "it cannot be asked: the path is none".to_owned())?;
         request.headers_mut().extend(headers);
@@ -177,6 +181,14 @@ mod tests {
             [("https://vault:8200", 8200), ("https://[::1]", 443), ("http://127.0.0.1:1", 1), ("http://localhost/", 80)]
         {
             assert_eq!(port(address), Ok(expected), "{address}");
+        }
+        let authority = |address| Client::new(address, None, None).map(|client| client.authority);
+        for (address, expected) in [
+            ("https://a.example", "a.example"),
+            ("https://a.example:443/x", "a.example"),
+            ("https://[::1]:8", "[::1]:8"),
+        ] {
+            assert_eq!(authority(address).as_deref(), Ok(expected), "{address}");
         }
         for (address, word) in [
             ("http://vault:8200", "in clear"),

@@ -22,14 +22,16 @@ mod bucket;
 mod ceremony;
 pub mod oidc;
 mod on_call;
+mod once;
 mod register;
 mod sessions;
 mod token;
 
 pub use accounts::{Account, AccountError, Accounts, LINK_LIFE, Passkey};
 pub use bucket::Buckets;
-pub use ceremony::{Ceremonies, Purpose};
+pub use ceremony::{CEREMONY, Ceremonies, Purpose};
 pub use on_call::OnCall;
+pub use once::Once;
 pub use register::{OpenError, Origin, People, SignInError};
 pub use sessions::{Session, Sessions};
 pub use token::Token;

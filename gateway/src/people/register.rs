@@ -3,10 +3,12 @@
 use std::{collections::BTreeMap, path::Path};
 
 use nix::unistd::{Uid, User};
+use tokio::sync::Semaphore;
 
 use super::{
     AccountError, Accounts, Buckets, Ceremonies, Directory, Person, PersonId, Purpose, Role, Session, Sessions, Token,
-    oidc::{Providers, SettingsError, Subject, Waiting},
+    oidc::{Device, Providers, SettingsError, Subject, Waiting},
+    once::Once,
 };
 use crate::{
     config::{Console, RoleName, Vouchers},
@@ -28,6 +30,10 @@ pub struct People {
     pub providers: Providers,
     /// Whoever is at a provider to sign in.
     pub away: Waiting,
+    /// Sign-ins on terminals that were begun, each with its provider's name.
+    pub devices: Once<(String, Device)>,
+    /// How many of those may be waited for at once.
+    pub terminals: Semaphore,
     roles: BTreeMap<Role, Vec<String>>,
     /// What the console is called; `None` where there is none.
     pub origin: Option<Origin>,
@@ -131,6 +137,8 @@ impl People {
             attempts: Buckets::default(),
             providers,
             away: Waiting::default(),
+            devices: Once::default(),
+            terminals: Semaphore::new(TERMINALS),
             roles: vouchers.roles.iter().map(|(role, groups)| (role_of(*role), groups.clone())).collect(),
             origin: console.map(|(_, origin)| origin),
         })
@@ -266,6 +274,9 @@ fn role_of(name: RoleName) -> Role {
 fn challenge_token(challenge: &[u8]) -> Token {
     Token::returned(std::str::from_utf8(challenge).unwrap_or_default())
 }
+
+/// People who sign in on terminals at once: each keeps a thread waiting.
+const TERMINALS: usize = 32;
 
 #[cfg(test)]
 mod tests {

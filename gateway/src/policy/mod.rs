@@ -53,7 +53,7 @@ pub use pattern::Pattern;
 pub use reload::{Policies, Report, Watch};
 pub use resource::{Endpoint, Inspector, Objection, Resource};
 pub use scope::{Considered, Explanation, NO_RESOURCE, Scope};
-pub use set::PolicySet;
+pub use set::{PolicySet, RuleView};
 pub use subject::Caller;
 pub use trial::{Classify, Failure, TrialFailure, TrialReport};
 

@@ -1,7 +1,7 @@
 //! All resources and rules of a directory, checked as a whole and never changed afterwards.
 
 use std::{
-    collections::{BTreeMap, HashMap},
+    collections::{BTreeMap, BTreeSet, HashMap},
     net::{IpAddr, SocketAddr},
     path::Path,
     sync::Arc,
@@ -131,9 +131,38 @@ impl PolicySet {
         of_rules.chain(of_resources)
     }
 
+    /// The policies, in the order of the files, as people see them.
+    pub fn views(&self) -> impl Iterator<Item = RuleView<'_>> {
+        self.rules.iter().map(|rule| RuleView {
+            name: &rule.name,
+            origin: &rule.origin,
+            decide: rule.decide,
+            mode: rule.mode,
+            reason: &rule.reason,
+            asks: rule.terms.approvers().map(|who| who.to_string()).collect(),
+        })
+    }
+
     pub(super) fn rules(&self) -> &[Arc<Rule>] {
         &self.rules
     }
+}
+
+/// A policy, as people see it.
+#[derive(Debug, Clone)]
+pub struct RuleView<'s> {
+    /// Its name.
+    pub name: &'s str,
+    /// Where it is written.
+    pub origin: &'s Origin,
+    /// What it decides.
+    pub decide: Decide,
+    /// Whether it acts.
+    pub mode: Mode,
+    /// Why, in its words.
+    pub reason: &'s str,
+    /// Whom it names, in words; empty where the resource or nobody says.
+    pub asks: BTreeSet<String>,
 }
 
 /// A set that is being put together.

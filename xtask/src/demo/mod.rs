@@ -4,6 +4,7 @@
 //! Whatever the end (success, failure, Ctrl-C), the database, the gateway and all that they made are gone.
 
 mod bot;
+mod browser;
 mod screen;
 
 use std::{path::PathBuf, time::Duration};
@@ -200,7 +201,11 @@ fn held(scene: &Scene<'_>, screen: &mut Screen, yes: bool) -> Result<()> {
         screen.sees("you", &command::output(&mut approve).context("the approval was not accepted")?);
     } else {
         screen.copy_this("Approve it in another terminal", &approve_lines(scene, &request));
-        screen.copy_this("Or in a browser on this machine, which makes you a passkey", &[link]);
+        match browser::open(&link) {
+            Some(opener) => screen.say(&format!("Or in your browser, where {opener} has opened the console:")),
+            None => screen.say("Or in a browser on this machine (none was opened: there is no desktop here):"),
+        }
+        screen.copy_this("The link makes you a passkey, once", &[link]);
         screen.say(
             "or look at it first (`approvals show`), or say no (`approvals deny`): the demo tells you what happens.",
         );

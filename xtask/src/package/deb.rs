@@ -22,6 +22,7 @@ pub(crate) fn run(args: &Args) -> Result<()> {
     put(&deploy.join("debian/holdpoint.yaml"), &tree, SETTINGS, 0o644)?;
     put(&paths::root().join("policies/postgres.yaml"), &tree, POLICIES, 0o644)?;
     put(&paths::root().join("LICENSE"), &tree, "/usr/share/doc/holdpoint/copyright", 0o644)?;
+    manual(&gateway, &tree)?;
     licences::add(&gateway, &tree)?;
     for script in ["postinst", "prerm"] {
         put(&deploy.join("debian").join(script), &tree, &format!("/DEBIAN/{script}"), 0o755)?;
@@ -37,6 +38,23 @@ pub(crate) fn run(args: &Args) -> Result<()> {
     command::output(&mut build)?;
     println!("{}", package.display());
     Ok(())
+}
+
+/// The manual and what completes words in bash, as the program itself tells them.
+fn manual(gateway: &Gateway, tree: &Path) -> Result<()> {
+    // One for another machine does not run here; this machine's own says the same.
+    let native = gateway.architecture.triplet.starts_with(std::env::consts::ARCH);
+    let binary = if native { gateway.stripped.clone() } else { command::holdpoint()? };
+    let (directory, pages) = (tempfile::tempdir()?, tree.join("usr/share/man/man1"));
+    let made = directory.path().join("pages");
+    command::output(Command::new(&binary).arg("man").arg(&made))?;
+    for page in fs::read_dir(&made)? {
+        let page = page?;
+        put(&page.path(), &pages, &page.file_name().to_string_lossy(), 0o644)?;
+    }
+    let completed = directory.path().join("bash");
+    fs::write(&completed, command::output(Command::new(&binary).args(["completions", "bash"]))?)?;
+    put(&completed, tree, "/usr/share/bash-completion/completions/holdpoint", 0o644)
 }
 
 /// The packages of the shared libraries, with the versions that the binary's symbols need.

@@ -139,8 +139,11 @@ impl Slack {
         (open && self.may_decide(case)).then(|| [true, false].map(|approve| self.ticket(case, approve)))
     }
 
+    /// Where a rule wants a passkey or a ticket a button cannot give it: the link leads to the console.
     fn may_decide(&self, case: &Case) -> bool {
-        self.decides.is_some_and(|effects| case.requested.asked.effects.within(effects))
+        let approval = &case.requested.approval;
+        let asks_more = approval.passkey || approval.ticket.is_some();
+        !asks_more && self.decides.is_some_and(|effects| case.requested.asked.effects.within(effects))
     }
 
     fn ticket(&self, case: &Case, approve: bool) -> Ticket {

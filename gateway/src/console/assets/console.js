@@ -146,6 +146,43 @@ document.addEventListener("submit", (event) => {
   if (event.submitter?.name === "decision") decide(form, event.submitter.value === "approve");
 });
 
+// Any other form: its fields go to the API as they are named, and the page is made anew.
+async function send(form) {
+  const problem = form.querySelector(".problem");
+  const button = form.querySelector("button");
+  problem.textContent = "";
+  if (form.dataset.sure && !button.dataset.sure) {
+    button.dataset.sure = "1";
+    button.textContent = `${button.textContent}: press again`;
+    return;
+  }
+  const body = {};
+  for (const field of form.querySelectorAll("[name]")) {
+    const value = field.value.trim();
+    if (value) body[field.name] = field.dataset.number ? Number(value) : value;
+  }
+  button.disabled = true;
+  try {
+    await ask("POST", form.dataset.api, body);
+    form.reset();
+    // What changes by itself does; other pages are loaded again.
+    if (document.getElementById("live")) await refresh();
+    else location.reload();
+    say(form.dataset.done);
+  } catch (error) {
+    problem.textContent = error.message;
+  } finally {
+    button.disabled = false;
+  }
+}
+
+document.addEventListener("submit", (event) => {
+  const form = event.target.closest("form[data-api]");
+  if (!form) return;
+  event.preventDefault();
+  send(form);
+});
+
 document.addEventListener("click", async (event) => {
   const button = event.target.closest("button");
   if (!button) return;

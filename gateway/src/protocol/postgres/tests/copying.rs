@@ -61,7 +61,7 @@ fn p2_a_copy_is_judged_by_what_it_does() {
         POLICY,
         "
         > Q COPY (DELETE FROM orders RETURNING *) TO STDOUT
-        < E 42501 holdpoint: held for approval as request #1; send the identical operation again once it is approved; request #1, rule \"rows\" | Z I
+        < E 42501 holdpoint: held for approval as request #1; send the identical operation again once it is approved (`holdpoint wait #1`); request #1, rule \"rows\" | Z I
         = held as #1: COPY (DELETE FROM orders RETURNING *) TO STDOUT
         > Q COPY orders TO PROGRAM 'cat'
         < E 42501 holdpoint: no policy matches, and orders-db refuses by default; rule \"default of orders-db\" | Z I

@@ -232,21 +232,21 @@ fn on_hold_retry_refuses_at_once_and_releases_the_same_later() {
         POLICY,
         "
         > Q DELETE FROM orders
-        < E 42501 holdpoint: held for approval as request #1; send the identical operation again once it is approved; request #1, rule \"rows\" | Z I
+        < E 42501 holdpoint: held for approval as request #1; send the identical operation again once it is approved (`holdpoint wait #1`); request #1, rule \"rows\" | Z I
         = held as #1: DELETE FROM orders
         > Q DELETE FROM orders
-        < E 42501 holdpoint: held for approval as request #1; send the identical operation again once it is approved; request #1, rule \"rows\" | Z I
+        < E 42501 holdpoint: held for approval as request #1; send the identical operation again once it is approved (`holdpoint wait #1`); request #1, rule \"rows\" | Z I
         ! ada approves
         = #1 approved
         > Q DELETE FROM  orders
-        < E 42501 holdpoint: held for approval as request #2; send the identical operation again once it is approved; request #2, rule \"rows\" | Z I
+        < E 42501 holdpoint: held for approval as request #2; send the identical operation again once it is approved (`holdpoint wait #2`); request #2, rule \"rows\" | Z I
         = held as #2: DELETE FROM  orders
         > Q DELETE FROM orders
         >> Q DELETE FROM orders
         << C DELETE 3 | Z I
         < C DELETE 3 | Z I
         > Q DELETE FROM orders
-        < E 42501 holdpoint: held for approval as request #3; send the identical operation again once it is approved; request #3, rule \"rows\" | Z I
+        < E 42501 holdpoint: held for approval as request #3; send the identical operation again once it is approved (`holdpoint wait #3`); request #3, rule \"rows\" | Z I
         = held as #3: DELETE FROM orders
         ",
     );

@@ -7,7 +7,7 @@ use crate::{
 };
 
 /// A deletion that is refused at first, in place of an execution.
-const REFUSED: &str = "< E 42501 holdpoint: held for approval as request #1; send the identical operation again once it is approved; request #1, rule \"rows\" | Z I";
+const REFUSED: &str = "< E 42501 holdpoint: held for approval as request #1; send the identical operation again once it is approved (`holdpoint wait #1`); request #1, rule \"rows\" | Z I";
 
 #[test]
 fn c1_a_name_that_sql_has_prepared_again_means_that() {

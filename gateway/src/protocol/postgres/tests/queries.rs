@@ -139,7 +139,7 @@ fn p4_what_was_prepared_in_sql_is_judged_when_it_is_executed() {
         << C PREPARE | Z I
         < C PREPARE | Z I
         > Q EXECUTE d
-        < E 42501 holdpoint: held for approval as request #1; send the identical operation again once it is approved; request #1, rule \"rows\" | Z I
+        < E 42501 holdpoint: held for approval as request #1; send the identical operation again once it is approved (`holdpoint wait #1`); request #1, rule \"rows\" | Z I
         = held as #1: EXECUTE d
         > Q EXECUTE unheard_of
         < E 42501 holdpoint: what this does cannot be seen through (executes the prepared statement unheard_of, which this gateway did not see prepared), and no policy that matches allows `unknown`; rule \"default of orders-db\" | Z I

@@ -2,29 +2,28 @@
 //!
 //! The record is read off the thread that people need, and within bounds.
 
+mod past;
+mod standing;
+
 use std::sync::Arc;
 
 use axum::{
-    extract::{Path as InPath, Query, State},
+    extract::{Path as InPath, State},
     http::{HeaderValue, StatusCode, header},
     response::{Html, IntoResponse, Response},
     routing::get,
 };
-use serde::Deserialize;
 
 use super::{Admin, CONSOLE, Caller, May, Route, approvals, grants, route};
 use crate::{
-    console::{self, Asset, Page, Past, Row, Viewer},
+    console::{self, Asset, Page, Past, Viewer},
     people::{Person, Role},
-    record::{
-        Lookup, RecordError, Records, RequestHistory,
-        entry::{Body, Timestamp},
-    },
+    record::{Lookup, RecordError, Records, RequestHistory, entry::Timestamp},
     visible::{visible, visible_start},
 };
 
 pub(super) fn routes() -> Vec<Route> {
-    let auditor = May::Role(Role::Auditor);
+    let (viewer, auditor) = (May::Role(Role::Viewer), May::Role(Role::Auditor));
     vec![
         route("/signin", May::Anybody, CONSOLE, get(sign_in)),
         route("/enrol/{code}", May::Anybody, CONSOLE, get(enrol)),
@@ -34,9 +33,13 @@ pub(super) fn routes() -> Vec<Route> {
         route("/requests/{request}", May::Concerned, CONSOLE, get(request)),
         route("/grants", May::Concerned, CONSOLE, get(list_grants)),
         route("/live", auditor, CONSOLE, get(live)),
-        route("/sessions", auditor, CONSOLE, get(sessions)),
-        route("/sessions/{session}", auditor, CONSOLE, get(session)),
-        route("/audit", auditor, CONSOLE, get(audit)),
+        route("/delegations", May::Concerned, CONSOLE, get(standing::delegations)),
+        route("/reviews", May::Concerned, CONSOLE, get(standing::reviews)),
+        route("/policies", viewer, CONSOLE, get(standing::policies)),
+        route("/workloads", viewer, CONSOLE, get(standing::workloads)),
+        route("/sessions", auditor, CONSOLE, get(past::sessions)),
+        route("/sessions/{session}", auditor, CONSOLE, get(past::session)),
+        route("/audit", auditor, CONSOLE, get(past::audit)),
     ]
 }
 
@@ -75,15 +78,19 @@ async fn enrol(State(admin): State<Arc<Admin>>, InPath(code): InPath<String>) ->
 }
 
 async fn inbox(State(admin): State<Arc<Admin>>, caller: Caller) -> Response {
-    page(console::inbox(&viewer(&admin, &caller), &waiting(&admin, &caller.person)))
+    let viewer = viewer(&admin, &caller);
+    let (open, all) = waiting(&admin, &caller.person);
+    page(console::inbox(&viewer, &open, all))
 }
 
 async fn open_requests(State(admin): State<Arc<Admin>>, caller: Caller) -> Response {
-    page(console::open_requests(&waiting(&admin, &caller.person)))
+    let (open, all) = waiting(&admin, &caller.person);
+    page(console::open_requests(&open, all))
 }
 
-fn waiting(admin: &Admin, person: &Person) -> Vec<crate::hold::View> {
-    admin.desk.list().into_iter().filter(|view| approvals::may_see(person, view)).collect()
+/// The oldest of those that this person sees, and how many there are.
+fn waiting(admin: &Admin, person: &Person) -> (Vec<crate::hold::View>, usize) {
+    admin.desk.first((!approvals::sees_all(person)).then_some(person), WAITING)
 }
 
 async fn request(State(admin): State<Arc<Admin>>, caller: Caller, InPath(typed): InPath<String>) -> Response {
@@ -93,7 +100,7 @@ async fn request(State(admin): State<Arc<Admin>>, caller: Caller, InPath(typed):
     {
         let may_decide = view.asks(&caller.person) && caller.person.roles.contains(&Role::Approver);
         let workload = view.workload.clone();
-        let past = read(&admin, move |records| past(&records, &workload)).await.unwrap_or_default();
+        let past = read(&admin, move |records| asked_before(&records, &workload)).await.unwrap_or_default();
         return page(console::request(&viewer, &view, may_decide, &past));
     }
     let person = caller.person.clone();
@@ -107,8 +114,7 @@ async fn request(State(admin): State<Arc<Admin>>, caller: Caller, InPath(typed):
 }
 
 fn may_see_ended(person: &Person, history: &RequestHistory) -> bool {
-    let asked = history.requested.approval.everybody().any(|who| person.is(&who));
-    asked || [Role::Viewer, Role::Auditor, Role::Admin].iter().any(|role| person.roles.contains(role))
+    approvals::sees_all(person) || history.requested.approval.everybody().any(|who| person.is(&who))
 }
 
 fn find(records: &Records, typed: &str) -> Result<Option<RequestHistory>, RecordError> {
@@ -139,7 +145,7 @@ fn ended(viewer: &Viewer, history: &RequestHistory) -> Response {
 }
 
 /// What this workload asked for before, newest first.
-fn past(records: &Records, workload: &str) -> Result<Vec<Past>, RecordError> {
+fn asked_before(records: &Records, workload: &str) -> Result<Vec<Past>, RecordError> {
     let mut past = Vec::new();
     for id in records.newest_requests().take(LOOKED_AT) {
         let Some(history) = records.request(id?)? else { continue };
@@ -166,143 +172,6 @@ async fn list_grants(State(admin): State<Arc<Admin>>, caller: Caller) -> Respons
 
 async fn live(State(admin): State<Arc<Admin>>, caller: Caller) -> Response {
     page(console::live(&viewer(&admin, &caller), &admin.live.list()))
-}
-
-#[derive(Debug, Deserialize)]
-struct Sought {
-    #[serde(default)]
-    q: String,
-}
-
-async fn sessions(State(admin): State<Arc<Admin>>, caller: Caller, Query(Sought { q }): Query<Sought>) -> Response {
-    let viewer = viewer(&admin, &caller);
-    let wanted = q.to_lowercase();
-    let rows = read(&admin, move |records| {
-        let mut rows = Vec::new();
-        for summary in records.sessions().take(LOOKED_AT * 10) {
-            let summary = summary?;
-            let facts = summary.facts.as_ref();
-            let workload = facts.map(|facts| facts.workload.clone()).unwrap_or_default();
-            let resource = facts.and_then(|facts| facts.resource.clone()).unwrap_or_default();
-            if !workload.to_lowercase().contains(&wanted) && !resource.to_lowercase().contains(&wanted) {
-                continue;
-            }
-            let lasted = summary.ended.map(|ended| ended.since(summary.started).as_secs());
-            let lasted =
-                lasted.map(std::time::Duration::from_secs).map(|time| humantime::format_duration(time).to_string());
-            rows.push(Row {
-                to: Some(format!("/sessions/{}", summary.session)),
-                cells: vec![
-                    summary.session.short(),
-                    clock(summary.started),
-                    lasted.unwrap_or_else(|| "open".to_owned()),
-                    visible(workload.as_bytes()),
-                    resource,
-                    summary.totals.operations.to_string(),
-                    summary.totals.held.to_string(),
-                    summary.totals.refused.to_string(),
-                ],
-            });
-            if rows.len() >= LISTED {
-                break;
-            }
-        }
-        Ok(rows)
-    });
-    match rows.await {
-        Ok(rows) => page(console::sessions(&viewer, &rows, &q)),
-        Err(error) => unreadable(&viewer, &error),
-    }
-}
-
-#[derive(Debug, Deserialize)]
-struct From {
-    #[serde(default)]
-    from: u64,
-}
-
-async fn session(
-    State(admin): State<Arc<Admin>>,
-    caller: Caller,
-    InPath(typed): InPath<String>,
-    Query(From { from }): Query<From>,
-) -> Response {
-    let viewer = viewer(&admin, &caller);
-    let read = read(&admin, move |records| {
-        let Lookup::One(id) = records.find_session(&typed)? else { return Ok(None) };
-        let (mut rows, mut facts, mut more) = (Vec::new(), Vec::new(), None);
-        for recorded in records.session(id, from) {
-            let recorded = recorded?;
-            if rows.len() >= LISTED {
-                more = Some(format!("/sessions/{id}?from={}", recorded.position));
-                break;
-            }
-            if let Body::Connected(connected) = &recorded.entry.body {
-                facts.push(("Workload".to_owned(), visible(connected.workload.name.as_bytes())));
-                facts.push(("Resource".to_owned(), connected.resource.clone().unwrap_or_default()));
-                facts.push(("Destination".to_owned(), connected.destination.clone()));
-                facts.push(("User".to_owned(), connected.process.user.clone().unwrap_or_default()));
-            }
-            rows.extend(line(recorded.entry.at, &recorded.entry.body));
-        }
-        Ok(Some((id, rows, facts, more)))
-    });
-    match read.await {
-        Ok(Some((id, rows, facts, more))) => {
-            page(console::transcript(&viewer, &format!("Session {}", id.short()), &facts, &rows, more.as_deref()))
-        }
-        Ok(None) => missing(&viewer, "There is no such session", "Type more of its name, or look for it in the list."),
-        Err(error) => unreadable(&viewer, &error),
-    }
-}
-
-/// One thing that happened in a session.
-fn line(at: Timestamp, body: &Body) -> Option<Row> {
-    let (what, text) = match body {
-        Body::Operation(operated) => {
-            let how = if operated.forwarded { "ran" } else { "refused" };
-            (format!("{} {how}", operated.asked.kind), visible_start(&operated.asked.text, SHOWN))
-        }
-        Body::Requested(requested) => (format!("held as {}", requested.request.short()), requested.asked.rule.clone()),
-        Body::Decided { by, approve, reason, .. } => {
-            let word = if *approve { "approved" } else { "denied" };
-            let why = reason.as_deref().unwrap_or_default();
-            (word.to_owned(), visible(format!("{by} {why}").as_bytes()))
-        }
-        Body::Closed { outcome, .. } => ("request ended".to_owned(), outcome.as_str().to_owned()),
-        Body::Response { wire, masked, .. } => {
-            ("answer".to_owned(), format!("{} bytes, {masked} values masked", wire.len()))
-        }
-        Body::Incident { what } => ("incident".to_owned(), visible(what.as_bytes())),
-        Body::Disconnected { reason } => ("disconnected".to_owned(), visible(reason.as_bytes())),
-        _ => return None,
-    };
-    Some(Row { to: None, cells: vec![clock(at), what, text] })
-}
-
-async fn audit(State(admin): State<Arc<Admin>>, caller: Caller) -> Response {
-    let viewer = viewer(&admin, &caller);
-    let rows = read(&admin, |records| {
-        let newest = records.head()?.position;
-        let mut rows = Vec::new();
-        for recorded in records.entries(newest.saturating_sub(AUDITED).max(1)) {
-            let recorded = recorded?;
-            let (who, what) = match recorded.entry.body {
-                Body::Administered { by, what, .. } => (by, what),
-                Body::Enrolled(enrolled) => (enrolled.name, "has a new passkey".to_owned()),
-                _ => continue,
-            };
-            let cells = vec![clock(recorded.entry.at), visible(who.as_bytes()), visible(what.as_bytes())];
-            rows.push(Row { to: None, cells });
-        }
-        rows.reverse();
-        rows.truncate(LISTED);
-        Ok(rows)
-    });
-    match rows.await {
-        Ok(rows) => page(console::audit(&viewer, &rows)),
-        Err(error) => unreadable(&viewer, &error),
-    }
 }
 
 /// Reads the record on a thread of its own.
@@ -335,17 +204,19 @@ fn clock(at: Timestamp) -> String {
     }
 }
 
+/// The same without the day.
+fn time_of_day(at: Timestamp) -> String {
+    clock(at).split_once(' ').map_or_else(String::new, |(_, time)| time.to_owned())
+}
+
 /// Requests looked at for a bot's past.
 const LOOKED_AT: usize = 500;
 
 /// Of a bot's past, requests shown.
 const PAST: usize = 10;
 
+/// Requests in the inbox. Whoever has more looks at the oldest first.
+const WAITING: usize = 100;
+
 /// Lines on one page.
 const LISTED: usize = 200;
-
-/// Of a statement in a list, bytes.
-const SHOWN: usize = 2000;
-
-/// Entries looked at for the console's own audit.
-const AUDITED: u64 = 50_000;
