@@ -18,6 +18,7 @@ mod machine;
 mod oidc;
 mod pages;
 mod people;
+mod saml;
 mod signin;
 mod web;
 mod workflow;
@@ -100,6 +101,9 @@ pub struct Admin {
 pub enum May {
     /// Everybody. These say how the gateway is, or are the way in.
     Anybody,
+    /// Everybody, and from other sites' pages too: a browser brings there what a provider signed, and nothing else there
+    /// counts.
+    Brought,
     /// Everybody whose name is known.
     Users,
     /// Those whom what they ask for concerns, which the handler sees to; outside guarded workloads where something is
@@ -175,6 +179,7 @@ fn routes() -> Vec<Route> {
     routes.extend(channels::routes());
     routes.extend(people::routes());
     routes.extend(oidc::routes());
+    routes.extend(saml::routes());
     routes.extend(signin::routes());
     routes.extend(events::routes());
     routes.extend(pages::routes());

@@ -5,8 +5,8 @@ use std::{collections::BTreeMap, path::Path};
 use nix::unistd::{Uid, User};
 
 use super::{
-    AccountError, Accounts, Buckets, Ceremonies, Directory, Person, PersonId, Purpose, Role, Session, Sessions, Token,
-    oidc::{Providers, SettingsError, Subject, Waiting},
+    AccountError, Accounts, Buckets, Ceremonies, Directory, Person, PersonId, Purpose, Role, Session, Sessions,
+    Subject, Token, oidc, saml,
 };
 use crate::{
     config::{Console, RoleName, Vouchers},
@@ -25,9 +25,11 @@ pub struct People {
     /// Who tries to sign in too often.
     pub attempts: Buckets,
     /// Who vouches for people.
-    pub providers: Providers,
+    pub providers: oidc::Providers,
+    /// Who vouches for people by SAML.
+    pub saml: saml::Providers,
     /// Whoever is at a provider to sign in.
-    pub away: Waiting,
+    pub away: oidc::Waiting,
     roles: BTreeMap<Role, Vec<String>>,
     /// What the console is called; `None` where there is none.
     pub origin: Option<Origin>,
@@ -54,7 +56,10 @@ pub enum OpenError {
     Accounts(#[from] AccountError),
     /// Providers.
     #[error(transparent)]
-    Providers(#[from] SettingsError),
+    Providers(#[from] oidc::SettingsError),
+    /// Providers that speak SAML.
+    #[error(transparent)]
+    Saml(#[from] saml::SettingsError),
 }
 
 /// Why somebody is not signed in.
@@ -119,8 +124,13 @@ impl People {
         console: Option<(&Console, Origin)>,
     ) -> Result<Self, OpenError> {
         let url = console.as_ref().map_or("", |(_, origin)| origin.url.as_str());
-        let providers =
-            if url.is_empty() { Providers::default() } else { Providers::from_config(&vouchers.oidc, url)? };
+        let (mut providers, mut saml) = Default::default();
+        if !url.is_empty() {
+            providers = oidc::Providers::from_config(&vouchers.oidc, url)?;
+            saml = saml::Providers::from_config(&vouchers.saml, url)?;
+        }
+        let others: Vec<_> = providers.iter().map(|provider| (provider.name(), provider.issuer())).collect();
+        saml.beside(&others)?;
         let (idle, absolute) =
             console.as_ref().map(|(console, _)| (console.idle, console.absolute)).unwrap_or_default();
         Ok(Self {
@@ -130,7 +140,8 @@ impl People {
             ceremonies: Ceremonies::default(),
             attempts: Buckets::default(),
             providers,
-            away: Waiting::default(),
+            saml,
+            away: oidc::Waiting::default(),
             roles: vouchers.roles.iter().map(|(role, groups)| (role_of(*role), groups.clone())).collect(),
             origin: console.map(|(_, origin)| origin),
         })

@@ -2,22 +2,19 @@
 //!
 //! # Security
 //! A cookie's value is kept as a hash. A session ends when nobody uses it, after a time in any case, when its owner signs
-//! out, and at once where the account is gone or disabled; what somebody may do is asked anew with every request.
+//! out, when the provider that vouches for them says so, and at once where the account is gone or disabled; what somebody
+//! may do is asked anew with every request.
 
 use std::{
     collections::HashMap,
     sync::{Mutex, MutexGuard},
-    time::Duration,
+    time::{Duration, SystemTime},
 };
 
 use sha2::{Digest as _, Sha256};
 use tokio::time::Instant;
 
-use super::{
-    Person,
-    oidc::{LoggedOut, Subject},
-    token::Token,
-};
+use super::{Person, Subject, oidc::LoggedOut, token::Token};
 
 /// Who is signed in.
 pub struct Sessions {
@@ -33,6 +30,8 @@ struct Held {
     csrf: Token,
     begun: Instant,
     used: Instant,
+    /// When the provider wants it to end.
+    ends: Option<Instant>,
 }
 
 /// Somebody's session, found by its cookie.
@@ -67,7 +66,11 @@ impl Sessions {
             let oldest = held.iter().min_by_key(|(_, held)| held.used).map(|(hash, _)| *hash);
             oldest.and_then(|hash| held.remove(&hash));
         }
-        held.insert(token.hash(), Held { person, subject, csrf: Token::random(), begun: now, used: now });
+        let ends = subject.as_ref().and_then(|subject| subject.ends).map(|ends| {
+            let left = ends.duration_since(SystemTime::now()).unwrap_or_default();
+            now + left.min(self.absolute)
+        });
+        held.insert(token.hash(), Held { person, subject, csrf: Token::random(), begun: now, used: now, ends });
         token
     }
 
@@ -103,7 +106,9 @@ impl Sessions {
     }
 
     fn is_alive(&self, held: &Held, now: Instant) -> bool {
-        now.duration_since(held.used) < self.idle && now.duration_since(held.begun) < self.absolute
+        now.duration_since(held.used) < self.idle
+            && now.duration_since(held.begun) < self.absolute
+            && held.ends.is_none_or(|ends| now < ends)
     }
 
     fn held(&self) -> MutexGuard<'_, HashMap<[u8; 32], Held>> {
