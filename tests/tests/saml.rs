@@ -5,7 +5,7 @@ use std::{fs, os::unix::fs::PermissionsExt as _, time::Duration};
 use base64::{Engine as _, engine::general_purpose::STANDARD};
 use rcgen::{CertificateParams, KeyPair, PKCS_RSA_SHA256, RsaKeySize};
 use serde_json::json;
-use tests::{Certificates, Desk, Keycloak, Lab, Postgres, Rules, SamlClient};
+use tests::{Answer, Certificates, Desk, Keycloak, Lab, Postgres, Rules, SamlClient};
 
 const SOON: Duration = Duration::from_secs(10);
 
@@ -105,7 +105,7 @@ impl World {
     }
 
     /// The provider's page makes a browser post this: no cookie of the console's comes along.
-    fn post(&self, path: &str, form: &str) -> tests::desk::Answer {
+    fn post(&self, path: &str, form: &str) -> Answer {
         self.fresh().post_from(&self.provider(), path, form)
     }
 

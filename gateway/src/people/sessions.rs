@@ -146,4 +146,32 @@ mod tests {
         assert_eq!(sessions.end(out.reveal()), Some(ada));
         assert!(sessions.find(out.reveal()).is_none() && sessions.find("").is_none());
     }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_session_ends_when_the_provider_wants_it_to() {
+        let sessions = Sessions::new(Duration::from_secs(600), Duration::from_secs(600));
+        let ada = Person::machine(7, "ada".to_owned(), Vec::new());
+        let until = SystemTime::now() + Duration::from_secs(100);
+        let subject = |ends| Subject {
+            provider: "corp".to_owned(),
+            issuer: "https://id.example".to_owned(),
+            subject: "ada".to_owned(),
+            name: "ada".to_owned(),
+            email: None,
+            groups: Vec::new(),
+            sid: None,
+            auth_time: None,
+            acr: None,
+            amr: Vec::new(),
+            until,
+            ends,
+            id_token: None,
+        };
+        let short = sessions.begin_with(ada.clone(), Some(subject(Some(until))));
+        let over = sessions.begin_with(ada.clone(), Some(subject(Some(SystemTime::UNIX_EPOCH))));
+        let long = sessions.begin_with(ada, Some(subject(None)));
+        assert!(sessions.find(short.reveal()).is_some() && sessions.find(over.reveal()).is_none());
+        tokio::time::advance(Duration::from_secs(101)).await;
+        assert!(sessions.find(short.reveal()).is_none() && sessions.find(long.reveal()).is_some());
+    }
 }

@@ -376,6 +376,25 @@ impl Keys {
     }
 }
 
+/// Whether these bytes can be read as an answer, whether it counts or not: for fuzzing.
+pub fn decodes(bytes: &[u8]) -> bool {
+    let rules = Rules { layout: &[], signature: &[], answer: &[], sealed: &[], assertion: &[], profile: &[] };
+    let empty = String::new;
+    let expected = Expected {
+        entity_id: empty(),
+        acs: empty(),
+        audience: empty(),
+        request: empty(),
+        format: empty(),
+        shown_since: None,
+        contexts: Vec::new(),
+        encrypted: false,
+        now: 0,
+    };
+    let reader = Reader { rules, keys: &[], own: None, used: &Used::default(), expected };
+    std::str::from_utf8(bytes).is_ok_and(|text| reader.read(text).is_ok())
+}
+
 /// Where a provider's answers arrive at the console.
 fn acs_path(name: &str) -> String {
     format!("/signin/saml/{name}/acs")

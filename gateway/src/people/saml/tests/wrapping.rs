@@ -1,6 +1,8 @@
 //! Wrapping around a signature (Somorovsky et al., *On Breaking SAML*, 2012): an honest signed element is kept somewhere in
 //! a message so that its signature still holds, and another one stands where a careless reader reads.
 
+use proptest::prelude::*;
+
 use super::*;
 
 /// An assertion that nobody signed, with another `ID`.
@@ -96,4 +98,39 @@ fn nothing_that_is_wrapped_around_a_signature_is_read() {
         let read = read(Rules { layout: &layout, signature: &signature, ..RULES });
         assert_ne!(read.map(|subject| subject.name), Ok("eve@corp.example".to_owned()), "{name}");
     }
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(512))]
+
+    /// A part of a signed answer, or of an assertion that nobody signed, put anywhere into the answer in place of another.
+    #[test]
+    fn whatever_is_cut_and_pasted_nobody_else_is_read(
+        around: bool, from in 0.0..1.0_f64, cut in 0..80_usize, of_evil: bool, part in 0.0..1.0_f64, length in 0..900_usize,
+    ) {
+        let signer = Signer::honest(&keys().0);
+        let honest = if around { signer.sign(&answer(&assertion()), "_p") } else { honest() };
+        let evil = evil();
+        let source = if of_evil { &evil } else { &honest };
+        let within = |text: &str, part: f64| {
+            #[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "a place in a short text")]
+            let place = (text.len() as f64 * part) as usize;
+            place.min(text.len())
+        };
+        let (start, at) = (within(source, part), within(&honest, from));
+        let pasted = &source[start..(start + length).min(source.len())];
+        let text = format!("{}{pasted}{}", &honest[..at], &honest[(at + cut).min(honest.len())..]);
+        let world = world();
+        let read = world.provider(world.settings("")).read(RULES, &text, expected());
+        if let Ok(subject) = read {
+            prop_assert_eq!(subject.name, "ada@corp.example");
+        }
+        decodes(text.as_bytes());
+    }
+}
+
+/// One for all cases: nothing in it changes.
+fn world() -> &'static World {
+    static WORLD: OnceLock<World> = OnceLock::new();
+    WORLD.get_or_init(World::new)
 }
