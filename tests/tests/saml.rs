@@ -197,7 +197,9 @@ fn people_sign_in_and_decide_and_nothing_else_than_the_providers_word_lets_anybo
     });
     alter("was meant for", &|answer| answer.replacen("/signin/saml/corp/acs\"", "/signin/saml/other/acs\"", 1));
 
-    // An answer that another browser began signs nobody in here.
+    // An answer that another browser began signs nobody in here. (Another start, which has counted no attempts yet.)
+    lab.stop().ok();
+    lab.start();
     let (_, of_eve) = world.away("eve");
     let (victim, _) = world.away("ada");
     world.post(&of_eve.path, &of_eve.form).is(303);
