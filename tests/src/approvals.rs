@@ -38,6 +38,14 @@ impl Lab {
         pending.remove(0)
     }
 
+    /// Waits until exactly one request is pending and what it would do is known: its digest changes with that.
+    #[track_caller]
+    pub fn previewed(&self) -> Request {
+        eventually("a request is pending and previewed", Duration::from_secs(15), || {
+            Some(self.held()).filter(|request| !request.said["impact"].is_null())
+        })
+    }
+
     /// Waits until exactly `count` requests are pending.
     #[track_caller]
     pub fn held_count(&self, count: usize) -> Vec<Request> {

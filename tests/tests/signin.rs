@@ -37,7 +37,7 @@ fn somebody_enrols_a_passkey_signs_in_decides_and_signs_out() {
     assert_eq!((&me["id"], &me["name"]), (&json!("local:ada"), &json!("ada")));
 
     let psql = lab.bot("ci").start_psql(&pg.url(), "DELETE FROM target WHERE id = 1");
-    let request = lab.held();
+    let request = lab.previewed();
     let open = desk.ask("GET", "/api/v1/approvals", None).is(200).json();
     assert_eq!(open["requests"][0]["request"], json!(request.id));
     let decision = format!("/api/v1/approvals/{}/decision", request.id);
@@ -319,9 +319,9 @@ fn a1_a_rule_that_wants_a_passkey_takes_a_signature_under_this_decision_and_noth
     let link = lab.account("bob", &["--group", "root"]);
     Desk { cookie: None, csrf: None, ..desk.clone() }.enrol(&link, &other);
     let psql = lab.bot("ci").start_psql(&pg.url(), "DELETE FROM target WHERE id = 1");
-    let request = lab.held();
+    let request = lab.previewed();
     let path = |what: &str| format!("/api/v1/approvals/{}/{what}", request.id);
-    let digest = desk.ask("GET", &format!("/api/v1/approvals/{}", request.id), None).is(200).json()["digest"].clone();
+    let digest = request.said["digest"].clone();
     let approve = json!({ "approve": true, "reason": "seen", "digest": digest });
     // Nothing else will do: neither a session alone, nor root on the command line.
     desk.ask("POST", &path("decision"), Some(&approve)).is(428);
