@@ -155,7 +155,7 @@ fn people_sign_in_and_decide_and_nothing_else_than_the_providers_word_lets_anybo
     let id = format!("{}#ada@corp.example", world.there.issuer());
     assert_eq!((&me["name"], &me["id"]), (&json!("ada@corp.example"), &json!(id)));
     let psql = lab.bot("ci").start_psql(&pg.url(), "DELETE FROM target WHERE id = 1");
-    let request = lab.held();
+    let request = lab.previewed();
     let decision = format!("/api/v1/approvals/{}/decision", request.id);
     let (eve, _) = world.sign_in("eve");
     eve.ask("POST", &decision, Some(&json!({ "approve": true }))).is(403);
