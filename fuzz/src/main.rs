@@ -16,6 +16,7 @@ fn target() -> fn(&[u8]) {
         Ok("postgres-backend") => holdpoint::protocol::postgres::fuzz::backend,
         Ok("policy") => policy,
         Ok("record") => record,
+        Ok("saml") => saml,
         other => panic!("HOLDPOINT_FUZZ must name a target, not {other:?}; `cargo xtask fuzz` sets it"),
     })
 }
@@ -26,4 +27,8 @@ fn policy(bytes: &[u8]) {
 
 fn record(bytes: &[u8]) {
     let _ = holdpoint::record::decodes(bytes);
+}
+
+fn saml(bytes: &[u8]) {
+    holdpoint::people::saml::decodes(bytes);
 }

@@ -19,12 +19,14 @@ mod console;
 mod key;
 mod people;
 mod rota;
+mod saml;
 
 pub use channels::{About, Channel, Email, MailTls, MayDo, Show, Slack, Teams, Webhook};
 pub use console::{Console, ConsoleTls};
 pub use key::{AppRole, KeptKey, KubernetesRole, Kv, SealingKey, Transit, VaultAuth, VaultKey};
 pub use people::{OidcClaims, OidcGroups, OidcProvider, OidcRequire, RoleName, Vouchers};
 pub use rota::Rota;
+pub use saml::{NameIdFormat, SamlClaims, SamlProvider, SamlRequire};
 
 /// Everything that can be set. Every field has a default, so an empty file is a valid one.
 #[derive(Debug, Clone, Deserialize)]

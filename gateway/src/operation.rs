@@ -395,9 +395,12 @@ impl<T> Id<T> {
 
     /// Whether `typed` (full or short form, any case, dashes or none) names this one.
     pub fn is_named(&self, typed: &str) -> bool {
-        let typed = typed.replace('-', "").to_ascii_lowercase();
-        let hex = self.0.simple().to_string();
-        typed == hex || (typed.len() >= 4 && typed.len() <= 8 && hex[hex.len() - 8..].ends_with(&typed))
+        // Every open request may be asked this: nothing is allocated.
+        let mut buffer = uuid::Uuid::encode_buffer();
+        let hex = self.0.simple().encode_lower(&mut buffer).bytes();
+        let typed = typed.bytes().filter(|byte| *byte != b'-').map(|byte| byte.to_ascii_lowercase());
+        let length = typed.clone().count();
+        (length == hex.len() || (4..=8).contains(&length)) && typed.rev().eq(hex.rev().take(length))
     }
 }
 

@@ -9,7 +9,7 @@ use std::{
 use rcgen::{KeyPair, PKCS_ECDSA_P256_SHA256, PublicKeyData as _, SigningKey as _};
 use serde_json::{Value, json};
 
-use crate::Lab;
+use crate::{Lab, eventually};
 
 /// Somebody at the console.
 #[derive(Debug, Clone)]
@@ -89,12 +89,24 @@ impl Desk {
     #[track_caller]
     pub fn ask_as(&self, host: &str, method: &str, path: &str, lines: &[(&str, &str)], body: Option<&Value>) -> Answer {
         let body = body.map(Value::to_string).unwrap_or_default();
+        self.send(host, method, path, &[&[("content-type", "application/json")], lines].concat(), &body)
+    }
+
+    /// Posts a form, as another site's page makes a browser do: without cookies, from an origin of its own.
+    #[track_caller]
+    pub fn post_from(&self, origin: &str, path: &str, form: &str) -> Answer {
+        let lines = [("content-type", "application/x-www-form-urlencoded"), ("origin", origin)];
+        self.send(&self.host(), "POST", path, &lines, form)
+    }
+
+    #[track_caller]
+    fn send(&self, host: &str, method: &str, path: &str, lines: &[(&str, &str)], body: &str) -> Answer {
         let mut head = format!("{method} {path} HTTP/1.1\r\nhost: {host}\r\nconnection: close\r\n");
         for (name, value) in lines {
             head.push_str(&format!("{name}: {value}\r\n"));
         }
         if !body.is_empty() {
-            head.push_str(&format!("content-type: application/json\r\ncontent-length: {}\r\n", body.len()));
+            head.push_str(&format!("content-length: {}\r\n", body.len()));
         }
         let mut stream = TcpStream::connect(self.at).expect("the console listens");
         stream.set_read_timeout(Some(Duration::from_secs(30))).expect("a socket");
@@ -126,13 +138,21 @@ impl Desk {
         self.remember(&done);
     }
 
+    /// Asks, as soon as it is not put off: a test tries more often than people do.
+    #[track_caller]
+    pub fn ask_in_turn(&self, method: &str, path: &str, body: Option<&Value>) -> Answer {
+        eventually("somebody may try again", Duration::from_secs(30), || {
+            Some(self.ask(method, path, body)).filter(|answer| answer.code != 429)
+        })
+    }
+
     /// Signs in with `key`.
     #[track_caller]
     pub fn sign_in(&mut self, key: &Authenticator) {
-        let asked = self.ask("POST", "/signin/passkey/begin", None).is(200).json();
+        let asked = self.ask_in_turn("POST", "/signin/passkey/begin", None).is(200).json();
         let credential = key.sign(&asked, &self.origin);
         let body = json!({ "credential": credential });
-        let done = self.ask("POST", "/signin/passkey/finish", Some(&body)).is(200);
+        let done = self.ask_in_turn("POST", "/signin/passkey/finish", Some(&body)).is(200);
         self.remember(&done);
     }
 

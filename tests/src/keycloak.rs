@@ -10,10 +10,12 @@ use std::{
     time::Duration,
 };
 
+use base64::{Engine as _, engine::general_purpose::STANDARD};
 use nix::{
     sys::signal::{Signal, killpg},
     unistd::Pid,
 };
+use serde_json::{Value, json};
 
 use crate::{Certificates, Lab, eventually, oidc, python};
 
@@ -27,6 +29,60 @@ pub struct Keycloak {
     child: Child,
 }
 
+/// How the gateway is registered at the realm as a service of SAML. The realm signs by its defaults: the assertion, by RSA.
+#[derive(Debug, Clone)]
+pub struct SamlClient {
+    /// What it is called there.
+    pub entity_id: String,
+    /// Where answers go.
+    pub acs: String,
+    /// Whether the realm signs the answer, and not the assertion.
+    pub signs_answer: bool,
+    /// The certificate in DER for which the realm encrypts, and with whose key the gateway signs.
+    pub certificate: Option<Vec<u8>>,
+}
+
+impl SamlClient {
+    fn registered(&self) -> Value {
+        let word = |holds: bool| if holds { "true" } else { "false" };
+        let keyed = word(self.certificate.is_some());
+        let certificate = self.certificate.as_deref().map(|der| STANDARD.encode(der)).unwrap_or_default();
+        json!({
+            "clientId": self.entity_id,
+            "protocol": "saml",
+            "enabled": true,
+            "redirectUris": [self.acs],
+            "defaultClientScopes": [],
+            "attributes": {
+                "saml_assertion_consumer_url_post": self.acs,
+                "saml_name_id_format": "email",
+                "saml_signature_canonicalization_method": "http://www.w3.org/2001/10/xml-exc-c14n#",
+                "saml.signature.algorithm": "RSA_SHA256",
+                "saml.server.signature": word(self.signs_answer),
+                "saml.assertion.signature": word(!self.signs_answer),
+                "saml.authnstatement": "true",
+                "saml.force.post.binding": "true",
+                "saml.client.signature": keyed,
+                "saml.signing.certificate": certificate,
+                "saml.encrypt": keyed,
+                "saml.encryption.certificate": certificate,
+                "saml.encryption.algorithm": "http://www.w3.org/2009/xmlenc11#aes256-gcm",
+                "saml.encryption.keyAlgorithm": "http://www.w3.org/2009/xmlenc11#rsa-oaep",
+                "saml.encryption.digestMethod": "http://www.w3.org/2001/04/xmlenc#sha256",
+                "saml.encryption.maskGenerationFunction": "http://www.w3.org/2009/xmlenc11#mgf1sha256",
+            },
+            "protocolMappers": [{
+                "name": "groups",
+                "protocol": "saml",
+                "protocolMapper": "saml-group-membership-mapper",
+                "config": {
+                    "attribute.name": "groups", "attribute.nameformat": "Basic", "full.path": "false", "single": "true",
+                },
+            }],
+        })
+    }
+}
+
 /// What proves to it that it is the gateway that asks.
 pub const SECRET: &str = "a secret of the test";
 
@@ -37,6 +93,14 @@ impl Keycloak {
     /// # Panics
     /// When Maven cannot have it or it does not start; the message says why.
     pub fn start(lab: &Lab, certificates: &Certificates, redirect: &str) -> Self {
+        Self::start_with(lab, certificates, redirect, &[])
+    }
+
+    /// The same, and these are registered there besides.
+    ///
+    /// # Panics
+    /// As [`Self::start`].
+    pub fn start_with(lab: &Lab, certificates: &Certificates, redirect: &str, saml: &[SamlClient]) -> Self {
         let made = made();
         let home = lab.path("keycloak");
         // It finds itself by its script, and writes beside it.
@@ -48,7 +112,9 @@ impl Keycloak {
             symlink(made.join(part), home.join(part)).expect("the lab's directory is ours");
         }
         let realm = include_str!("keycloak/realm.json").replace("$REDIRECT", redirect).replace("$SECRET", SECRET);
-        fs::write(home.join("data/import/corp-realm.json"), realm).expect("the lab's directory is ours");
+        let mut realm: Value = serde_json::from_str(&realm).expect("it is JSON");
+        realm["clients"].as_array_mut().expect("a list").extend(saml.iter().map(SamlClient::registered));
+        fs::write(home.join("data/import/corp-realm.json"), realm.to_string()).expect("the lab's directory is ours");
         let free = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).expect("a port is free");
         let port = free.local_addr().expect("it is bound").port();
         drop(free);
@@ -77,7 +143,19 @@ impl Keycloak {
         format!("https://localhost:{}/realms/corp", self.port)
     }
 
-    /// Somebody's browser, which starts at `url`; gives the address to which it is sent in the end, or `done`.
+    /// What the realm says of itself as a provider of SAML.
+    ///
+    /// # Panics
+    /// When it does not say it.
+    pub fn saml_metadata(&self) -> String {
+        let url = format!("{}/protocol/saml/descriptor", self.issuer());
+        let said = Command::new("curl").args(["-sS", "--fail", "--cacert", &self.ca, &url]).output().expect("curl");
+        assert!(said.status.success(), "{url}: {}", String::from_utf8_lossy(&said.stderr));
+        String::from_utf8(said.stdout).expect("text")
+    }
+
+    /// Somebody's browser, which starts at `url`; gives the address to which it is sent in the end, with the form that it
+    /// posts there on a second line, or `done`.
     ///
     /// # Panics
     /// When it meets an error.
@@ -126,7 +204,7 @@ fn made() -> PathBuf {
 }
 
 /// The version.
-const VERSION: &str = "26.3.5";
+const VERSION: &str = "26.4.7";
 
 /// There when everything is.
 const COMPLETE: &str = ".complete";

@@ -55,7 +55,7 @@ pub use desk::{Answer, Authenticator, Desk};
 pub use eventually::{eventually, never};
 pub use flood::{CLIENT_SEED, client_frames, server_frame};
 pub use gateway::Gateway;
-pub use keycloak::Keycloak;
+pub use keycloak::{Keycloak, SamlClient};
 pub use kube_apiserver::{ApiServer, tool};
 pub use lab::{Lab, binary};
 pub use load::{Load, Seen};

@@ -475,7 +475,8 @@ fn what_wants_a_passkey_has_no_buttons_in_slack_but_a_way_to_the_console() {
         let posted = world.slack.wait("the message", SOON, |posted| {
             (posted.path == "/api/chat.postMessage" && posted.body.contains(&request.id)).then(|| posted.body.clone())
         });
-        drop(psql);
+        world.lab.bot("ci").kill("psql");
+        psql.finish(SOON).failed();
         world.lab.nothing_held();
         posted
     };

@@ -370,11 +370,12 @@ fn retry_refuses_at_once_and_releases_the_identical_operation_once() {
     assert_eq!(lab.pending().len(), 1, "asking again before the decision opens no second request");
 
     // The bot itself waits for its end, and learns nothing but that.
-    let wait = |more: &[&str]| [&[lab.tool("holdpoint").as_str(), "wait", request.short()], more].concat().join(" ");
+    let socket = lab.path("run/holdpoint.sock").display().to_string();
+    let wait = |more: &[&str]| {
+        [&[lab.tool("holdpoint").as_str(), "wait", request.short(), "--socket", &socket], more].concat().join(" ")
+    };
     let waiting = bot.start(&["sh", "-c", &format!("{}; echo ended $?", wait(&["--timeout", "20s"]))]);
-    assert!(
-        bot.run(&["sh", "-c", &format!("{}; echo ended $?", wait(&["--timeout", "1s"]))]).stdout.contains("ended 5")
-    );
+    bot.run(&["sh", "-c", &format!("{}; echo ended $?", wait(&["--timeout", "1s"]))]).says(&["ended 5"]);
     lab.approve(&request).ok();
     waiting.finish(Duration::from_secs(10)).ok().says(&["approved", "ended 0"]);
     bot.psql(&pg.url(), "CREATE TABLE IF NOT EXISTS retried_other ()").failed();

@@ -15,7 +15,7 @@ use anyhow::{Context, Result, bail};
 use crate::{command, paths};
 
 /// What can be fuzzed; `fuzz/src/main.rs` has the same names.
-const TARGETS: [&str; 4] = ["postgres-client", "postgres-backend", "policy", "record"];
+const TARGETS: [&str; 5] = ["postgres-client", "postgres-backend", "policy", "record", "saml"];
 
 /// Look for inputs that break a parser
 #[derive(clap::Args)]

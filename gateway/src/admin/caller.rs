@@ -101,10 +101,13 @@ pub(super) async fn admit(State((admin, may)): State<(Arc<Admin>, May)>, request
 }
 
 fn check(admin: &Admin, may: May, caller: Option<&Caller>, request: &Request) -> Result<(), Response> {
-    if may == May::Anybody {
+    let changes = !matches!(*request.method(), Method::GET | Method::HEAD);
+    if changes && may != May::Brought {
+        refuse_other_sites(admin, request)?;
+    }
+    if matches!(may, May::Anybody | May::Brought) {
         return Ok(());
     }
-    let changes = !matches!(*request.method(), Method::GET | Method::HEAD);
     let Some(caller) = caller else {
         return Err(if !changes && wants_page(request.headers()) { to_sign_in(request) } else { unknown() });
     };
@@ -115,7 +118,7 @@ fn check(admin: &Admin, may: May, caller: Option<&Caller>, request: &Request) ->
         return Err(forbidden("the page that asked is not this session's; load it again"));
     }
     match may {
-        May::Anybody | May::Users => Ok(()),
+        May::Anybody | May::Brought | May::Users => Ok(()),
         May::Concerned if changes => refuse_the_guarded(admin, caller),
         May::Concerned => Ok(()),
         May::Role(role) if caller.person.roles.contains(&role) => match changes {
@@ -131,6 +134,21 @@ fn check(admin: &Admin, may: May, caller: Option<&Caller>, request: &Request) ->
             (Way::Socket(_), true) => Ok(()),
             _ => Err(forbidden("only root runs guarded commands")),
         },
+    }
+}
+
+/// At the console something is changed by its own pages only. Servers of others (a chat's, a provider's of identity) send no
+/// origin, and prove themselves in other ways.
+fn refuse_other_sites(admin: &Admin, request: &Request) -> Result<(), Response> {
+    let at_console = request.extensions().get::<Remote>().is_some();
+    let from = request.headers().get(header::ORIGIN).filter(|_| at_console);
+    let ours = admin.people.origin.as_ref().map(|origin| origin.url.as_bytes());
+    match from {
+        Some(from) if Some(from.as_bytes()) != ours => {
+            let detail = "another site's page may not change anything here";
+            Err(Problem::response(StatusCode::MISDIRECTED_REQUEST, "not here", detail))
+        }
+        _ => Ok(()),
     }
 }
 

@@ -14,18 +14,23 @@ use serde_json::json;
 use super::{
     Admin, CONSOLE, May, Problem, Route,
     caller::Remote,
-    oidc::provider,
     people::note,
     route,
     signin::{signed_in, slow_down},
 };
-use crate::people::Token;
+use crate::people::{Token, oidc::Provider};
 
 pub(super) fn routes() -> Vec<Route> {
     vec![
         route("/signin/oidc/{name}/device", May::Anybody, CONSOLE, post(begin)),
         route("/signin/oidc/{name}/device/{token}", May::Anybody, CONSOLE, post(finish)),
     ]
+}
+
+fn provider(admin: &Admin, name: &str) -> Result<Arc<Provider>, Response> {
+    let detail = || format!("there is no provider {name} in `people: oidc:`");
+    let found = admin.people.providers.get(name).cloned();
+    found.ok_or_else(|| Problem::response(StatusCode::NOT_FOUND, "no such provider", detail()))
 }
 
 /// Asks the provider for a code. Whoever has the token of the answer is signed in once somebody has typed it there.

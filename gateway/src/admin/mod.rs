@@ -19,6 +19,7 @@ mod machine;
 mod oidc;
 mod pages;
 mod people;
+mod saml;
 mod signin;
 mod web;
 mod workflow;
@@ -101,6 +102,9 @@ pub struct Admin {
 pub enum May {
     /// Everybody. These say how the gateway is, or are the way in.
     Anybody,
+    /// Everybody, and from other sites' pages too: a browser brings there what a provider signed, and nothing else there
+    /// counts.
+    Brought,
     /// Everybody whose name is known.
     Users,
     /// Those whom what they ask for concerns, which the handler sees to; outside guarded workloads where something is
@@ -178,6 +182,7 @@ fn routes() -> Vec<Route> {
     routes.extend(people::routes());
     routes.extend(oidc::routes());
     routes.extend(device::routes());
+    routes.extend(saml::routes());
     routes.extend(signin::routes());
     routes.extend(events::routes());
     routes.extend(pages::routes());

@@ -28,7 +28,7 @@ pub(super) fn routes() -> Vec<Route> {
     ]
 }
 
-pub(super) fn provider(admin: &Admin, name: &str) -> Result<Arc<Provider>, Response> {
+fn provider(admin: &Admin, name: &str) -> Result<Arc<Provider>, Response> {
     let detail = || format!("there is no provider {name} in `people: oidc:`");
     admin.people.providers.get(name).cloned().ok_or_else(|| failed(StatusCode::NOT_FOUND, &detail()))
 }

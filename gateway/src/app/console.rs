@@ -54,8 +54,10 @@ pub(super) fn listen(config: &Config, tls: &Tls) -> Result<Option<Listening>> {
 pub(super) fn people(config: &Config, console: Option<&Listening>) -> Result<People> {
     let directory = Directory::with_groups(config.groups.clone());
     let console = console.map(|console| (&console.settings, console.origin.clone()));
-    if console.is_none() && !config.people.oidc.is_empty() {
-        bail!("`people: oidc:` is for people who sign in at the console; say where that is with `console:`");
+    let oidc = (!config.people.oidc.is_empty()).then_some("oidc");
+    let vouched = oidc.or((!config.people.saml.is_empty()).then_some("saml"));
+    if let Some(vouched) = vouched.filter(|_| console.is_none()) {
+        bail!("`people: {vouched}:` is for people who sign in at the console; say where that is with `console:`");
     }
     Ok(People::open(directory, &config.state.join("people.json"), &config.people, console)?)
 }

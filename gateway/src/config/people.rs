@@ -14,7 +14,7 @@ use serde::{
     de::{Error, MapAccess, Visitor, value::MapAccessDeserializer},
 };
 
-use super::optional_seconds;
+use super::{SamlProvider, optional_seconds};
 
 /// Who vouches for people.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Deserialize)]
@@ -22,6 +22,8 @@ use super::optional_seconds;
 pub struct Vouchers {
     /// Providers of OpenID Connect.
     pub oidc: Vec<OidcProvider>,
+    /// Providers of SAML 2.0.
+    pub saml: Vec<SamlProvider>,
     /// Which groups may use what at the console, beside what accounts are given by name: role → groups. Whoever a
     /// provider knows is an approver where a rule asks them, and nothing else without this.
     pub roles: BTreeMap<RoleName, Vec<String>>,

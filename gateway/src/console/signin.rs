@@ -4,15 +4,15 @@ use maud::{Markup, html};
 
 use super::shell;
 
-/// Where people sign in: with a passkey, or at one of these providers.
-pub fn sign_in(providers: &[String]) -> Markup {
+/// Where people sign in: with a passkey, or at one of these providers (which language it speaks, its name).
+pub fn sign_in(providers: &[(&str, &str)]) -> Markup {
     alone(
         "Sign in",
         &html! {
             p { "This is where people release what bots ask for." }
             button type="button" class="main" data-passkey="/signin/passkey" { "Sign in with a passkey" }
-            @for name in providers {
-                p { a class="button" href={ "/signin/oidc/" (name) } { "Sign in with " (name) } }
+            @for (language, name) in providers {
+                p { a class="button" href={ "/signin/" (language) "/" (name) } { "Sign in with " (name) } }
             }
             p id="said" role="alert" {}
             p class="small" {

@@ -3,10 +3,7 @@
 use maud::{Markup, html};
 
 use super::Viewer;
-use crate::{
-    hold::{StepState, StepView, View},
-    record::entry::Remark,
-};
+use crate::hold::{Remark, StepState, StepView, View};
 
 /// The steps in order: whom each asks, who has answered, who is asked next and when.
 pub(super) fn steps(steps: &[StepView]) -> Markup {

@@ -40,6 +40,7 @@ mod tests;
 mod view;
 mod workflow;
 
+pub use crate::record::entry::Remark;
 pub use decide::{Decided, Decision};
 pub use delegation::{DelegateError, DelegationView};
 pub use error::{DecideError, OpenError};

@@ -20,11 +20,14 @@ use crate::policy::Who;
 mod accounts;
 mod bucket;
 mod ceremony;
+mod check;
 pub mod oidc;
 mod on_call;
 mod once;
 mod register;
+pub mod saml;
 mod sessions;
+mod subject;
 mod token;
 
 pub use accounts::{Account, AccountError, Accounts, LINK_LIFE, Passkey};
@@ -34,6 +37,7 @@ pub use on_call::OnCall;
 pub use once::Once;
 pub use register::{OpenError, Origin, People, SignInError};
 pub use sessions::{Session, Sessions};
+pub use subject::Subject;
 pub use token::Token;
 
 /// An authenticated person.

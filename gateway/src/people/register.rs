@@ -6,9 +6,8 @@ use nix::unistd::{Uid, User};
 use tokio::sync::Semaphore;
 
 use super::{
-    AccountError, Accounts, Buckets, Ceremonies, Directory, Person, PersonId, Purpose, Role, Session, Sessions, Token,
-    oidc::{Device, Providers, SettingsError, Subject, Waiting},
-    once::Once,
+    AccountError, Accounts, Buckets, Ceremonies, Directory, Once, Person, PersonId, Purpose, Role, Session, Sessions,
+    Subject, Token, oidc, saml,
 };
 use crate::{
     config::{Console, RoleName, Vouchers},
@@ -27,11 +26,13 @@ pub struct People {
     /// Who tries to sign in too often.
     pub attempts: Buckets,
     /// Who vouches for people.
-    pub providers: Providers,
+    pub providers: oidc::Providers,
+    /// Who vouches for people by SAML.
+    pub saml: saml::Providers,
     /// Whoever is at a provider to sign in.
-    pub away: Waiting,
+    pub away: oidc::Waiting,
     /// Sign-ins on terminals that were begun, each with its provider's name.
-    pub devices: Once<(String, Device)>,
+    pub devices: Once<(String, oidc::Device)>,
     /// How many of those may be waited for at once.
     pub terminals: Semaphore,
     roles: BTreeMap<Role, Vec<String>>,
@@ -60,7 +61,10 @@ pub enum OpenError {
     Accounts(#[from] AccountError),
     /// Providers.
     #[error(transparent)]
-    Providers(#[from] SettingsError),
+    Providers(#[from] oidc::SettingsError),
+    /// Providers that speak SAML.
+    #[error(transparent)]
+    Saml(#[from] saml::SettingsError),
 }
 
 /// Why somebody is not signed in.
@@ -125,8 +129,13 @@ impl People {
         console: Option<(&Console, Origin)>,
     ) -> Result<Self, OpenError> {
         let url = console.as_ref().map_or("", |(_, origin)| origin.url.as_str());
-        let providers =
-            if url.is_empty() { Providers::default() } else { Providers::from_config(&vouchers.oidc, url)? };
+        let (mut providers, mut saml) = Default::default();
+        if !url.is_empty() {
+            providers = oidc::Providers::from_config(&vouchers.oidc, url)?;
+            saml = saml::Providers::from_config(&vouchers.saml, url)?;
+        }
+        let others: Vec<_> = providers.iter().map(|provider| (provider.name(), provider.issuer())).collect();
+        saml.beside(&others)?;
         let (idle, absolute) =
             console.as_ref().map(|(console, _)| (console.idle, console.absolute)).unwrap_or_default();
         Ok(Self {
@@ -136,7 +145,8 @@ impl People {
             ceremonies: Ceremonies::default(),
             attempts: Buckets::default(),
             providers,
-            away: Waiting::default(),
+            saml,
+            away: oidc::Waiting::default(),
             devices: Once::default(),
             terminals: Semaphore::new(TERMINALS),
             roles: vouchers.roles.iter().map(|(role, groups)| (role_of(*role), groups.clone())).collect(),

@@ -2,22 +2,19 @@
 //!
 //! # Security
 //! A cookie's value is kept as a hash. A session ends when nobody uses it, after a time in any case, when its owner signs
-//! out, and at once where the account is gone or disabled; what somebody may do is asked anew with every request.
+//! out, when the provider that vouches for them says so, and at once where the account is gone or disabled; what somebody
+//! may do is asked anew with every request.
 
 use std::{
     collections::HashMap,
     sync::{Mutex, MutexGuard},
-    time::Duration,
+    time::{Duration, SystemTime},
 };
 
 use sha2::{Digest as _, Sha256};
 use tokio::time::Instant;
 
-use super::{
-    Person,
-    oidc::{LoggedOut, Subject},
-    token::Token,
-};
+use super::{Person, Subject, oidc::LoggedOut, token::Token};
 
 /// Who is signed in.
 pub struct Sessions {
@@ -33,6 +30,8 @@ struct Held {
     csrf: Token,
     begun: Instant,
     used: Instant,
+    /// When the provider wants it to end.
+    ends: Option<Instant>,
 }
 
 /// Somebody's session, found by its cookie.
@@ -67,7 +66,11 @@ impl Sessions {
             let oldest = held.iter().min_by_key(|(_, held)| held.used).map(|(hash, _)| *hash);
             oldest.and_then(|hash| held.remove(&hash));
         }
-        held.insert(token.hash(), Held { person, subject, csrf: Token::random(), begun: now, used: now });
+        let ends = subject.as_ref().and_then(|subject| subject.ends).map(|ends| {
+            let left = ends.duration_since(SystemTime::now()).unwrap_or_default();
+            now + left.min(self.absolute)
+        });
+        held.insert(token.hash(), Held { person, subject, csrf: Token::random(), begun: now, used: now, ends });
         token
     }
 
@@ -103,7 +106,9 @@ impl Sessions {
     }
 
     fn is_alive(&self, held: &Held, now: Instant) -> bool {
-        now.duration_since(held.used) < self.idle && now.duration_since(held.begun) < self.absolute
+        now.duration_since(held.used) < self.idle
+            && now.duration_since(held.begun) < self.absolute
+            && held.ends.is_none_or(|ends| now < ends)
     }
 
     fn held(&self) -> MutexGuard<'_, HashMap<[u8; 32], Held>> {
@@ -140,5 +145,33 @@ mod tests {
         let out = sessions.begin(ada.clone());
         assert_eq!(sessions.end(out.reveal()), Some(ada));
         assert!(sessions.find(out.reveal()).is_none() && sessions.find("").is_none());
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_session_ends_when_the_provider_wants_it_to() {
+        let sessions = Sessions::new(Duration::from_secs(600), Duration::from_secs(600));
+        let ada = Person::machine(7, "ada".to_owned(), Vec::new());
+        let until = SystemTime::now() + Duration::from_secs(100);
+        let subject = |ends| Subject {
+            provider: "corp".to_owned(),
+            issuer: "https://id.example".to_owned(),
+            subject: "ada".to_owned(),
+            name: "ada".to_owned(),
+            email: None,
+            groups: Vec::new(),
+            sid: None,
+            auth_time: None,
+            acr: None,
+            amr: Vec::new(),
+            until,
+            ends,
+            id_token: None,
+        };
+        let short = sessions.begin_with(ada.clone(), Some(subject(Some(until))));
+        let over = sessions.begin_with(ada.clone(), Some(subject(Some(SystemTime::UNIX_EPOCH))));
+        let long = sessions.begin_with(ada, Some(subject(None)));
+        assert!(sessions.find(short.reveal()).is_some() && sessions.find(over.reveal()).is_none());
+        tokio::time::advance(Duration::from_secs(101)).await;
+        assert!(sessions.find(short.reveal()).is_none() && sessions.find(long.reveal()).is_some());
     }
 }

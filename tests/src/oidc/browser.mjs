@@ -1,7 +1,8 @@
 // A browser without eyes: it keeps cookies, follows, and sends every form of a provider as the person that it is.
 //
 // Arguments: where it starts, who it is (`-`: somebody who refuses), and the file with its cookies. It prints the first
-// address that is not the provider's, or `done` where a page has no more forms.
+// address that is not the provider's, with the form that it would post there on a second line, or `done` where a page has
+// no more forms.
 import { existsSync, readFileSync, writeFileSync } from 'node:fs';
 
 let [at, who, jar] = process.argv.slice(2);
@@ -12,10 +13,13 @@ const end = (said) => {
   console.log(said);
   process.exit(0);
 };
+// What stands for letters in HTML.
+const plain = (text) => text?.replace(/&#(?:x([0-9a-f]+)|([0-9]+));/gi, (_, hex, number) =>
+  String.fromCodePoint(hex ? parseInt(hex, 16) : Number(number))).replaceAll('&amp;', '&');
 let form;
 for (let step = 0; step < 30; step += 1) {
   const url = new URL(at, home);
-  if (url.origin !== home) end(url.href);
+  if (url.origin !== home) end(form ? `${url.href}\n${form}` : url.href);
   const response = await fetch(url, {
     redirect: 'manual',
     method: form ? 'POST' : 'GET',
@@ -41,7 +45,7 @@ for (let step = 0; step < 30; step += 1) {
   if (!action) end('done');
   form = new URLSearchParams();
   for (const [input] of page.matchAll(/<input[^>]*>/g)) {
-    const field = (name) => new RegExp(`\\b${name}="([^"]*)"`).exec(input)?.[1];
+    const field = (name) => plain(new RegExp(`\\b${name}="([^"]*)"`).exec(input)?.[1]);
     if (!field('name')) continue;
     form.append(field('name'), field('value') || (field('type') === 'hidden' ? '' : who));
   }
@@ -50,7 +54,7 @@ for (let step = 0; step < 30; step += 1) {
     form.delete('confirm');
     form.set('abort', 'yes');
   }
-  at = action[1].replaceAll('&amp;', '&');
+  at = plain(action[1]);
   if (who === '-' && at.includes('/interaction/')) [at, form] = [`${at}/abort`, undefined];
 }
 console.error('it goes round in circles');

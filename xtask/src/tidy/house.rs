@@ -73,7 +73,7 @@ const MODULES: &[(&str, &[&str])] = &[
     // Reads of processes, and compares with what the kernel and the namespaces say.
     ("assess", &["intercept", "namespaces", "net", "workload"]),
     // Pages: data in, HTML out.
-    ("console", &["hold", "live", "people"]),
+    ("console", &["assess", "hold", "live", "people", "policy"]),
     // Health asks the kernel itself, and status names the policies in force.
     (
         "admin",
@@ -131,12 +131,13 @@ const HOMES: &[(&str, &[&str])] = &[
     ("hyper_util", &["admin", "cli", "net"]),
     ("oauth2", &["people::oidc"]),
     ("jsonwebtoken", &["people::oidc"]),
+    ("roxmltree", &["people::saml"]),
     ("sd_notify", &["app", "net"]),
     ("lettre", &["channels"]),
     ("rustls", &["net"]),
     ("tokio_rustls", &["net"]),
     ("rustls_native_certs", &["net"]),
-    ("aws_lc_rs", &["net", "channels", "credentials", "passkey", "protocol::postgres"]),
+    ("aws_lc_rs", &["net", "channels", "credentials", "passkey", "people::saml", "protocol::postgres"]),
     ("tokio_postgres", &["discover::postgres"]),
     ("rpassword", &["cli"]),
     ("clap", &["cli", "main"]),

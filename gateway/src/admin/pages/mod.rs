@@ -53,8 +53,9 @@ fn viewer(admin: &Admin, caller: &Caller) -> Viewer {
 }
 
 async fn sign_in(State(admin): State<Arc<Admin>>) -> Response {
-    let providers: Vec<_> = admin.people.providers.iter().map(|provider| provider.name().to_owned()).collect();
-    page(console::sign_in(&providers))
+    let oidc = admin.people.providers.iter().map(|provider| ("oidc", provider.name()));
+    let saml = admin.people.saml.iter().map(|provider| ("saml", provider.name()));
+    page(console::sign_in(&oidc.chain(saml).collect::<Vec<_>>()))
 }
 
 async fn asset(InPath(name): InPath<String>) -> Response {

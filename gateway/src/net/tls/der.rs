@@ -152,6 +152,15 @@ impl<'a> Certificate<'a> {
     }
 }
 
+/// The `SubjectPublicKeyInfo` of a certificate of any version. `None` where it is none.
+pub(super) fn subject_public_key(der: &[u8]) -> Option<&[u8]> {
+    let outer = Elements(der).next().filter(|outer| outer.tag == tag::SEQUENCE)?;
+    let signed = Elements(outer.content).next().filter(|signed| signed.tag == tag::SEQUENCE)?;
+    // Serial number, algorithm, issuer, validity, subject; a version before them from 2 on.
+    let key = Elements(signed.content).skip_while(|field| field.tag == tag::explicit(0)).nth(5)?;
+    (key.tag == tag::SEQUENCE).then_some(key.whole)
+}
+
 /// The channel binding `tls-server-end-point` of a connection whose server showed `certificate`: its hash, by the hash of
 /// its own signature, or SHA-256 where that is older. (RFC 5929, section 4.1.) `None` where the signature has no such hash.
 pub(super) fn end_point(certificate: &[u8]) -> Option<Vec<u8>> {

@@ -25,6 +25,7 @@ use super::{ReadHalf, WriteHalf};
 
 mod authority;
 mod der;
+mod files;
 mod serve;
 mod settings;
 mod stream;
@@ -33,6 +34,7 @@ mod tests;
 mod verify;
 
 pub use authority::{Authority, AuthorityFiles};
+pub use files::{certificates, private_key, public_key};
 pub use serve::Server;
 pub use settings::{Client, Settings, Upstream};
 

@@ -2,11 +2,7 @@
 
 use oauth2::url::form_urlencoded;
 
-use super::{
-    Pending,
-    check::{Check, must},
-    error::Why,
-};
+use super::{Check, Pending, check::must, error::Why};
 
 /// What a browser brought back, with what was asked.
 pub(super) struct Answer {

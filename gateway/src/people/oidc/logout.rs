@@ -7,8 +7,8 @@ use serde::Deserialize;
 use serde_json::{Map, Value};
 
 use super::{
-    Subject,
-    check::{Check, LEEWAY, must},
+    Check, Subject,
+    check::{LEEWAY, must},
     error::Why,
     jws::Jws,
     token::Audience,

@@ -7,7 +7,8 @@ use serde::Deserialize;
 use tokio::{sync::Mutex, time::Instant};
 
 use super::{
-    check::{Check, must, verify},
+    Check,
+    check::{must, verify},
     error::Why,
     http::Http,
 };

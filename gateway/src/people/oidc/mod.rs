@@ -32,11 +32,10 @@ use serde::{Deserialize, Serialize};
 use tokio::time::Instant;
 use zeroize::Zeroizing;
 
-use super::{PersonId, Token};
+use super::{Subject, Token, check, check::verify};
 use crate::config::OidcProvider;
 
 mod answer;
-mod check;
 mod device;
 mod error;
 mod http;
@@ -53,7 +52,6 @@ mod tests;
 
 use self::{
     answer::Answer,
-    check::verify,
     http::Http,
     jws::Jws,
     keys::Keys,
@@ -66,6 +64,9 @@ pub use device::Device;
 pub use error::{OidcError, Why};
 pub use logout::LoggedOut;
 pub use pending::{PATIENCE, Pending, Waiting};
+
+/// One thing that must be so of some evidence.
+type Check<E> = check::Check<E, Why>;
 
 /// The providers, by name.
 #[derive(Default)]
@@ -87,42 +88,6 @@ pub struct Begun {
     pub url: String,
     /// What is kept until it comes back.
     pub pending: Pending,
-}
-
-/// Somebody who signed in.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Subject {
-    /// The provider's name here.
-    pub provider: String,
-    /// Its issuer.
-    pub issuer: String,
-    /// What it calls them for good.
-    pub subject: String,
-    /// What they are called here.
-    pub name: String,
-    /// Their e-mail address, where the provider has verified it.
-    pub email: Option<String>,
-    /// Their groups, by our names.
-    pub groups: Vec<String>,
-    /// Their session there.
-    pub sid: Option<String>,
-    /// When they last showed the provider who they are.
-    pub auth_time: Option<SystemTime>,
-    /// How sure the provider is of that.
-    pub acr: Option<String>,
-    /// By which means they showed it.
-    pub amr: Vec<String>,
-    /// Until when the provider's word is good.
-    pub until: SystemTime,
-    /// The provider's word itself, to be shown to it when they sign out.
-    pub id_token: Token,
-}
-
-impl Subject {
-    /// Which human.
-    pub fn id(&self) -> PersonId {
-        PersonId::Provider { issuer: self.issuer.clone(), subject: self.subject.clone() }
-    }
 }
 
 /// What is wrong with the settings.
@@ -277,8 +242,9 @@ impl Provider {
     pub async fn sign_out_url(&self, subject: &Subject, back: &str) -> Result<Option<String>, OidcError> {
         let metadata = self.named(self.metadata().await)?;
         Ok(metadata.end_session_endpoint.clone().map(|mut url| {
+            let hint = subject.id_token.as_ref().map(|token| ("id_token_hint", token.reveal()));
             url.query_pairs_mut()
-                .append_pair("id_token_hint", subject.id_token.reveal())
+                .extend_pairs(hint)
                 .append_pair("client_id", &self.settings.client_id)
                 .append_pair("post_logout_redirect_uri", back);
             url.into()
@@ -366,7 +332,8 @@ impl Provider {
             acr: id.claims.acr,
             amr: id.claims.amr.into_iter().collect(),
             until,
-            id_token: Token::returned(id_token),
+            ends: None,
+            id_token: Some(Token::returned(id_token)),
         })
     }
 

@@ -5,10 +5,7 @@ use std::collections::BTreeSet;
 
 use serde_json::{Map, Value};
 
-use super::{
-    check::{Check, must},
-    error::Why,
-};
+use super::{Check, check::must, error::Why};
 use crate::config::{OidcClaims, OidcGroups};
 
 /// What a provider says of somebody, with what the settings ask.

@@ -9,7 +9,8 @@ use serde_json::{Map, Value};
 use sha2::{Digest as _, Sha256, Sha384, Sha512};
 
 use super::{
-    check::{Check, LEEWAY, must},
+    Check,
+    check::{LEEWAY, must},
     error::Why,
     jws::Jws,
 };

@@ -13,12 +13,13 @@ use super::{super::*, Key, message};
 use crate::{
     config::{OidcClaims, OidcGroups},
     people::oidc::{
-        check::{Check, verify},
+        Check,
         http::Http,
         keys, logout,
         logout::LogoutToken,
         metadata, profile, token,
         token::{Expected, IdToken},
+        verify,
     },
 };
 
