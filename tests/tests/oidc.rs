@@ -349,7 +349,7 @@ fn somebody_far_away_signs_in_on_a_terminal_and_decides_there() {
 
     let psql = lab.bot("ci").start_psql(&pg.url(), "DELETE FROM target WHERE id = 1");
     let request = lab.held();
-    console(&["approvals", "list", "--console"]).finish(soon).ok().says(&["deletes"]);
+    console(&["approvals", "list", "--console"]).finish(soon).ok().says(&["DELETE FROM target"]);
     let approve = ["approvals", "approve", &request.id, "--console", "--reason", "seen from home"];
     console(&approve).finish(soon).ok();
     psql.finish(soon).ok();

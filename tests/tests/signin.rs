@@ -322,6 +322,35 @@ fn whoever_is_asked_but_is_no_approver_here_decides_nothing() {
     lab.stop().ok();
 }
 
+#[test]
+fn of_a_bots_past_people_see_what_concerns_them() {
+    let lab = Lab::new("past");
+    let pg = Postgres::start(&lab);
+    let rules =
+        Rules::allowing().hold_for("deletes", "delete", "from: [{ user: ada }], timeout: 1m").hold("drops", "schema");
+    lab.policies(&rules.resource(pg.port()), &rules.policies());
+    let ada = lab.with_console();
+    lab.start();
+    let person = |name: &str, role: &str| {
+        let mut desk = ada.clone();
+        desk.enrol(&lab.account(name, &["--role", role]), &Authenticator::new(name));
+        desk
+    };
+    let (ada, eve) = (person("ada", "approver"), person("eve", "viewer"));
+    let psql = lab.bot("ci").start_psql(&pg.url(), "DROP TABLE orders");
+    let dropped = lab.held();
+    lab.deny(&dropped).ok();
+    psql.finish(SOON).failed();
+    let psql = lab.bot("ci").start_psql(&pg.url(), "DELETE FROM target WHERE id = 1");
+    let page = format!("/requests/{}", lab.held().id);
+    assert!(!ada.ask("GET", &page, None).is(200).body.contains("orders"), "nobody asked her about that one");
+    ada.ask("GET", &format!("/requests/{}", dropped.id), None).is(404);
+    assert!(eve.ask("GET", &page, None).is(200).body.contains("orders"));
+    lab.bot("ci").kill("psql");
+    psql.finish(SOON).failed();
+    lab.stop().ok();
+}
+
 /// A rule that wants a signature under what people decide.
 #[test]
 fn a1_a_rule_that_wants_a_passkey_takes_a_signature_under_this_decision_and_nothing_else() {

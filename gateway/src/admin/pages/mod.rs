@@ -100,8 +100,8 @@ async fn request(State(admin): State<Arc<Admin>>, caller: Caller, InPath(typed):
         && approvals::may_see(&caller.person, &view)
     {
         let may_decide = view.asks(&caller.person) && caller.person.roles.contains(&Role::Approver);
-        let workload = view.workload.clone();
-        let past = read(&admin, move |records| asked_before(&records, &workload)).await.unwrap_or_default();
+        let (person, workload) = (caller.person.clone(), view.workload.clone());
+        let past = read(&admin, move |records| asked_before(&records, &person, &workload)).await.unwrap_or_default();
         return page(console::request(&viewer, &view, may_decide, &past));
     }
     let person = caller.person.clone();
@@ -145,12 +145,16 @@ fn ended(viewer: &Viewer, history: &RequestHistory) -> Response {
     page(console::ended(viewer, &requested.request.short(), outcome, &lines, &visible(&requested.asked.text)))
 }
 
-/// What this workload asked for before, newest first.
-fn asked_before(records: &Records, workload: &str) -> Result<Vec<Past>, RecordError> {
+/// What this workload asked for before, newest first, as far as it concerns this person.
+fn asked_before(records: &Records, person: &Person, workload: &str) -> Result<Vec<Past>, RecordError> {
     let mut past = Vec::new();
     for id in records.newest_requests().take(LOOKED_AT) {
         let Some(history) = records.request(id?)? else { continue };
-        let Some((at, outcome)) = history.closed.filter(|_| history.requested.workload == workload) else { continue };
+        let Some((at, outcome)) =
+            history.closed.filter(|_| history.requested.workload == workload && may_see_ended(person, &history))
+        else {
+            continue;
+        };
         past.push(Past {
             request: history.requested.request.to_string(),
             at: clock(at),
