@@ -107,6 +107,13 @@ impl Oidc {
         self.said().iter().filter(|line| *line == what).count()
     }
 
+    /// Wants it to have been asked this so often. What it says of a question may come after its answer.
+    #[track_caller]
+    pub fn was_asked(&self, what: &str, times: usize) {
+        eventually(what, Duration::from_secs(20), || (self.asked(what) >= times).then_some(()));
+        assert_eq!(self.asked(what), times, "{what}");
+    }
+
     /// Makes it sign with a new key, and publish only that.
     pub fn rotate(&mut self) {
         let before = self.asked("rotated");

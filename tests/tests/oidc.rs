@@ -106,7 +106,7 @@ async fn people_sign_in_at_two_providers_and_an_answer_counts_at_one() {
     assert_eq!((&ada.name[..], ada.email.as_deref()), ("ada@corp.example", Some("ada@corp.example")));
     assert_eq!((&ada.groups[..], &ada.issuer), (&["dba".to_owned()][..], &corp.issuer()));
     assert_eq!(ada.id().to_string(), format!("{}#ada", corp.issuer()));
-    assert_eq!(corp.asked("GET /me"), 1, "this one says it in the profile");
+    corp.was_asked("GET /me", 1); // This one says it in the profile.
     let bob = sign_in(&all, &corp, "bob").await.expect("Bob signs in");
     assert_eq!((&bob.subject[..], bob.groups.is_empty()), ("bob", true));
 
@@ -176,7 +176,7 @@ async fn a_provider_changes_its_key() {
     let all = providers(&[world.settings("corp", &corp, "")]);
     sign_in(&all, &corp, "ada").await.expect("Ada");
     sign_in(&all, &corp, "ada").await.expect("Ada");
-    assert_eq!(corp.asked("GET /jwks"), 1);
+    corp.was_asked("GET /jwks", 1);
     corp.rotate();
     let error = why(sign_in(&all, &corp, "ada").await);
     assert!(error.contains("does not publish"), "it was asked less than a minute ago: {error}");
@@ -184,7 +184,7 @@ async fn a_provider_changes_its_key() {
     tokio::time::advance(Duration::from_secs(60)).await;
     tokio::time::resume();
     sign_in(&all, &corp, "ada").await.expect("Ada");
-    assert_eq!(corp.asked("GET /jwks"), 2);
+    corp.was_asked("GET /jwks", 2);
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -215,7 +215,7 @@ async fn people_sign_in_on_a_terminal_with_a_code() {
     };
     let (bob, _) = tokio::join!(provider.finish_device(device), browse);
     assert_eq!(bob.expect("Bob signs in").subject, "bob");
-    assert_eq!(corp.asked("POST /token"), asked + 2);
+    corp.was_asked("POST /token", asked + 2);
 }
 
 #[tokio::test(flavor = "multi_thread")]

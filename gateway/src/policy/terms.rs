@@ -288,12 +288,20 @@ fn read_after(node: &Node, notes: &mut Notes) -> Option<Duration> {
 }
 
 fn read_who(fields: &Fields<'_>, notes: &mut Notes) -> Option<Who> {
-    let kinds = [("user", Who::User as fn(String) -> Who), ("group", Who::Group), ("on_call", Who::OnCall)];
+    let kinds = [
+        ("user", Who::User as fn(String) -> Who),
+        ("group", Who::Group),
+        ("on_call", Who::OnCall),
+        ("token", Who::Program),
+    ];
     let mut written = kinds.into_iter().filter_map(|(key, kind)| Some((key, kind, fields.find(key)?)));
     match (written.next(), written.next()) {
         (Some((key, kind, node)), None) => fields::name(node, key, notes).map(|name| kind(name.to_owned())),
         _ => {
-            notes.note(fields.at, "an approver is exactly one of `user: NAME`, `group: NAME` or `on_call: NAME`");
+            notes.note(
+                fields.at,
+                "an approver is exactly one of `user: NAME`, `group: NAME`, `on_call: NAME` or `token: NAME`",
+            );
             None
         }
     }
