@@ -36,7 +36,7 @@ fn every_answer_is_one_that_the_document_tells_of() {
     let rules = Rules::allowing()
         .policy(
             "policy: updates\nmatch: { resource: shop, effects: [write] }\ndecide: hold\non_hold: retry\n\
-             approval: { from: [{ user: ada }], timeout: 1h, break_glass: sre }\n",
+             approval: { from: [{ user: ada }], timeout: 1h, break_glass: { group: sre } }\n",
         )
         .hold_for("deletes", "delete", "from: [{ user: ada }], timeout: 1h");
     lab.policies(&rules.resource(pg.port()), &rules.policies());
@@ -97,6 +97,8 @@ fn every_answer_is_one_that_the_document_tells_of() {
         .args(["--exclude-checks", "positive_data_acceptance"])
         // It has no end.
         .args(["--exclude-path", "/api/v1/events", "--continue-on-failure", "--warnings", "off"])
+        // What waits is given half a minute.
+        .args(["--max-response-time", "35"])
         .args(["--max-examples", EXAMPLES, "--seed", SEED, "--request-timeout", "40", "--no-color"])
         .args(["--header", &format!("Cookie: {}", desk.cookie.as_deref().expect("signed in"))])
         .args(["--header", &format!("x-csrf: {}", desk.csrf.as_deref().expect("signed in"))])
@@ -123,6 +125,8 @@ fn names(listed: &Value, key: &str) -> Vec<String> {
 #[test]
 fn whatever_goes_wrong_is_said_as_a_problem_or_on_a_page() {
     let lab = Lab::new("problems");
+    let rules = Rules::allowing();
+    lab.policies(&rules.resource(5432), &rules.policies());
     let mut desk = lab.with_console();
     lab.start();
     desk.enrol(&lab.account("ada", &["--role", "approver"]), &Authenticator::new("ada"));

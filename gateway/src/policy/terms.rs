@@ -130,7 +130,7 @@ pub(super) fn read(node: &Node, notes: &mut Notes) -> Option<ApprovalTerms> {
         fields::one_or_many(node)
             .iter()
             .filter_map(|node| {
-                let fields = Fields::read(node, "veto", &["user", "group", "on_call"], notes)?;
+                let fields = Fields::read(node, "veto", &["user", "group", "on_call", "token"], notes)?;
                 read_who(&fields, notes)
             })
             .collect()
@@ -274,7 +274,7 @@ fn read_ticket(node: &Node, notes: &mut Notes) -> Option<String> {
 }
 
 fn read_approver(node: &Node, otherwise: Duration, notes: &mut Notes) -> Option<Approver> {
-    let fields = Fields::read(node, "from", &["user", "group", "on_call", "after"], notes)?;
+    let fields = Fields::read(node, "from", &["user", "group", "on_call", "token", "after"], notes)?;
     let after = fields.find("after").map_or(Some(otherwise), |node| read_after(node, notes))?;
     Some(Approver { who: read_who(&fields, notes)?, after })
 }
