@@ -63,7 +63,7 @@ pub fn run(args: &Args) -> anyhow::Result<ExitCode> {
                 return Ok(ExitCode::SUCCESS);
             }
             println!("{}", word(&made["token"]));
-            eprintln!("this token is shown once; a program says it as `Authorization: Bearer {}…`", "hpt_");
+            eprintln!("this token is shown once; a program says it as `Authorization: Bearer hpt_…`");
             match made["url"].as_str() {
                 Some(url) => eprintln!("it asks {url}/api/v1/approvals, and what else `holdpoint api` prints"),
                 None => eprintln!("nobody can ask with it yet: there is no `console:` in the settings"),
