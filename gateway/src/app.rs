@@ -234,6 +234,7 @@ async fn serve(config: Config) -> Result<Option<UnixStream>> {
         rulebook: rulebook.clone(),
         road: tokio::runtime::Handle::current(),
         live,
+        answered: admin::Answered::default(),
         connections: Box::new(move || crowd.count() as u64),
     };
     channels.start().context("cannot start the channels")?;

@@ -6,6 +6,7 @@
 use std::{borrow::Cow, collections::BTreeMap, fmt, str::FromStr, sync::Arc};
 
 use bytes::Bytes;
+use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
 use serde::{Deserialize, Serialize};
 use sha2::{Digest as _, Sha256};
 
@@ -43,7 +44,7 @@ impl fmt::Display for ProtocolName {
 }
 
 /// What an operation does to the world: the closed list that every protocol classifies into and every rule matches on.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "lowercase")]
 #[repr(u8)]
 pub enum Effect {
@@ -223,6 +224,16 @@ impl Serialize for Effects {
     }
 }
 
+impl JsonSchema for Effects {
+    fn schema_name() -> Cow<'static, str> {
+        "Effects".into()
+    }
+
+    fn json_schema(generator: &mut SchemaGenerator) -> Schema {
+        json_schema!({ "type": "array", "items": generator.subschema_for::<Effect>(), "uniqueItems": true })
+    }
+}
+
 impl<'de> Deserialize<'de> for Effects {
     fn deserialize<D: serde::Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
         Ok(Vec::<Effect>::deserialize(deserializer)?.into_iter().collect())
@@ -353,6 +364,16 @@ impl Serialize for Digest {
     }
 }
 
+impl JsonSchema for Digest {
+    fn schema_name() -> Cow<'static, str> {
+        "Digest".into()
+    }
+
+    fn json_schema(_: &mut SchemaGenerator) -> Schema {
+        json_schema!({ "type": "string", "pattern": "^[0-9a-f]{64}$", "description": "SHA-256, in hexadecimal" })
+    }
+}
+
 /// What operations have in common that differ only in their values: what a grant covers.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Shape {
@@ -451,6 +472,15 @@ impl<T> FromStr for Id<T> {
 impl<T> Serialize for Id<T> {
     fn serialize<S: serde::Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
         self.0.serialize(serializer)
+    }
+}
+impl<T> JsonSchema for Id<T> {
+    fn schema_name() -> Cow<'static, str> {
+        "Id".into()
+    }
+
+    fn json_schema(_: &mut SchemaGenerator) -> Schema {
+        json_schema!({ "type": "string", "format": "uuid", "description": "A UUIDv7: sorts by time" })
     }
 }
 impl<'de, T> Deserialize<'de> for Id<T> {

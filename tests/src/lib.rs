@@ -65,7 +65,7 @@ pub use oidc::Oidc;
 pub use openbao::OpenBao;
 pub use pace::Pace;
 pub use postgres::{Method, Postgres, Statement, Version};
-pub use python::venv;
+pub use python::{schemathesis, venv};
 pub use raw::{Conn, Raw, shown};
 pub use record::{Event, Record, Session};
 pub use rules::Rules;

@@ -12,6 +12,11 @@ pub fn venv() -> PathBuf {
     environment("venv", &["psycopg[binary]", "asyncpg", "sqlalchemy"])
 }
 
+/// schemathesis, the program.
+pub fn schemathesis() -> PathBuf {
+    environment("schemathesis", &["schemathesis==4.32.5"]).join("bin/schemathesis")
+}
+
 /// An environment of that name with these packages; each list of packages needs a name of its own.
 pub(crate) fn environment(name: &str, packages: &[&str]) -> PathBuf {
     let _one_at_a_time = lock(name);

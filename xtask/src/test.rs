@@ -13,7 +13,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use anyhow::{Context, Result, bail};
+use anyhow::{Context, Result, bail, ensure};
 use nix::{
     sys::signal::{Signal, killpg},
     unistd::Pid,
@@ -79,6 +79,7 @@ pub(crate) fn run(args: &Args) -> Result<()> {
     report.stage("root tests", |counts| run_all(&root, &[], counts))?;
     report.stage("fuzz smoke", |_| fuzz::smoke(FUZZ_SMOKE))?;
     report.stage("demo", |_| command::show(command::xtask("demo")?.args(["--yes", "--no-build"])))?;
+    report.stage("demo, browser", |_| demo_in_a_browser())?;
     report.close()
 }
 
@@ -98,6 +99,23 @@ pub(crate) fn run_root(args: &RootArgs) -> Result<()> {
     let mut report = Report::default();
     report.stage("root tests", |counts| run_all(&root, &words, counts))?;
     report.close()
+}
+
+/// The demo as somebody at a desktop has it: what opens its link there is a browser of the tests' own, and nothing but what
+/// is pressed in it releases the statement.
+fn demo_in_a_browser() -> Result<()> {
+    let desktop = paths::root().join("tests/console/desktop");
+    let path = std::env::var("PATH").unwrap_or_default();
+    let mut demo = command::xtask("demo")?;
+    demo.arg("--no-build")
+        .env("PATH", format!("{}:{path}", desktop.display()))
+        .env("DISPLAY", ":none")
+        .env("HOLDPOINT_BROWSER", paths::cache().join("browser"))
+        .env_remove("SUDO_USER");
+    let said = command::output(&mut demo)?;
+    print!("{said}");
+    ensure!(said.contains("xdg-open has opened the console"), "the demo opened no browser");
+    Ok(())
 }
 
 /// What ran, how long it took, how it ended.

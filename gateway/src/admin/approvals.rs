@@ -1,6 +1,6 @@
 //! Requests over HTTP: people list, look at and decide what waits.
 
-use std::{sync::Arc, time::Duration};
+use std::{num::NonZeroU16, sync::Arc, time::Duration};
 
 use axum::{
     Json,
@@ -8,21 +8,59 @@ use axum::{
     http::StatusCode,
     response::{IntoResponse, Response},
 };
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
 use super::{
-    Admin, Caller, Problem, grants,
+    Admin, CONSOLE, Caller, May, PEOPLE, Problem, Route, get_with, grants,
+    matching::{IfMatch, Tagged},
+    post_with, route, says,
     signin::{Given, Signed, question},
 };
 use crate::{
     hold::{self, DecideError, Decided, Terms, View},
+    operation::RequestId,
     people::{Person, Role},
     record::{
         entry::{Enrolled, Outcome, Proof},
         signed::{self, Meant},
     },
 };
+
+pub(super) fn routes() -> Vec<Route> {
+    let one = "/api/v1/approvals/{request}";
+    vec![
+        route(
+            "/api/v1/approvals",
+            May::Concerned,
+            PEOPLE,
+            get_with(list, says("listRequests", "The open requests", &[])),
+        ),
+        route(one, May::Concerned, PEOPLE, get_with(show, says("showRequest", "One open request, whole", &[404, 409]))),
+        route(
+            "/api/v1/approvals/{request}/decision",
+            May::Concerned,
+            PEOPLE,
+            post_with(decide, says("decideRequest", "Approve or deny it", &[404, 409, 412, 428])),
+        ),
+        route(
+            "/api/v1/approvals/{request}/challenge",
+            May::Concerned,
+            CONSOLE,
+            post_with(
+                challenge,
+                says("challengeDecision", "What a passkey is to sign for a decision", &[404, 409, 412]),
+            ),
+        ),
+        route(
+            "/api/v1/requests/{request}/outcome",
+            May::Users,
+            PEOPLE,
+            get_with(outcome, says("outcomeOfRequest", "How it stands, in one word, for whoever has its name", &[404])),
+        ),
+    ]
+}
 
 impl IntoResponse for DecideError {
     fn into_response(self) -> Response {
@@ -64,51 +102,69 @@ pub(super) fn sees_all(person: &Person) -> bool {
     [Role::Viewer, Role::Auditor, Role::Admin].iter().any(|role| person.roles.contains(role))
 }
 
-#[derive(Debug, Deserialize)]
+/// A request, by its name.
+#[derive(Debug, Deserialize, JsonSchema)]
+pub(super) struct Named {
+    /// In short or whole.
+    pub(super) request: String,
+}
+
+#[derive(Debug, Deserialize, JsonSchema)]
 pub(super) struct Since {
+    /// Answer when the version is another, and after 30 seconds at the latest.
     since: Option<u64>,
+    /// Only those that came after this one, by its full name: `next` of the answer before.
+    after: Option<RequestId>,
+    /// So many at most.
+    #[schemars(range(min = 1, max = 10_000))]
+    limit: Option<NonZeroU16>,
 }
 
 /// The open requests, and a number to wait on: with `?since=NUMBER` the answer comes when something has changed.
-#[derive(Debug, Serialize, Deserialize)]
+#[derive(Debug, Serialize, Deserialize, JsonSchema)]
 pub struct Approvals<T> {
     /// Counts up with every change.
     pub version: u64,
     /// The open requests, oldest first.
     pub requests: Vec<T>,
+    /// Where there are more: what to ask for next as `after`.
+    #[serde(default)]
+    pub next: Option<RequestId>,
 }
 
 pub(super) async fn list(
     State(admin): State<Arc<Admin>>,
     caller: Caller,
-    Query(since): Query<Since>,
+    Query(Since { since, after, limit }): Query<Since>,
 ) -> Result<Json<Approvals<View>>, Response> {
     let person = caller.person;
     let mut changes = admin.desk.watch();
-    if let Some(since) = since.since {
+    if let Some(since) = since {
         let _ = tokio::time::timeout(LONG_POLL, changes.wait_for(|version| *version != since)).await;
     }
     let version = *changes.borrow_and_update();
     let whom = (!sees_all(&person)).then_some(&person);
-    let (requests, _) = admin.desk.first(whom, usize::MAX);
-    Ok(Json(Approvals { version, requests }))
+    let most = limit.map_or(MOST_LISTED, |limit| usize::from(limit.get()).min(MOST_LISTED));
+    let (requests, all) = admin.desk.after(whom, after, most);
+    let next = requests.last().map(|last| last.request).filter(|_| all > most);
+    Ok(Json(Approvals { version, requests, next }))
 }
 
 pub(super) async fn show(
     State(admin): State<Arc<Admin>>,
     caller: Caller,
-    InPath(request): InPath<String>,
-) -> Result<Json<View>, Response> {
+    InPath(Named { request }): InPath<Named>,
+) -> Result<Tagged<View>, Response> {
     let person = caller.person;
     let view = admin.desk.show(&request).map_err(IntoResponse::into_response)?;
     if !may_see(&person, &view) {
         return Err(DecideError::Unknown(request).into_response());
     }
-    Ok(Json(view))
+    Ok(Tagged(view.digest, view))
 }
 
 /// How long to wait for it.
-#[derive(Debug, Deserialize)]
+#[derive(Debug, Deserialize, JsonSchema)]
 pub(super) struct Patience {
     /// Seconds.
     #[serde(default)]
@@ -116,7 +172,7 @@ pub(super) struct Patience {
 }
 
 /// How a request stands: one word, for whoever has its name, a guarded bot included. Nothing else is told here.
-#[derive(Debug, Serialize)]
+#[derive(Debug, Serialize, JsonSchema)]
 pub(super) struct Standing {
     request: String,
     /// `open`, or how it ended.
@@ -125,7 +181,7 @@ pub(super) struct Standing {
 
 pub(super) async fn outcome(
     State(admin): State<Arc<Admin>>,
-    InPath(request): InPath<String>,
+    InPath(Named { request }): InPath<Named>,
     Query(Patience { wait }): Query<Patience>,
 ) -> Result<Json<Standing>, Response> {
     let until = tokio::time::Instant::now() + Duration::from_secs(wait).min(LONG_POLL);
@@ -143,7 +199,7 @@ pub(super) async fn outcome(
 }
 
 /// A decision, as sent.
-#[derive(Debug, Serialize, Deserialize)]
+#[derive(Debug, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct Decision {
     /// Yes or no.
@@ -168,10 +224,16 @@ pub struct Decision {
 pub(super) async fn decide(
     State(admin): State<Arc<Admin>>,
     caller: Caller,
-    InPath(request): InPath<String>,
-    Json(decision): Json<Decision>,
+    InPath(Named { request }): InPath<Named>,
+    IfMatch(seen): IfMatch,
+    Json(mut decision): Json<Decision>,
 ) -> Result<Json<Decided>, Response> {
     let person = caller.person;
+    if let Some(seen) = seen
+        && *decision.digest.get_or_insert_with(|| seen.clone()) != seen
+    {
+        return Err(DecideError::OtherDigest(request).into_response());
+    }
     if !person.roles.contains(&Role::Approver) {
         let detail = "this is for people with the role `approver`";
         return Err(Problem::response(StatusCode::FORBIDDEN, "not allowed", detail));
@@ -190,7 +252,7 @@ pub(super) async fn decide(
 pub(super) async fn challenge(
     State(admin): State<Arc<Admin>>,
     caller: Caller,
-    InPath(request): InPath<String>,
+    InPath(Named { request }): InPath<Named>,
     Json(decision): Json<Decision>,
 ) -> Result<Json<Value>, Response> {
     let person = caller.person;
@@ -249,6 +311,9 @@ fn proved(admin: &Admin, request: &str, person: &Person, decision: &Decision, gi
     checked.map_err(|error| wrong(&error))?;
     Ok(proof)
 }
+
+/// Requests in one answer.
+const MOST_LISTED: usize = 10_000;
 
 /// How long a waiting list request may wait.
 const LONG_POLL: Duration = Duration::from_secs(30);

@@ -2,7 +2,7 @@
 //!
 //! # Security
 //! *Invariant:* over the administration socket the caller is the socket's peer as the kernel names it; at the console
-//! it is whoever signed in. Nothing that a client says of itself counts. Each route says in the table of `admin::routes`
+//! it is whoever signed in, or the program whose token it is. Nothing that a client says of itself counts. Each route says in the table of `admin::routes`
 //! who may use it, and that is enforced here, in one place.
 
 use std::{net::IpAddr, sync::Arc};
@@ -31,6 +31,8 @@ pub struct Caller {
 pub enum Way {
     /// The administration socket; the peer's process, where the kernel says.
     Socket(Option<i32>),
+    /// A program's token, at the console.
+    Token,
     /// A session at the console.
     Console {
         /// What a request that changes something must say.
@@ -45,7 +47,7 @@ impl Caller {
     pub(super) fn pid(&self) -> Option<i32> {
         match self.way {
             Way::Socket(pid) => pid,
-            Way::Console { .. } => None,
+            Way::Console { .. } | Way::Token => None,
         }
     }
 
@@ -53,7 +55,7 @@ impl Caller {
     pub fn csrf(&self) -> &str {
         match &self.way {
             Way::Console { csrf, .. } => csrf,
-            Way::Socket(_) => "",
+            Way::Socket(_) | Way::Token => "",
         }
     }
 }
@@ -65,6 +67,9 @@ impl<S: Sync> FromRequestParts<S> for Caller {
         parts.extensions.get::<Self>().cloned().ok_or_else(unknown)
     }
 }
+
+/// Nothing that a client says.
+impl aide::OperationInput for Caller {}
 
 /// The address of somebody at the console.
 #[derive(Debug, Clone, Copy)]
@@ -80,9 +85,16 @@ pub(super) async fn by_peer(State(admin): State<Arc<Admin>>, mut request: Reques
     next.run(request).await
 }
 
-/// Names the caller of a request at the console.
-pub(super) async fn by_cookie(State(admin): State<Arc<Admin>>, mut request: Request, next: Next) -> Response {
-    if let Some(cookie) = cookie(request.headers(), COOKIE)
+/// Names the caller of a request at the console: by a program's token, which no browser sends by itself, or else by a
+/// cookie.
+pub(super) async fn by_what_they_bring(State(admin): State<Arc<Admin>>, mut request: Request, next: Next) -> Response {
+    if let Some(said) = request.headers().get(header::AUTHORIZATION) {
+        let token = said.to_str().ok().and_then(|said| said.split_once(' '));
+        let token = token.filter(|(scheme, _)| scheme.eq_ignore_ascii_case("bearer")).map(|(_, token)| token.trim());
+        if let Some(person) = token.and_then(|token| admin.people.programs.of_token(token)) {
+            request.extensions_mut().insert(Caller { person, way: Way::Token });
+        }
+    } else if let Some(cookie) = cookie(request.headers(), COOKIE)
         && let Some(session) = admin.people.session(&cookie)
     {
         let way = Way::Console { csrf: session.csrf.reveal().to_owned(), cookie };
@@ -172,7 +184,7 @@ fn unknown() -> Response {
     Problem::response(StatusCode::UNAUTHORIZED, "not signed in", "nobody knows who you are; sign in first")
 }
 
-fn wants_page(headers: &HeaderMap) -> bool {
+pub(super) fn wants_page(headers: &HeaderMap) -> bool {
     let accepted = headers.get(header::ACCEPT).and_then(|accept| accept.to_str().ok());
     accepted.is_some_and(|accepted| accepted.contains("text/html"))
 }

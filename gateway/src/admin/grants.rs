@@ -8,14 +8,34 @@ use axum::{
     http::StatusCode,
     response::{IntoResponse, Response},
 };
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use super::{Admin, Caller, Problem};
+use super::{Admin, Caller, May, PEOPLE, Problem, Route, get_with, post_with, route, says};
 use crate::{
     hold::{GrantError, GrantView},
     operation::{GrantId, SessionId},
     people::{Person, Role},
 };
+
+pub(super) fn routes() -> Vec<Route> {
+    let concerned = |path, methods| route(path, May::Concerned, PEOPLE, methods);
+    vec![
+        concerned("/api/v1/grants", get_with(list, says("listGrants", "The grants in force", &[]))),
+        concerned("/api/v1/grants/{grant}", get_with(show, says("showGrant", "One grant", &[404, 409]))),
+        concerned(
+            "/api/v1/grants/{grant}/revocation",
+            post_with(revoke, says("revokeGrant", "Take it back, and end what it let through", &[404, 409])),
+        ),
+    ]
+}
+
+/// A grant, by its name.
+#[derive(Debug, Deserialize, JsonSchema)]
+pub(super) struct Named {
+    /// In short or whole.
+    grant: String,
+}
 
 impl IntoResponse for GrantError {
     fn into_response(self) -> Response {
@@ -53,7 +73,7 @@ pub(super) async fn list(State(admin): State<Arc<Admin>>, caller: Caller) -> Res
 pub(super) async fn show(
     State(admin): State<Arc<Admin>>,
     caller: Caller,
-    InPath(grant): InPath<String>,
+    InPath(Named { grant }): InPath<Named>,
 ) -> Result<Json<GrantView>, Response> {
     let person = caller.person;
     let view = admin.desk.show_grant(&grant).map_err(IntoResponse::into_response)?;
@@ -64,7 +84,7 @@ pub(super) async fn show(
 }
 
 /// A revocation, as sent.
-#[derive(Debug, Deserialize)]
+#[derive(Debug, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub(super) struct Revocation {
     #[serde(default)]
@@ -72,7 +92,7 @@ pub(super) struct Revocation {
 }
 
 /// What was revoked, and what ended with it.
-#[derive(Debug, Serialize)]
+#[derive(Debug, Serialize, JsonSchema)]
 pub(super) struct Revoked {
     revoked: GrantId,
     /// The open connections in which it had released something.
@@ -82,7 +102,7 @@ pub(super) struct Revoked {
 pub(super) async fn revoke(
     State(admin): State<Arc<Admin>>,
     caller: Caller,
-    InPath(grant): InPath<String>,
+    InPath(Named { grant }): InPath<Named>,
     Json(revocation): Json<Revocation>,
 ) -> Result<Json<Revoked>, Response> {
     let person = caller.person;

@@ -7,17 +7,27 @@ use axum::{
     extract::{Path as InPath, State},
     http::StatusCode,
     response::Response,
-    routing::{get, post},
 };
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use super::{Admin, Caller, May, PEOPLE, Problem, Route, people::note, route};
+use super::{Admin, Caller, May, PEOPLE, Problem, Route, get_with, people::note, post_with, route, says};
 use crate::{live::About, operation::SessionId, people::Role};
 
 pub(super) fn routes() -> Vec<Route> {
     vec![
-        route("/api/v1/sessions/live", May::Role(Role::Auditor), PEOPLE, get(list)),
-        route("/api/v1/sessions/{session}/termination", May::Role(Role::Admin), PEOPLE, post(terminate)),
+        route(
+            "/api/v1/sessions/live",
+            May::Role(Role::Auditor),
+            PEOPLE,
+            get_with(list, says("listLive", "The guarded connections that are open", &[])),
+        ),
+        route(
+            "/api/v1/sessions/{session}/termination",
+            May::Role(Role::Admin),
+            PEOPLE,
+            post_with(terminate, says("terminate", "End one", &[404])),
+        ),
     ]
 }
 
@@ -25,8 +35,15 @@ async fn list(State(admin): State<Arc<Admin>>) -> Json<Vec<About>> {
     Json(admin.live.list())
 }
 
+/// A session, by its name.
+#[derive(Debug, Deserialize, JsonSchema)]
+struct Named {
+    /// In short or whole.
+    session: String,
+}
+
 /// The end of a connection, as asked for.
-#[derive(Debug, Deserialize)]
+#[derive(Debug, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 struct Termination {
     /// Why: for the client and the record.
@@ -34,7 +51,7 @@ struct Termination {
     reason: Option<String>,
 }
 
-#[derive(Debug, Serialize)]
+#[derive(Debug, Serialize, JsonSchema)]
 struct Terminated {
     terminated: SessionId,
 }
@@ -42,7 +59,7 @@ struct Terminated {
 async fn terminate(
     State(admin): State<Arc<Admin>>,
     caller: Caller,
-    InPath(typed): InPath<String>,
+    InPath(Named { session: typed }): InPath<Named>,
     Json(Termination { reason }): Json<Termination>,
 ) -> Result<Json<Terminated>, Response> {
     let why = reason.as_deref().map(str::trim).filter(|why| !why.is_empty());

@@ -4,6 +4,7 @@
 //! [`caller`] finds out who asks; the table in [`routes`] says who may ask what, through which door. This module can
 //! approve and inspect; it holds nothing with which it could forward a byte.
 
+mod again;
 mod approvals;
 mod bounded;
 mod caller;
@@ -16,26 +17,28 @@ mod health;
 mod limits;
 mod live;
 mod machine;
+mod matching;
 mod oidc;
+mod openapi;
 mod pages;
 mod people;
+mod problem;
 mod saml;
 mod signin;
+mod tokens;
 mod web;
 mod workflow;
 
 use std::{path::Path, sync::Arc};
 
+use aide::axum::routing::{ApiMethodRouter, get_with, post_with};
 use axum::{
-    Json, Router,
+    Router,
     extract::connect_info::Connected,
-    http::StatusCode,
     middleware,
-    response::{IntoResponse, Response},
-    routing::{MethodRouter, delete, get, post},
+    routing::{delete, get, post},
     serve::IncomingStream,
 };
-use serde::Serialize;
 use tokio::net::{TcpListener, UnixListener, unix::UCred};
 
 use crate::{
@@ -53,10 +56,14 @@ use crate::{
     rulebook::Rulebook,
     workload::{Hierarchy, Workloads},
 };
+pub use again::Answered;
 pub use approvals::{Approvals, Decision};
 pub use caller::{Caller, Way};
 use limits::Limited;
 pub use machine::Probe;
+use openapi::says;
+pub use openapi::whole as openapi;
+use problem::Problem;
 pub use web::serve_console;
 
 /// What the API looks at.
@@ -91,6 +98,8 @@ pub struct Admin {
     pub rulebook: Arc<Rulebook>,
     /// The threads that serve guarded connections.
     pub road: tokio::runtime::Handle,
+    /// What was answered under which key.
+    pub answered: Answered,
     /// Which guarded connections are open.
     pub live: Live,
     /// How many guarded connections are open.
@@ -134,7 +143,7 @@ struct Route {
     path: &'static str,
     may: May,
     doors: &'static [Door],
-    methods: MethodRouter<Arc<Admin>>,
+    methods: ApiMethodRouter<Arc<Admin>>,
 }
 
 const EVERY: &[Door] = &[Door::Health, Door::Socket, Door::Console];
@@ -142,8 +151,15 @@ const PEOPLE: &[Door] = &[Door::Socket, Door::Console];
 const SOCKET: &[Door] = &[Door::Socket];
 const CONSOLE: &[Door] = &[Door::Console];
 
-fn route(path: &'static str, may: May, doors: &'static [Door], methods: MethodRouter<Arc<Admin>>) -> Route {
-    Route { path, may, doors, methods }
+/// What [`get_with`] and [`post_with`] make is in the API's document; what `get` and `post` make is a page, a part of
+/// signing in, or the command line's own.
+fn route(
+    path: &'static str,
+    may: May,
+    doors: &'static [Door],
+    methods: impl Into<ApiMethodRouter<Arc<Admin>>>,
+) -> Route {
+    Route { path, may, doors, methods: methods.into() }
 }
 
 /// Every route there is.
@@ -162,24 +178,15 @@ fn routes() -> Vec<Route> {
         route("/api/v1/credentials", credentials, SOCKET, get(credentials::list).post(credentials::put)),
         route("/api/v1/credentials/delete", credentials, SOCKET, post(credentials::delete)),
         route("/api/v1/credentials/reseal", credentials, SOCKET, post(credentials::reseal)),
-        route("/api/v1/approvals", May::Concerned, PEOPLE, get(approvals::list)),
-        route("/api/v1/approvals/{request}", May::Concerned, PEOPLE, get(approvals::show)),
-        route("/api/v1/approvals/{request}/decision", May::Concerned, PEOPLE, post(approvals::decide)),
-        route("/api/v1/approvals/{request}/challenge", May::Concerned, CONSOLE, post(approvals::challenge)),
-        route("/api/v1/approvals/{request}/remarks", May::Concerned, PEOPLE, post(workflow::say)),
-        route("/api/v1/approvals/{request}/break-glass", May::Concerned, PEOPLE, post(workflow::break_glass)),
-        route("/api/v1/requests/{request}/outcome", May::Users, PEOPLE, get(approvals::outcome)),
-        route("/api/v1/delegations", May::Concerned, PEOPLE, get(workflow::delegations).post(workflow::delegate)),
-        route("/api/v1/delegations/{delegation}/end", May::Concerned, PEOPLE, post(workflow::end_delegation)),
-        route("/api/v1/reviews", May::Concerned, PEOPLE, get(workflow::reviews)),
-        route("/api/v1/reviews/{review}", May::Concerned, PEOPLE, post(workflow::review)),
-        route("/api/v1/grants", May::Concerned, PEOPLE, get(grants::list)),
-        route("/api/v1/grants/{grant}", May::Concerned, PEOPLE, get(grants::show)),
-        route("/api/v1/grants/{grant}/revocation", May::Concerned, PEOPLE, post(grants::revoke)),
     ];
+    routes.extend(openapi::routes());
+    routes.extend(approvals::routes());
+    routes.extend(workflow::routes());
+    routes.extend(grants::routes());
     routes.extend(live::routes());
     routes.extend(channels::routes());
     routes.extend(people::routes());
+    routes.extend(tokens::routes());
     routes.extend(oidc::routes());
     routes.extend(device::routes());
     routes.extend(saml::routes());
@@ -198,9 +205,11 @@ fn router(admin: &Arc<Admin>, door: Door) -> Router {
     let chosen = routes().into_iter().filter(|route| route.doors.contains(&door));
     let router = chosen.fold(Router::new(), |router, Route { path, may, methods, .. }| {
         let admit = middleware::from_fn_with_state((admin.clone(), may), caller::admit);
-        router.route(path, methods.layer(admit))
+        let once = middleware::from_fn_with_state(admin.clone(), again::once);
+        // The last is the first to see a request: nothing is answered from memory to whoever may not ask.
+        router.route(path, axum::routing::MethodRouter::from(methods).layer(once).layer(admit))
     });
-    router.with_state(admin.clone())
+    router.layer(middleware::from_fn(problem::in_words)).with_state(admin.clone())
 }
 
 /// Serves health over TCP until dropped: what is for anybody, and nothing else.
@@ -269,20 +278,5 @@ struct Peer(Option<UCred>);
 impl Connected<IncomingStream<'_, Limited>> for Peer {
     fn connect_info(stream: IncomingStream<'_, Limited>) -> Self {
         Self(stream.io().peer())
-    }
-}
-
-/// An error as RFC 9457 has it.
-#[derive(Debug, Serialize)]
-struct Problem {
-    title: &'static str,
-    status: u16,
-    detail: String,
-}
-
-impl Problem {
-    fn response(status: StatusCode, title: &'static str, detail: impl ToString) -> Response {
-        let problem = Problem { title, status: status.as_u16(), detail: detail.to_string() };
-        (status, [("content-type", "application/problem+json")], Json(problem)).into_response()
     }
 }

@@ -9,9 +9,10 @@ use axum::{
     response::{IntoResponse, Response},
     routing::{get, post},
 };
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use super::{Admin, Caller, May, PEOPLE, Problem, Route, SOCKET, route};
+use super::{Admin, Caller, May, PEOPLE, Problem, Route, SOCKET, get_with, route, says};
 use crate::{
     people::{Account, AccountError, LINK_LIFE, Person, PersonId, Role},
     record::entry::{Body, Entry, Timestamp},
@@ -20,7 +21,7 @@ use crate::{
 pub(super) fn routes() -> Vec<Route> {
     let people = May::Root("only root keeps people");
     vec![
-        route("/api/v1/me", May::Users, PEOPLE, get(me)),
+        route("/api/v1/me", May::Users, PEOPLE, get_with(me, says("me", "Who asks", &[]))),
         route("/api/v1/people", people, SOCKET, get(list).post(put)),
         route("/api/v1/people/delete", people, SOCKET, post(delete)),
         route("/api/v1/people/link", people, SOCKET, post(link)),
@@ -28,7 +29,7 @@ pub(super) fn routes() -> Vec<Route> {
 }
 
 /// Who asks, as the gateway knows them.
-#[derive(Debug, Serialize)]
+#[derive(Debug, Serialize, JsonSchema)]
 struct Me {
     id: String,
     name: String,

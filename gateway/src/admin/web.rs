@@ -32,7 +32,7 @@ use crate::{crowd::Crowd, net::tls::Server, people::Origin};
 /// Serves the console until dropped.
 pub async fn serve_console(admin: Arc<Admin>, listener: TcpListener, tls: Option<Server>) {
     let router = router(&admin, Door::Console)
-        .layer(middleware::from_fn_with_state(admin.clone(), caller::by_cookie))
+        .layer(middleware::from_fn_with_state(admin.clone(), caller::by_what_they_bring))
         .layer(middleware::from_fn_with_state(admin, at_home))
         .layer(DefaultBodyLimit::max(LONGEST_BODY));
     let (crowd, tls) = (Arc::new(Crowd::<IpAddr>::default()), tls.map(Arc::new));
@@ -139,4 +139,4 @@ const TOGETHER: usize = 1024;
 const FROM_ONE: usize = 256;
 
 /// What people send at most, bytes.
-const LONGEST_BODY: usize = 256 * 1024;
+pub(super) const LONGEST_BODY: usize = 256 * 1024;

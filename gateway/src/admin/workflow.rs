@@ -9,9 +9,10 @@ use axum::{
     http::StatusCode,
     response::{IntoResponse, Response},
 };
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use super::{Admin, Caller, Problem};
+use super::{Admin, Caller, May, PEOPLE, Problem, Route, approvals::Named, get_with, post_with, route, says};
 use crate::{
     hold::{self, DelegateError, DelegationView, ReviewError, ReviewView},
     operation::{DelegationId, ReviewId},
@@ -19,12 +20,54 @@ use crate::{
     record::entry::Remark,
 };
 
+pub(super) fn routes() -> Vec<Route> {
+    let concerned = |path, methods| route(path, May::Concerned, PEOPLE, methods);
+    vec![
+        concerned(
+            "/api/v1/approvals/{request}/remarks",
+            post_with(say, says("remarkOnRequest", "Say something about it, which decides nothing", &[404, 409])),
+        ),
+        concerned(
+            "/api/v1/approvals/{request}/break-glass",
+            post_with(break_glass, says("breakGlass", "Release it alone, in an emergency", &[404, 409, 412])),
+        ),
+        concerned(
+            "/api/v1/delegations",
+            get_with(delegations, says("listDelegations", "Who lends to whom what they may decide", &[]))
+                .post_with(delegate, says("delegate", "Lend what one may decide", &[409])),
+        ),
+        concerned(
+            "/api/v1/delegations/{delegation}/end",
+            post_with(end_delegation, says("endDelegation", "Take it back", &[404])),
+        ),
+        concerned(
+            "/api/v1/reviews",
+            get_with(reviews, says("listReviews", "Emergencies that nobody has reviewed", &[])),
+        ),
+        concerned("/api/v1/reviews/{review}", post_with(review, says("review", "Review one", &[404]))),
+    ]
+}
+
+/// A delegation, by its name.
+#[derive(Debug, Deserialize, JsonSchema)]
+pub(super) struct Lent {
+    /// In short or whole.
+    delegation: String,
+}
+
+/// A review, by its name.
+#[derive(Debug, Deserialize, JsonSchema)]
+pub(super) struct ToReview {
+    /// In short or whole.
+    review: String,
+}
+
 impl IntoResponse for DelegateError {
     fn into_response(self) -> Response {
         let (status, title) = match &self {
             DelegateError::Unknown(_) => (StatusCode::NOT_FOUND, "no such delegation"),
             DelegateError::Ambiguous(_) => (StatusCode::BAD_REQUEST, "ambiguous"),
-            DelegateError::NotTheirs(..) => (StatusCode::FORBIDDEN, "not allowed"),
+            DelegateError::NotTheirs(..) | DelegateError::Program => (StatusCode::FORBIDDEN, "not allowed"),
             DelegateError::TooMany(_) => (StatusCode::CONFLICT, "too many delegations"),
             DelegateError::Bounds | DelegateError::ToWhom(_) | DelegateError::NotYours(..) => {
                 (StatusCode::UNPROCESSABLE_ENTITY, "no delegation")
@@ -49,7 +92,7 @@ impl IntoResponse for ReviewError {
 }
 
 /// A remark, as sent.
-#[derive(Debug, Serialize, Deserialize)]
+#[derive(Debug, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub(super) struct Said {
     kind: Remark,
@@ -59,7 +102,7 @@ pub(super) struct Said {
 pub(super) async fn say(
     State(admin): State<Arc<Admin>>,
     caller: Caller,
-    InPath(request): InPath<String>,
+    InPath(Named { request }): InPath<Named>,
     Json(said): Json<Said>,
 ) -> Result<Json<Said>, Response> {
     let person = caller.person;
@@ -68,7 +111,7 @@ pub(super) async fn say(
 }
 
 /// An emergency, as sent.
-#[derive(Debug, Deserialize)]
+#[derive(Debug, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub(super) struct Emergency {
     reason: String,
@@ -77,7 +120,7 @@ pub(super) struct Emergency {
 }
 
 /// What is left to do after it.
-#[derive(Debug, Serialize)]
+#[derive(Debug, Serialize, JsonSchema)]
 pub(super) struct Released {
     review: ReviewId,
     short: String,
@@ -86,7 +129,7 @@ pub(super) struct Released {
 pub(super) async fn break_glass(
     State(admin): State<Arc<Admin>>,
     caller: Caller,
-    InPath(request): InPath<String>,
+    InPath(Named { request }): InPath<Named>,
     Json(Emergency { reason, digest }): Json<Emergency>,
 ) -> Result<Json<Released>, Response> {
     let person = caller.person;
@@ -110,7 +153,7 @@ pub(super) fn lent(admin: &Admin, person: &Person) -> Vec<DelegationView> {
 }
 
 /// A delegation, as asked for.
-#[derive(Debug, Deserialize)]
+#[derive(Debug, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub(super) struct Wanted {
     to: String,
@@ -130,7 +173,7 @@ pub(super) async fn delegate(
 }
 
 /// What was ended.
-#[derive(Debug, Serialize)]
+#[derive(Debug, Serialize, JsonSchema)]
 pub(super) struct Ended {
     ended: DelegationId,
 }
@@ -138,7 +181,7 @@ pub(super) struct Ended {
 pub(super) async fn end_delegation(
     State(admin): State<Arc<Admin>>,
     caller: Caller,
-    InPath(delegation): InPath<String>,
+    InPath(Lent { delegation }): InPath<Lent>,
 ) -> Result<Json<Ended>, Response> {
     let person = caller.person;
     let ended = admin.desk.end_delegation(&delegation, &person);
@@ -158,14 +201,14 @@ pub(super) fn to_review(admin: &Admin, person: &Person) -> Vec<ReviewView> {
 }
 
 /// A review, as sent.
-#[derive(Debug, Deserialize)]
+#[derive(Debug, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub(super) struct Written {
     text: String,
 }
 
 /// What was reviewed.
-#[derive(Debug, Serialize)]
+#[derive(Debug, Serialize, JsonSchema)]
 pub(super) struct Reviewed {
     reviewed: ReviewId,
 }
@@ -173,7 +216,7 @@ pub(super) struct Reviewed {
 pub(super) async fn review(
     State(admin): State<Arc<Admin>>,
     caller: Caller,
-    InPath(review): InPath<String>,
+    InPath(ToReview { review }): InPath<ToReview>,
     Json(Written { text }): Json<Written>,
 ) -> Result<Json<Reviewed>, Response> {
     let person = caller.person;

@@ -59,7 +59,7 @@ pub(super) fn people(config: &Config, console: Option<&Listening>) -> Result<Peo
     if let Some(vouched) = vouched.filter(|_| console.is_none()) {
         bail!("`people: {vouched}:` is for people who sign in at the console; say where that is with `console:`");
     }
-    Ok(People::open(directory, &config.state.join("people.json"), &config.people, console)?)
+    Ok(People::open(directory, &config.state, &config.people, console)?)
 }
 
 impl Listening {

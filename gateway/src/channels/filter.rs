@@ -48,7 +48,7 @@ impl Filter {
         let requested = &case.requested;
         let groups = asked(&requested.approval).filter_map(|approver| match &approver.who {
             Who::Group(name) => Some(name.as_str()),
-            Who::User(_) | Who::OnCall(_) => None,
+            Who::User(_) | Who::OnCall(_) | Who::Program(_) => None,
         });
         some(self.groups.as_deref(), groups)
             && some(self.rules.as_deref(), [requested.asked.rule.as_str()])

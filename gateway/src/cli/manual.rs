@@ -1,5 +1,5 @@
-//! `holdpoint man` and `holdpoint completions`: what a shell and `man` want to know of this program, made from the same
-//! declarations that it reads its own arguments by.
+//! `holdpoint man`, `holdpoint completions` and `holdpoint api`: what `man`, a shell and other programs want to know of this
+//! one, made from the declarations that it reads its own arguments and requests by.
 
 use std::{fs, io, path::PathBuf, process::ExitCode};
 
@@ -39,6 +39,15 @@ pub fn pages(args: &Pages, command: Command) -> anyhow::Result<ExitCode> {
 /// None.
 pub fn completions(args: &Completions, mut command: Command) -> anyhow::Result<ExitCode> {
     clap_complete::generate(args.shell, &mut command, "holdpoint", &mut io::stdout());
+    Ok(ExitCode::SUCCESS)
+}
+
+/// Prints the description of the API.
+///
+/// # Errors
+/// None.
+pub fn api() -> anyhow::Result<ExitCode> {
+    println!("{}", serde_json::to_string_pretty(&crate::admin::openapi())?);
     Ok(ExitCode::SUCCESS)
 }
 

@@ -28,6 +28,7 @@ pub mod run;
 pub mod sessions;
 pub mod status;
 mod store;
+pub mod tokens;
 pub mod trust;
 pub mod uninstall;
 pub mod verify;
@@ -63,6 +64,8 @@ enum Command {
     Verify(verify::Args),
     /// Say who may sign in at the console
     People(people::Args),
+    /// Which programs may ask the API
+    Tokens(tokens::Args),
     /// Sign in at a console, for commands with `--console`
     Login(login::Login),
     /// Sign out there
@@ -85,6 +88,8 @@ enum Command {
     Man(manual::Pages),
     /// Print what completes this program's words in a shell
     Completions(manual::Completions),
+    /// Print the description of the API that people and their programs have: OpenAPI 3.1
+    Api,
     /// Fail unless this container's own gateway serves: for a readiness probe
     Ready(ready::Args),
     /// What `run --stay` becomes
@@ -151,6 +156,7 @@ pub fn main() -> ExitCode {
         Command::Replay(args) => replay::run(args, &|name| protocol::named(name).map(|protocol| protocol.renderer())),
         Command::Verify(args) => verify::run(args),
         Command::People(args) => people::run(&args),
+        Command::Tokens(args) => tokens::run(&args),
         Command::Login(args) => login::login(&args),
         Command::Logout => login::logout(),
         Command::Policy(args) => policy::run(args, &|resource, statement| {
@@ -164,6 +170,7 @@ pub fn main() -> ExitCode {
         Command::Uninstall(args) => uninstall::run(&args),
         Command::Man(args) => manual::pages(&args, command()),
         Command::Completions(args) => manual::completions(&args, command()),
+        Command::Api => manual::api(),
         Command::Ready(args) => ready::run(&args),
         Command::Idle => idle::run(),
     };

@@ -65,7 +65,7 @@ struct Set {
 }
 
 #[derive(Debug, Clone, Copy, ValueEnum)]
-enum Role {
+pub(super) enum Role {
     /// Sees requests, policies and workloads
     Viewer,
     /// Decides, where a rule asks them
@@ -77,7 +77,7 @@ enum Role {
 }
 
 impl Role {
-    fn word(self) -> &'static str {
+    pub(super) fn word(self) -> &'static str {
         match self {
             Role::Viewer => "viewer",
             Role::Approver => "approver",

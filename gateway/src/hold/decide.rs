@@ -1,6 +1,7 @@
 //! What people do with open requests: each deed is taken to the request's machine, recorded, and only then counts, all
 //! under the desk's one lock.
 
+use schemars::JsonSchema;
 use serde::Serialize;
 use tokio::time::Instant;
 
@@ -36,7 +37,7 @@ pub struct Decision {
 }
 
 /// What a decision did.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, JsonSchema)]
 #[serde(rename_all = "lowercase", tag = "decided")]
 pub enum Decided {
     /// The operation is released.
@@ -255,7 +256,7 @@ impl Desk {
         let rotas: Vec<String> = named
             .filter_map(|who| match who {
                 Who::OnCall(rota) => Some(rota),
-                Who::User(_) | Who::Group(_) => None,
+                Who::User(_) | Who::Group(_) | Who::Program(_) => None,
             })
             .collect();
         let now = jiff::Timestamp::now();

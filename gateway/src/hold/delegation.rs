@@ -7,6 +7,7 @@
 
 use std::{collections::BTreeMap, time::Duration};
 
+use schemars::JsonSchema;
 use serde::Serialize;
 use tokio::time::Instant;
 
@@ -23,6 +24,9 @@ use crate::{
 /// Why there is no delegation, or nothing was done with one.
 #[derive(Debug, thiserror::Error)]
 pub enum DelegateError {
+    /// Nobody lends.
+    #[error("a program lends nothing: what it may decide is what a rule names it for")]
+    Program,
     /// Too long or too short.
     #[error("what one may decide is lent for a minute to thirty days")]
     Bounds,
@@ -50,7 +54,7 @@ pub enum DelegateError {
 }
 
 /// A delegation in force, as people see it.
-#[derive(Debug, Clone, Serialize)]
+#[derive(Debug, Clone, Serialize, JsonSchema)]
 pub struct DelegationView {
     /// Its full name.
     pub delegation: DelegationId,
@@ -162,6 +166,9 @@ impl Desk {
         if !(SHORTEST..=LONGEST).contains(&lasts) {
             return Err(DelegateError::Bounds);
         }
+        if person.is_program() {
+            return Err(DelegateError::Program);
+        }
         if to.trim().is_empty() || to.trim() != to || to.len() > 200 || person.is_called(to) {
             return Err(DelegateError::ToWhom(to.to_owned()));
         }
@@ -251,7 +258,8 @@ pub(super) fn recorded(id: &str, name: &str, uid: Option<u32>, groups: &[String]
 fn id_of(text: &str) -> PersonId {
     let machine = text.strip_prefix("machine:").and_then(|uid| uid.parse().ok()).map(PersonId::Machine);
     let local = || text.strip_prefix("local:").map(|name| PersonId::Local(name.to_owned()));
-    machine.or_else(local).unwrap_or_else(|| {
+    let program = || text.strip_prefix("token:").map(|name| PersonId::Program(name.to_owned()));
+    machine.or_else(local).or_else(program).unwrap_or_else(|| {
         let (issuer, subject) = text.split_once('#').unwrap_or(("", text));
         PersonId::Provider { issuer: issuer.to_owned(), subject: subject.to_owned() }
     })

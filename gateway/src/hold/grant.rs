@@ -17,6 +17,7 @@ use std::{
     time::Duration,
 };
 
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use tokio::time::Instant;
 
@@ -33,7 +34,7 @@ use crate::{
 };
 
 /// What an approver who makes a grant allows.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct Terms {
     /// How many more operations it releases.
@@ -46,7 +47,7 @@ pub struct Terms {
 }
 
 /// Which values of an operation a grant leaves open.
-#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "lowercase")]
 pub enum AnyValue {
     /// None: all as approved.
@@ -167,7 +168,7 @@ pub struct Revoked {
 }
 
 /// A grant, as people see it.
-#[derive(Debug, Clone, Serialize)]
+#[derive(Debug, Clone, Serialize, JsonSchema)]
 pub struct GrantView {
     /// Its full name.
     pub grant: GrantId,

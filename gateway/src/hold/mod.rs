@@ -342,10 +342,17 @@ impl Desk {
     /// The oldest `most` of the open requests that concern `person` (`None`: of all), and how many there are in all. Only
     /// those are made ready for people: nobody decides meanwhile.
     pub fn first(&self, person: Option<&Person>, most: usize) -> (Vec<View>, usize) {
+        self.after(person, None, most)
+    }
+
+    /// The same of those that are younger than the request `after`, whether or not that is open still.
+    pub fn after(&self, person: Option<&Person>, after: Option<RequestId>, most: usize) -> (Vec<View>, usize) {
         let state = self.state();
         let concerns =
             |open: &Open| person.is_none_or(|person| self.concerned(&state, open).iter().any(|who| person.is(who)));
-        let mut found: Vec<_> = state.open.iter().filter(|(_, open)| concerns(open)).collect();
+        let younger = |request: &RequestId| after.is_none_or(|after| *request > after);
+        let mut found: Vec<_> =
+            state.open.iter().filter(|(request, open)| younger(request) && concerns(open)).collect();
         found.sort_by_key(|(request, _)| **request);
         let views = found.iter().take(most).map(|(_, open)| self.view(&state, open)).collect();
         (views, found.len())

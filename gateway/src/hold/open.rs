@@ -62,7 +62,7 @@ impl Open {
         let who: Vec<Who> = places.iter().filter_map(place).collect();
         let on_call = who.iter().filter_map(|who| match who {
             Who::OnCall(rota) => on_call.who(rota, now).map(str::to_owned),
-            Who::User(_) | Who::Group(_) => None,
+            Who::User(_) | Who::Group(_) | Who::Program(_) => None,
         });
         let on_call = on_call.collect();
         Body::Asked { request: self.requested.request, step, places: places.to_vec(), who, on_call }

@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 
+use schemars::JsonSchema;
 use serde::Serialize;
 
 use super::{Desk, delegation::recorded};
@@ -40,7 +41,7 @@ pub enum ReviewError {
 }
 
 /// An open review, as people see it.
-#[derive(Debug, Clone, Serialize)]
+#[derive(Debug, Clone, Serialize, JsonSchema)]
 pub struct ReviewView {
     /// Its full name.
     pub review: ReviewId,

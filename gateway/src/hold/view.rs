@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 
+use schemars::JsonSchema;
 use serde::Serialize;
 use tokio::time::Instant;
 
@@ -15,7 +16,7 @@ use crate::{
 };
 
 /// An open request, as people see it.
-#[derive(Debug, Clone, Serialize)]
+#[derive(Debug, Clone, Serialize, JsonSchema)]
 pub struct View {
     /// Its full name.
     pub request: RequestId,
@@ -90,7 +91,7 @@ pub struct View {
 }
 
 /// Who asks: what an approver must see and must not be.
-#[derive(Debug, Clone, serde::Serialize)]
+#[derive(Debug, Clone, serde::Serialize, JsonSchema)]
 pub struct Requester {
     /// The session in which it waits.
     pub session: SessionId,
@@ -107,7 +108,7 @@ pub struct Requester {
 }
 
 /// A step, as people see it.
-#[derive(Debug, Clone, Serialize)]
+#[derive(Debug, Clone, Serialize, JsonSchema)]
 pub struct StepView {
     /// Whom it asks, in words, each with whether they are asked by now.
     pub from: Vec<AskedView>,
@@ -122,7 +123,7 @@ pub struct StepView {
 }
 
 /// One entry of a step.
-#[derive(Debug, Clone, Serialize)]
+#[derive(Debug, Clone, Serialize, JsonSchema)]
 pub struct AskedView {
     /// Who, in words.
     pub who: String,
@@ -133,7 +134,7 @@ pub struct AskedView {
 }
 
 /// Where a step is.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, JsonSchema)]
 #[serde(rename_all = "lowercase")]
 pub enum StepState {
     /// It is through.
@@ -145,7 +146,7 @@ pub enum StepState {
 }
 
 /// What somebody said, made visible.
-#[derive(Debug, Clone, Serialize)]
+#[derive(Debug, Clone, Serialize, JsonSchema)]
 pub struct RemarkView {
     /// Who.
     pub by: String,

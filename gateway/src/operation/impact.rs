@@ -1,12 +1,13 @@
 //! What an operation would touch, as its backend estimates it before anything has run.
 
+use schemars::JsonSchema;
 use serde::Serialize;
 
 use super::Digest;
 
 /// What an operation would touch, for people: they see it beside the operation, and approve it with that. Estimates, but
 /// for what ran already.
-#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize)]
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, JsonSchema)]
 pub struct Impact {
     /// What it would change, or give where it changes nothing.
     pub estimates: Vec<Estimate>,
@@ -16,11 +17,12 @@ pub struct Impact {
     pub missing: String,
     /// What ran in its transaction already, in order, and would be committed.
     #[serde(skip_serializing_if = "Vec::is_empty")]
+    #[schemars(default)]
     pub ran: Vec<Ran>,
 }
 
 /// One operation that ran and is not committed yet.
-#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize)]
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, JsonSchema)]
 pub struct Ran {
     /// It, made visible.
     pub statement: String,
@@ -29,7 +31,7 @@ pub struct Ran {
 }
 
 /// How much of what.
-#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize)]
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, JsonSchema)]
 pub struct Estimate {
     /// `insert`, `update`, `delete`, `merge` or `return`.
     pub what: String,
@@ -40,7 +42,7 @@ pub struct Estimate {
 }
 
 /// One thing that it acts on.
-#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize)]
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, JsonSchema)]
 pub struct Touched {
     /// Its name, with its schema.
     pub name: String,

@@ -278,7 +278,7 @@ fn person(account: &Account) -> Person {
     }
 }
 
-fn is_name(name: &str) -> bool {
+pub(super) fn is_name(name: &str) -> bool {
     let fits = |byte: u8| byte.is_ascii_alphanumeric() || b"._-".contains(&byte);
     !name.is_empty() && name.len() <= 64 && name.bytes().all(fits)
 }

@@ -13,6 +13,7 @@ use std::{
 };
 
 use nix::unistd::{Group, Uid, User, getgrouplist};
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use crate::policy::Who;
@@ -24,6 +25,7 @@ mod check;
 pub mod oidc;
 mod on_call;
 mod once;
+mod programs;
 mod register;
 pub mod saml;
 mod sessions;
@@ -35,6 +37,7 @@ pub use bucket::Buckets;
 pub use ceremony::{CEREMONY, Ceremonies, Purpose};
 pub use on_call::OnCall;
 pub use once::Once;
+pub use programs::{Program, ProgramError, Programs};
 pub use register::{OpenError, Origin, People, SignInError};
 pub use sessions::{Session, Sessions};
 pub use subject::Subject;
@@ -73,6 +76,8 @@ pub enum PersonId {
         /// What it calls them for good.
         subject: String,
     },
+    /// Nobody: a program with a token of this name.
+    Program(String),
 }
 
 impl fmt::Display for PersonId {
@@ -81,12 +86,13 @@ impl fmt::Display for PersonId {
             PersonId::Machine(uid) => write!(f, "machine:{uid}"),
             PersonId::Local(name) => write!(f, "local:{name}"),
             PersonId::Provider { issuer, subject } => write!(f, "{issuer}#{subject}"),
+            PersonId::Program(name) => write!(f, "token:{name}"),
         }
     }
 }
 
 /// What somebody may use.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "lowercase")]
 pub enum Role {
     /// Sees requests, policies and workloads.
@@ -128,12 +134,18 @@ impl Person {
             Who::Group(name) => self.groups.contains(name),
             // Whose turn it is is a question of the moment: see `OnCall`.
             Who::OnCall(_) => false,
+            Who::Program(name) => matches!(&self.id, PersonId::Program(ours) if ours == name),
         }
     }
 
-    /// Whether this is a name of theirs.
+    /// Whether this is a name of theirs, as people are called: a program has none.
     pub fn is_called(&self, name: &str) -> bool {
-        self.name == name || self.also.iter().any(|other| other == name)
+        !self.is_program() && (self.name == name || self.also.iter().any(|other| other == name))
+    }
+
+    /// Whether nobody is there but a program with a token.
+    pub fn is_program(&self) -> bool {
+        matches!(self.id, PersonId::Program(_))
     }
 
     /// Whether this is the machine's superuser.

@@ -6,8 +6,8 @@ use nix::unistd::{Uid, User};
 use tokio::sync::Semaphore;
 
 use super::{
-    AccountError, Accounts, Buckets, Ceremonies, Directory, Once, Person, PersonId, Purpose, Role, Session, Sessions,
-    Subject, Token, oidc, saml,
+    AccountError, Accounts, Buckets, Ceremonies, Directory, Once, Person, PersonId, ProgramError, Programs, Purpose,
+    Role, Session, Sessions, Subject, Token, oidc, saml,
 };
 use crate::{
     config::{Console, RoleName, Vouchers},
@@ -19,6 +19,8 @@ pub struct People {
     directory: Directory,
     /// Whom the gateway itself knows.
     pub accounts: Accounts,
+    /// Which programs may ask.
+    pub programs: Programs,
     /// Who is signed in.
     pub sessions: Sessions,
     /// What passkeys were asked.
@@ -59,6 +61,9 @@ pub enum OpenError {
     /// Accounts.
     #[error(transparent)]
     Accounts(#[from] AccountError),
+    /// Programs.
+    #[error(transparent)]
+    Programs(#[from] ProgramError),
     /// Providers.
     #[error(transparent)]
     Providers(#[from] oidc::SettingsError),
@@ -118,13 +123,13 @@ impl Origin {
 }
 
 impl People {
-    /// Those of `directory` and of the accounts in `file`.
+    /// Those of `directory`, and of the accounts and programs that are kept in the directory `state`.
     ///
     /// # Errors
-    /// The accounts cannot be read.
+    /// They cannot be read.
     pub fn open(
         directory: Directory,
-        file: &Path,
+        state: &Path,
         vouchers: &Vouchers,
         console: Option<(&Console, Origin)>,
     ) -> Result<Self, OpenError> {
@@ -140,7 +145,8 @@ impl People {
             console.as_ref().map(|(console, _)| (console.idle, console.absolute)).unwrap_or_default();
         Ok(Self {
             directory,
-            accounts: Accounts::open(file)?,
+            accounts: Accounts::open(&state.join("people.json"))?,
+            programs: Programs::open(&state.join("tokens.json"))?,
             sessions: Sessions::new(idle, absolute),
             ceremonies: Ceremonies::default(),
             attempts: Buckets::default(),

@@ -20,6 +20,11 @@ impl Token {
         Self(URL_SAFE_NO_PAD.encode(bytes))
     }
 
+    /// A new one that begins with a word by which people and their tools know it.
+    pub fn marked(mark: &str) -> Self {
+        Self(format!("{mark}{}", Self::random().0))
+    }
+
     /// What is kept of it.
     pub fn hash(&self) -> [u8; 32] {
         Sha256::digest(self.0.as_bytes()).into()

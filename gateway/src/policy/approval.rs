@@ -4,12 +4,13 @@
 use std::{cmp::Reverse, collections::BTreeMap, fmt, time::Duration};
 
 use regex::Regex;
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use super::hours::{Hours, Otherwise};
 
-/// A person, a group, or whoever is on call, by name.
-#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+/// A person, a group, whoever is on call, or a program, by name.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum Who {
     /// One person.
@@ -18,6 +19,9 @@ pub enum Who {
     Group(String),
     /// The person whose turn it is in a rotation of the settings' `on_call:`.
     OnCall(String),
+    /// A program with a token of this name.
+    #[serde(rename = "token")]
+    Program(String),
 }
 
 impl fmt::Display for Who {
@@ -26,6 +30,7 @@ impl fmt::Display for Who {
             Who::User(name) => write!(f, "user {name}"),
             Who::Group(name) => write!(f, "group {name}"),
             Who::OnCall(name) => write!(f, "on call {name}"),
+            Who::Program(name) => write!(f, "token {name}"),
         }
     }
 }

@@ -130,7 +130,7 @@ pub(super) fn read(node: &Node, notes: &mut Notes) -> Option<ApprovalTerms> {
         fields::one_or_many(node)
             .iter()
             .filter_map(|node| {
-                let fields = Fields::read(node, "veto", &["user", "group", "on_call"], notes)?;
+                let fields = Fields::read(node, "veto", &["user", "group", "on_call", "token"], notes)?;
                 read_who(&fields, notes)
             })
             .collect()
@@ -274,7 +274,7 @@ fn read_ticket(node: &Node, notes: &mut Notes) -> Option<String> {
 }
 
 fn read_approver(node: &Node, otherwise: Duration, notes: &mut Notes) -> Option<Approver> {
-    let fields = Fields::read(node, "from", &["user", "group", "on_call", "after"], notes)?;
+    let fields = Fields::read(node, "from", &["user", "group", "on_call", "token", "after"], notes)?;
     let after = fields.find("after").map_or(Some(otherwise), |node| read_after(node, notes))?;
     Some(Approver { who: read_who(&fields, notes)?, after })
 }
@@ -288,12 +288,20 @@ fn read_after(node: &Node, notes: &mut Notes) -> Option<Duration> {
 }
 
 fn read_who(fields: &Fields<'_>, notes: &mut Notes) -> Option<Who> {
-    let kinds = [("user", Who::User as fn(String) -> Who), ("group", Who::Group), ("on_call", Who::OnCall)];
+    let kinds = [
+        ("user", Who::User as fn(String) -> Who),
+        ("group", Who::Group),
+        ("on_call", Who::OnCall),
+        ("token", Who::Program),
+    ];
     let mut written = kinds.into_iter().filter_map(|(key, kind)| Some((key, kind, fields.find(key)?)));
     match (written.next(), written.next()) {
         (Some((key, kind, node)), None) => fields::name(node, key, notes).map(|name| kind(name.to_owned())),
         _ => {
-            notes.note(fields.at, "an approver is exactly one of `user: NAME`, `group: NAME` or `on_call: NAME`");
+            notes.note(
+                fields.at,
+                "an approver is exactly one of `user: NAME`, `group: NAME`, `on_call: NAME` or `token: NAME`",
+            );
             None
         }
     }

@@ -278,12 +278,13 @@ pub(super) mod process {
     }
 }
 
-/// `[tag, name]`: 0 a user, 1 a group, 2 whoever is on call.
+/// `[tag, name]`: 0 a user, 1 a group, 2 whoever is on call, 3 a program.
 fn tag_of_who(who: &Who) -> (u8, &str) {
     match who {
         Who::User(name) => (0, name),
         Who::Group(name) => (1, name),
         Who::OnCall(name) => (2, name),
+        Who::Program(name) => (3, name),
     }
 }
 
@@ -292,6 +293,7 @@ fn who(d: &mut Decoder<'_>) -> Result<Who, Bad> {
         0 => Ok(Who::User(text(d)?)),
         1 => Ok(Who::Group(text(d)?)),
         2 => Ok(Who::OnCall(text(d)?)),
+        3 => Ok(Who::Program(text(d)?)),
         tag => Err(Bad::unknown_variant(tag.into())),
     }
 }

@@ -8,6 +8,7 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use bytes::Bytes;
 use minicbor::{Decode, Encode};
+use schemars::JsonSchema;
 use serde::Serialize;
 
 mod workflow;
@@ -23,7 +24,7 @@ use crate::policy::{Approval, Decide, Who};
 use crate::workload::{Process, Workload};
 
 /// Nanoseconds since the Unix epoch, by the wall clock. Order in the record is by position, never by this.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Encode, Decode)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Encode, Decode, JsonSchema)]
 #[serde(transparent)]
 #[cbor(transparent)]
 pub struct Timestamp(#[n(0)] pub u64);
@@ -412,7 +413,7 @@ pub struct Shape {
 }
 
 /// How an approval request ended. Each request ends exactly once.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Encode, Decode)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Encode, Decode, JsonSchema)]
 #[serde(rename_all = "lowercase")]
 #[cbor(index_only)]
 pub enum Outcome {

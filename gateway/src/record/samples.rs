@@ -367,10 +367,11 @@ fn any_asked() -> impl Strategy<Value = Asked> {
 }
 
 fn any_who() -> impl Strategy<Value = Who> {
-    (0..3, any::<String>()).prop_map(|(kind, name)| match kind {
+    (0..4, any::<String>()).prop_map(|(kind, name)| match kind {
         0 => Who::User(name),
         1 => Who::Group(name),
-        _ => Who::OnCall(name),
+        2 => Who::OnCall(name),
+        _ => Who::Program(name),
     })
 }
 

@@ -190,6 +190,8 @@ fn absent(config: &Config, who: &Who) -> Option<String> {
             let known = config.groups.contains_key(name) || Group::from_name(name).is_ok_and(|found| found.is_some());
             (!known).then(|| format!("the group {name}"))
         }
+        // The gateway keeps those, and its file is not this command's to read.
+        Who::Program(_) => None,
         Who::OnCall(name) => (!config.on_call.contains_key(name)).then(|| format!("the rotation {name}")),
     }
 }

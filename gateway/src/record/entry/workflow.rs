@@ -1,6 +1,7 @@
 //! What the approval workflow records of people.
 
 use minicbor::{Decode, Encode};
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use super::{Proof, Timestamp};
@@ -42,7 +43,7 @@ pub struct Lent {
 }
 
 /// What somebody says about a request without deciding.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, Encode, Decode)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, Encode, Decode, JsonSchema)]
 #[serde(rename_all = "lowercase")]
 #[cbor(index_only)]
 pub enum Remark {

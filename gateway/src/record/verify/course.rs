@@ -135,7 +135,7 @@ impl Course {
                     Some(Who::Group(group)) => delegated.groups.contains(group),
                     Some(Who::User(user)) => *user == delegated.from,
                     Some(Who::OnCall(_)) => true,
-                    None => false,
+                    Some(Who::Program(_)) | None => false,
                 })
             };
             let theirs = given.lent.is_some_and(|one| one.to == given.by && one.person == lent.person);
